@@ -1,0 +1,100 @@
+// Package migration runs a schema's migrations through golang-migrate, as one unit of work per engine.
+package migration
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+
+	"github.com/golang-migrate/migrate/v4"
+	"github.com/golang-migrate/migrate/v4/database"
+	"github.com/golang-migrate/migrate/v4/source"
+	"github.com/golang-migrate/migrate/v4/source/iofs"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// Latest returns the version of the newest migration in files, the one that the code is written for.
+func Latest(files fs.FS) (int, error) {
+	src, err := iofs.New(files, ".")
+	if err != nil {
+		return 0, fmt.Errorf("read migrations: %w", err)
+	}
+	defer src.Close()
+	return latest(src)
+}
+
+func latest(src source.Driver) (int, error) {
+	version, err := src.First()
+	for err == nil {
+		var next uint
+		if next, err = src.Next(version); err == nil {
+			version = next
+		}
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("read migrations: %w", err)
+	}
+	return int(version), nil
+}
+
+// Up brings the database behind drv to the latest version in files. The driver's Lock and Unlock are the transaction
+// around all of it. A database that is newer than files, or that the stock CLI left dirty, is refused with
+// remediation.ErrSchemaVersion.
+func Up(files fs.FS, drv database.Driver) error {
+	src, err := iofs.New(files, ".")
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	defer src.Close()
+	newest, err := latest(src)
+	if err != nil {
+		return err
+	}
+	m, err := migrate.NewWithInstance("iofs", src, "ledger", guarded{drv, newest})
+	if err != nil {
+		return err
+	}
+	m.LockTimeout = math.MaxInt64 // the engine's own timeout and the caller's context end the wait
+	err = m.Up()
+	if dirty := (migrate.ErrDirty{}); errors.As(err, &dirty) {
+		return Check(newest, dirty.Version, true)
+	}
+	if errors.Is(err, migrate.ErrNoChange) {
+		return nil
+	}
+	return err
+}
+
+// guarded refuses a database that is newer than the migrations at hand, before golang-migrate looks for its file.
+type guarded struct {
+	database.Driver
+	newest int
+}
+
+func (g guarded) Version() (int, bool, error) {
+	version, dirty, err := g.Driver.Version()
+	if err == nil && version > g.newest {
+		err = Check(g.newest, version, dirty)
+	}
+	return version, dirty, err
+}
+
+// Check says whether code written for version want can work on a database at version got (database.NilVersion: none).
+func Check(want, got int, dirty bool) error {
+	switch {
+	case dirty:
+		return fmt.Errorf("%w: a migration to version %d was left half done; mend it by hand, then tell migrate with force",
+			remediation.ErrSchemaVersion, got)
+	case got == database.NilVersion:
+		return fmt.Errorf("%w: the database has no schema yet; call Migrate", remediation.ErrSchemaVersion)
+	case got < want:
+		return fmt.Errorf("%w: the database is at version %d and the code needs %d; call Migrate",
+			remediation.ErrSchemaVersion, got, want)
+	case got > want:
+		return fmt.Errorf("%w: the database is at version %d and the code knows only %d; upgrade the program",
+			remediation.ErrSchemaVersion, got, want)
+	}
+	return nil
+}

@@ -1,0 +1,38 @@
+-- SQLite only: SQLite has one writer at a time, where PostgreSQL needs row locks; and "CAST(@created_at AS timestamptz)",
+-- without which PostgreSQL can't type the CASE, turns a time into a number here.
+
+-- No row comes back when the server or the alert doesn't exist. The mode is read where the row is written, so nobody can
+-- pause the server in between.
+-- name: CreateAction :one
+INSERT INTO remediation_actions (
+    server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by)
+SELECT s.id, @action_type, CASE WHEN s.is_paused THEN 'pending' ELSE 'approved' END, @service_name, @command,
+    @created_at, @created_by, @alert_id,
+    CASE WHEN s.is_paused THEN NULL ELSE @created_at END,
+    CASE WHEN s.is_paused THEN NULL ELSE 'auto' END
+FROM servers AS s
+WHERE s.id = @server_id
+    AND (@alert_id IS NULL OR EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = @alert_id))
+RETURNING *;
+
+-- The oldest by id. In maintenance nothing runs that no person approved.
+-- name: ClaimAction :one
+UPDATE remediation_actions
+SET status = 'executing', executed_at = @executed_at
+WHERE id = (
+    SELECT a.id
+    FROM remediation_actions AS a
+    JOIN servers AS s ON s.id = a.server_id
+    WHERE a.server_id = @server_id AND a.status = 'approved' AND (a.approved_by <> 'auto' OR NOT s.is_paused)
+    ORDER BY a.id
+    LIMIT 1
+) AND status = 'approved'
+RETURNING *;
+
+-- name: StartAction :one
+UPDATE remediation_actions
+SET status = 'executing', executed_at = @executed_at
+WHERE remediation_actions.id = @id AND status = 'approved'
+    AND (approved_by <> 'auto' OR EXISTS (
+        SELECT 1 FROM servers AS s WHERE s.id = remediation_actions.server_id AND NOT s.is_paused))
+RETURNING *;

@@ -1,0 +1,66 @@
+package remediation
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The sentinels, for errors.Is. Every error that a Ledger returns says in one sentence what was being done.
+var (
+	// ErrNotFound says that there is no such action, or none of that server.
+	ErrNotFound = errors.New("no such action")
+
+	// ErrServerNotFound says that the server was never added; nothing was written.
+	ErrServerNotFound = errors.New("no such server")
+
+	// ErrAlertNotFound says that the alert doesn't exist; nothing was written.
+	ErrAlertNotFound = errors.New("no such alert")
+
+	// ErrNothingToClaim says that the server has no approved action that may run now. It is how a claim ends on a
+	// quiet server, not a failure.
+	ErrNothingToClaim = errors.New("nothing to claim")
+
+	// ErrInvalidTransition says that the lifecycle forbids the step; nothing was written. errors.As finds a
+	// *TransitionError.
+	ErrInvalidTransition = errors.New("invalid transition")
+
+	// ErrInvalidInput says that an argument was refused before anything was written. errors.As finds an *InputError.
+	ErrInvalidInput = errors.New("invalid input")
+
+	// ErrSchemaVersion says that the database is older or newer than the code, or that a migration was left half done
+	// by another tool. Migrate mends an older one.
+	ErrSchemaVersion = errors.New("schema version does not fit")
+)
+
+// TransitionError says which step the lifecycle forbade. It matches ErrInvalidTransition.
+type TransitionError struct {
+	ID   int64
+	From Status // the status that the action has
+	To   Status // the status that it was to get
+}
+
+func (e *TransitionError) Error() string {
+	switch {
+	case e.From == Approved && e.To == Executing:
+		return fmt.Sprintf("action %d is held: its server is in maintenance and only %q approved it", e.ID, AutoApprover)
+	case e.From == Approved && e.To == Rejected:
+		return fmt.Sprintf("action %d is approved already: Withdraw takes it back", e.ID)
+	case e.From == Pending && e.To == Rejected:
+		return fmt.Sprintf("action %d is still pending: Reject decides it", e.ID)
+	}
+	return fmt.Sprintf("action %d is %s and can't become %s", e.ID, e.From, e.To)
+}
+
+// Unwrap returns ErrInvalidTransition.
+func (e *TransitionError) Unwrap() error { return ErrInvalidTransition }
+
+// InputError says which argument was refused and why. It matches ErrInvalidInput.
+type InputError struct {
+	Field   string // the argument's name as the database spells it, such as "command", or "by", "reason", "limit"
+	Problem string // reads on after the field: "is empty"
+}
+
+func (e *InputError) Error() string { return e.Field + " " + e.Problem }
+
+// Unwrap returns ErrInvalidInput.
+func (e *InputError) Unwrap() error { return ErrInvalidInput }

@@ -1,0 +1,125 @@
+package remediation
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// The columns' lengths, in characters; SQLite does not enforce them itself.
+const (
+	maxServerID    = 100
+	maxActionType  = 50
+	maxServiceName = 255
+	maxActor       = 50
+	maxTitle       = 255
+	maxText        = 1 << 20 // bytes of a command or a reason, whose columns know no length
+)
+
+const (
+	defaultLimit = 50
+	maxLimit     = 1000
+)
+
+// checkName refuses what is not clean text of 1 to max characters. Text is never altered: what a person approved must
+// be what is stored.
+func checkName(field, s string, max int) error {
+	if err := checkText(field, s); err != nil {
+		return err
+	}
+	if utf8.RuneCountInString(s) > max {
+		return &InputError{field, fmt.Sprintf("is longer than %d characters", max)}
+	}
+	return nil
+}
+
+func checkText(field, s string) error {
+	switch {
+	case strings.TrimSpace(s) == "":
+		return &InputError{field, "is empty"}
+	case len(s) > maxText:
+		return &InputError{field, fmt.Sprintf("is longer than %d bytes", maxText)}
+	case !utf8.ValidString(s):
+		return &InputError{field, "is not valid UTF-8"}
+	case strings.IndexByte(s, 0) >= 0:
+		return &InputError{field, "contains a NUL byte"}
+	}
+	return nil
+}
+
+// checkActor also refuses every spelling of "auto" that a reader of the audit trail could take for it.
+func checkActor(field, s string) error {
+	if err := checkName(field, s, maxActor); err != nil {
+		return err
+	}
+	if strings.EqualFold(strings.TrimSpace(s), AutoApprover) {
+		return &InputError{field, fmt.Sprintf("is %q, which is reserved for automatic approval", AutoApprover)}
+	}
+	return nil
+}
+
+func checkDecision(by, reason string) error {
+	if err := checkActor("by", by); err != nil {
+		return err
+	}
+	return checkText("reason", reason)
+}
+
+func (a NewAction) check() error {
+	if err := checkName("server_id", a.ServerID, maxServerID); err != nil {
+		return err
+	}
+	if err := checkName("action_type", a.ActionType, maxActionType); err != nil {
+		return err
+	}
+	if err := checkText("command", a.Command); err != nil {
+		return err
+	}
+	if err := checkActor("created_by", a.CreatedBy); err != nil {
+		return err
+	}
+	if a.ServiceName != nil {
+		return checkName("service_name", *a.ServiceName, maxServiceName)
+	}
+	return nil
+}
+
+// check refuses what no row could match, so that a mistake in the filter is not read as an empty ledger.
+func (f Filter) check() error {
+	if f.ServerID != "" {
+		if err := checkName("server_id", f.ServerID, maxServerID); err != nil {
+			return err
+		}
+	}
+	if f.ActionType != "" {
+		if err := checkName("action_type", f.ActionType, maxActionType); err != nil {
+			return err
+		}
+	}
+	if f.Status != "" && !f.Status.Valid() {
+		return &InputError{"status", fmt.Sprintf("%q is not a status", string(f.Status))}
+	}
+	if f.Before < 0 {
+		return &InputError{"before", "is negative"}
+	}
+	if f.Limit < 0 || f.Limit > maxLimit {
+		return &InputError{"limit", fmt.Sprintf("is %d, but may be 0 to %d", f.Limit, maxLimit)}
+	}
+	return nil
+}
+
+// evidence makes a program's output storable on every engine without refusing any of it.
+func evidence(s string) string {
+	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
+		return s
+	}
+	var b strings.Builder
+	b.Grow(len(s))
+	for _, r := range s {
+		if r == 0 {
+			r = utf8.RuneError
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}

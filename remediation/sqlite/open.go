@@ -1,0 +1,151 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	modernc "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// Option changes how Open opens a database.
+type Option func(*options)
+
+type options struct {
+	busyTimeout time.Duration
+}
+
+// WithBusyTimeout sets how long a call waits for another program that writes to the same file, 5 seconds by default.
+// SQLite counts it in whole milliseconds.
+func WithBusyTimeout(d time.Duration) Option {
+	return func(o *options) { o.busyTimeout = d }
+}
+
+// readers is how many reads run at once; each open connection costs a page cache.
+const readers = 8
+
+// Open opens the database file at path, and creates it, readable by its owner alone, if there is none; then Migrate
+// makes its tables. The file is in WAL mode with synchronous FULL: a call that returned without an error survives a
+// power cut. One connection writes, others read, and neither waits for the other.
+//
+// path is a file's path, not a URI, and not ":memory:", which would be one database for each connection.
+func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
+	o := options{busyTimeout: 5 * time.Second}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if err := checkPath(path); err != nil {
+		return nil, fmt.Errorf("open SQLite ledger: %w", err)
+	}
+	s, err := open(ctx, path, o)
+	if err != nil {
+		return nil, fmt.Errorf("open SQLite ledger %q: %w", path, err)
+	}
+	return s, nil
+}
+
+func open(ctx context.Context, path string, o options) (*Store, error) {
+	if err := create(path); err != nil {
+		return nil, err
+	}
+	writer, err := sql.Open("sqlite", dsn(path, o, "synchronous(FULL)"))
+	if err != nil {
+		return nil, err
+	}
+	writer.SetMaxOpenConns(1)
+	if err := useWAL(ctx, writer, o.busyTimeout); err != nil {
+		return nil, errors.Join(err, writer.Close())
+	}
+	reader, err := sql.Open("sqlite", dsn(path, o, "query_only(1)"))
+	if err != nil {
+		return nil, errors.Join(err, writer.Close())
+	}
+	reader.SetMaxOpenConns(readers)
+	reader.SetMaxIdleConns(readers)
+	return newStore(writer, reader, true), nil
+}
+
+func checkPath(path string) error {
+	switch {
+	case path == "":
+		return &remediation.InputError{Field: "path", Problem: "is empty"}
+	case strings.HasPrefix(path, ":memory:"):
+		return &remediation.InputError{Field: "path", Problem: "is :memory:, which would be one database for each connection"}
+	case strings.HasPrefix(path, "file:"):
+		return &remediation.InputError{Field: "path", Problem: "is a URI: give the file's path, or open the pool yourself for New"}
+	}
+	return nil
+}
+
+func dsn(path string, o options, pragmas ...string) string {
+	params := url.Values{
+		"mode":         {"rw"}, // create has made the file
+		"_txlock":      {"immediate"},
+		"_time_format": {"sqlite"},
+		"_dqs":         {"0"},
+		"_defensive":   {"1"},
+		"_pragma": append([]string{
+			"busy_timeout(" + strconv.FormatInt(o.busyTimeout.Milliseconds(), 10) + ")",
+			"foreign_keys(1)",
+		}, pragmas...),
+	}
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + params.Encode()
+}
+
+// creating keeps a second Open in this process from locking the new file before create has closed it: closing any
+// descriptor of a file drops all POSIX locks that the process holds on it (https://www.sqlite.org/howtocorrupt.html).
+var creating sync.Mutex
+
+// create makes the file if there is none, with a mode that SQLite would not give it; -wal and -shm inherit the mode.
+func create(path string) error {
+	creating.Lock()
+	defer creating.Unlock()
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// useWAL puts the file into WAL mode, where it stays. SQLite answers some races for the switch with SQLITE_BUSY at once,
+// without the busy timeout, so the wait is here.
+func useWAL(ctx context.Context, db *sql.DB, wait time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for {
+		var mode string
+		err := db.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
+		switch {
+		case err == nil && mode == "wal":
+			return nil
+		case err == nil:
+			return fmt.Errorf("the file system allows no WAL, only journal mode %s", mode)
+		case !isBusy(err):
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func isBusy(err error) bool {
+	failed := (*modernc.Error)(nil)
+	return errors.As(err, &failed) && failed.Code()&0xff == sqlite3.SQLITE_BUSY
+}

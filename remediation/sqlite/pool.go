@@ -1,0 +1,81 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/homelab-cmd/actionledger/db/sqlitedb"
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// timeLayout is what _time_format=sqlite stores: SQLite's date functions read it, and for times in UTC it sorts as time.
+const timeLayout = "2006-01-02 15:04:05.999999999-07:00"
+
+// checkPool tries what a caller's pool does with foreign keys and times. Both belong to a connection, so it looks at two
+// at once where the pool allows it: a PRAGMA that was executed on one of them has not reached the other.
+func checkPool(ctx context.Context, db *sql.DB) error {
+	conns := 2
+	if db.Stats().MaxOpenConnections == 1 {
+		conns = 1
+	}
+	for range conns {
+		conn, err := db.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if err := checkConn(ctx, conn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkConn(ctx context.Context, conn *sql.Conn) error {
+	var foreignKeys bool
+	if err := conn.QueryRowContext(ctx, "PRAGMA foreign_keys").Scan(&foreignKeys); err != nil {
+		return fmt.Errorf("read PRAGMA foreign_keys: %w", err)
+	}
+	if !foreignKeys {
+		return &remediation.InputError{Field: "db", Problem: "has foreign keys off: add _pragma=foreign_keys(1) to its DSN"}
+	}
+	probe := time.Date(2026, 1, 19, 15, 36, 1, 617957000, time.UTC)
+	var stored string
+	if err := conn.QueryRowContext(ctx, "SELECT CAST(? AS TEXT)", probe).Scan(&stored); err != nil {
+		return fmt.Errorf("probe the time format: %w", err)
+	}
+	if stored != probe.Format(timeLayout) {
+		return &remediation.InputError{Field: "db", Problem: fmt.Sprintf(
+			"stores times as %q, which does not sort as time: add _time_format=sqlite to its DSN", stored)}
+	}
+	return nil
+}
+
+// sortableTimes binds times as text itself, because the DSN of a caller's transaction can't be asked for its format.
+type sortableTimes struct{ sqlitedb.DBTX }
+
+func (tx sortableTimes) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return tx.DBTX.ExecContext(ctx, query, asText(args)...)
+}
+
+func (tx sortableTimes) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return tx.DBTX.QueryContext(ctx, query, asText(args)...)
+}
+
+func (tx sortableTimes) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	return tx.DBTX.QueryRowContext(ctx, query, asText(args)...)
+}
+
+func asText(args []any) []any {
+	for i, arg := range args {
+		switch t := arg.(type) {
+		case time.Time:
+			args[i] = t.Format(timeLayout)
+		case *time.Time:
+			args[i] = t.Format(timeLayout)
+		}
+	}
+	return args
+}

@@ -1,0 +1,130 @@
+// Package sqlite keeps a ledger in an SQLite database, through modernc.org/sqlite, which needs no cgo.
+//
+// Open is the way in for most programs; New and Tx join a pool or a transaction that the program has already.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	_ "modernc.org/sqlite" // the driver named "sqlite"
+
+	"github.com/homelab-cmd/actionledger/db/sqlitedb"
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// Store is a ledger's SQLite database; hand it to remediation.New. It is safe for concurrent use, also by several
+// processes on one file.
+//
+// The schema's version is checked and the statements are prepared once, at the first call that needs them: until
+// Migrate has run, every call returns remediation.ErrSchemaVersion.
+type Store struct {
+	store
+	writer, reader *sql.DB
+	owned          bool // Open made the pools, so Close closes them
+}
+
+var _ remediation.Store = (*Store)(nil)
+
+// New returns a Store on the caller's own pool, which the caller closes; Close releases only the prepared statements.
+//
+// The pool's DSN must turn foreign keys on and store times in a form that sorts, for every connection:
+//
+//	file:ledger.db?_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)&_time_format=sqlite
+//
+// New tries both on the pool's connections and refuses it with a *remediation.InputError that names the parameter to
+// add. Without a busy timeout, calls that meet another writer fail at once.
+func New(ctx context.Context, db *sql.DB) (*Store, error) {
+	if err := checkPool(ctx, db); err != nil {
+		return nil, fmt.Errorf("use SQLite pool: %w", err)
+	}
+	return newStore(db, db, false), nil
+}
+
+func newStore(writer, reader *sql.DB, owned bool) *Store {
+	s := &Store{writer: writer, reader: reader, owned: owned}
+	s.prepare = func(ctx context.Context) (*statements, error) {
+		if err := checkVersion(ctx, s.writer); err != nil {
+			return nil, err
+		}
+		write, err := sqlitedb.Prepare(ctx, s.writer)
+		if err != nil {
+			return nil, err
+		}
+		if s.reader == s.writer {
+			return &statements{write, write}, nil
+		}
+		read, err := sqlitedb.Prepare(ctx, s.reader)
+		if err != nil {
+			return nil, errors.Join(err, write.Close())
+		}
+		return &statements{write, read}, nil
+	}
+	return s
+}
+
+// Tx returns a store whose calls are part of the caller's transaction: nothing of them holds until the caller commits.
+// A refused transition leaves the transaction usable. The transaction's connection needs foreign keys on; its DSN's time
+// format does not matter here.
+//
+// A transaction that reads before it writes can fail with "database is locked" however long the busy timeout is; begin
+// it with _txlock=immediate in the DSN (https://www.sqlite.org/lang_transaction.html).
+func Tx(tx *sql.Tx) remediation.Store {
+	return &store{prepare: func(ctx context.Context) (*statements, error) {
+		if err := checkVersion(ctx, tx); err != nil {
+			return nil, err
+		}
+		q := sqlitedb.New(sortableTimes{tx})
+		return &statements{q, q}, nil
+	}}
+}
+
+// Migrate brings the database to the schema that the code needs; see the function Migrate.
+func (s *Store) Migrate(ctx context.Context) error { return Migrate(ctx, s.writer) }
+
+// Close releases the prepared statements and, after Open, the database. Calls under way end first.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var err error
+	if st := s.ready.Swap(nil); st != nil {
+		err = st.write.Close()
+		if st.read != st.write {
+			err = errors.Join(err, st.read.Close())
+		}
+	}
+	if s.owned {
+		err = errors.Join(err, s.reader.Close(), s.writer.Close())
+	}
+	return err
+}
+
+// store implements remediation.Store on whatever prepare connects it to.
+type store struct {
+	prepare func(context.Context) (*statements, error)
+	ready   atomic.Pointer[statements]
+	mu      sync.Mutex // held while preparing
+}
+
+type statements struct{ write, read *sqlitedb.Queries }
+
+func (s *store) statements(ctx context.Context) (*statements, error) {
+	if st := s.ready.Load(); st != nil {
+		return st, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.ready.Load(); st != nil {
+		return st, nil
+	}
+	st, err := s.prepare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.ready.Store(st)
+	return st, nil
+}

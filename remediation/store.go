@@ -1,0 +1,29 @@
+package remediation
+
+import (
+	"context"
+	"time"
+)
+
+// Store is what a Ledger needs of an engine; sqlite and postgres implement it and a program only hands it to New.
+//
+// Each method is one statement. The Ledger has checked the input and read the clock: times are UTC, whole
+// microseconds. A method that finds no row to work on returns the sentinel named beside it, as it is.
+type Store interface {
+	AddServer(ctx context.Context, id string) error
+	PauseServer(ctx context.Context, id string, at time.Time) error              // ErrServerNotFound
+	UnpauseServer(ctx context.Context, id string) error                          // ErrServerNotFound
+	AddAlert(ctx context.Context, serverID, title string) (int64, error)         // ErrServerNotFound
+	CreateAction(ctx context.Context, a NewAction, at time.Time) (Action, error) // ErrServerNotFound, ErrAlertNotFound
+
+	// The transitions return ErrNotFound when no such action is in the status that they start from.
+	ApproveAction(ctx context.Context, id int64, by string, at time.Time) (Action, error)
+	RejectAction(ctx context.Context, id int64, by, reason string, at time.Time) (Action, error)
+	WithdrawAction(ctx context.Context, id int64, by, reason string, at time.Time) (Action, error)
+	StartAction(ctx context.Context, id int64, at time.Time) (Action, error)
+	FinishAction(ctx context.Context, serverID string, id int64, to Status, r Result, at time.Time) (Action, error)
+
+	ClaimAction(ctx context.Context, serverID string, at time.Time) (Action, error) // ErrNothingToClaim
+	GetAction(ctx context.Context, id int64) (Action, error)                        // ErrNotFound
+	ListActions(ctx context.Context, f Filter) ([]Action, error)                    // f.Before and f.Limit are set
+}

@@ -1,0 +1,2 @@
+ALTER TABLE servers DROP COLUMN paused_at;
+ALTER TABLE servers DROP COLUMN is_paused;

@@ -1,0 +1,14 @@
+DROP INDEX remediation_actions_by_alert;
+DROP INDEX remediation_actions_by_type;
+DROP INDEX remediation_actions_by_status;
+DROP INDEX remediation_actions_by_server_status;
+DROP INDEX remediation_actions_by_server;
+DROP TRIGGER remediation_actions_times_update;
+DROP TRIGGER remediation_actions_times_insert;
+DROP TRIGGER remediation_actions_immutable_alert;
+DROP TRIGGER remediation_actions_immutable_audit;
+DROP TRIGGER remediation_actions_immutable_replace;
+DROP TRIGGER remediation_actions_immutable;
+DROP TRIGGER remediation_actions_consistent_update;
+DROP TRIGGER remediation_actions_consistent_insert;
+DROP TRIGGER remediation_actions_transition;
