@@ -7,11 +7,14 @@ import (
 	"io/fs"
 )
 
-//go:embed sqlite/*.sql
+//go:embed sqlite/*.sql postgres/*.sql
 var files embed.FS
 
-// SQLite holds the migrations for SQLite, 000001_….up.sql and .down.sql, at its root.
-var SQLite = folder("sqlite")
+// The migrations of each engine, 000001_….up.sql and .down.sql and so on, at the root. Versions and names are the same.
+var (
+	SQLite   = folder("sqlite")
+	Postgres = folder("postgres")
+)
 
 func folder(name string) fs.FS {
 	dir, err := fs.Sub(files, name)

@@ -1,0 +1,54 @@
+TOOL = go tool -modfile=internal/tools/go.mod
+
+# Packages that a program must not inherit by importing one engine or the lifecycle alone.
+deps = go list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}'
+
+.PHONY: help demo test race lint generate diff vet-sql deps tidy verify
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## run the main job: queue, approve, reject, withdraw, execute, and print the ledger
+	@go run ./internal/demo
+
+test: ## run all tests; those of PostgreSQL need POSTGRES_URL, a superuser's URL
+	go test -count=1 ./...
+	@if [ -z "$$POSTGRES_URL" ]; then \
+		echo 'PostgreSQL was not tested. To test it, name a server on which the tests may create databases:'; \
+		echo '  POSTGRES_URL="postgres://postgres@127.0.0.1:5432/postgres" make test'; \
+	fi
+
+race: ## run all tests under the race detector
+	go test -count=1 -race ./...
+
+lint: ## gofmt, go vet and staticcheck
+	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
+	go vet ./...
+	$(TOOL) staticcheck ./...
+
+generate: ## generate db/ from schema/ and queries/
+	$(TOOL) sqlc generate
+
+diff: ## fail if db/ is not what sqlc generates
+	$(TOOL) sqlc diff
+
+vet-sql: ## prepare every query on migrated databases of both engines (needs POSTGRES_URL)
+	SQLC='$(TOOL) sqlc' go test -count=1 -run TestQueriesPrepare ./internal/sqlcheck
+
+deps: ## fail if an importer would compile what it did not ask for
+	@test -z "$$($(deps) ./remediation | grep -v '^github.com/homelab-cmd/actionledger/remediation$$')" || \
+		{ echo 'remediation imports more than the standard library'; exit 1; }
+	@! $(deps) ./remediation/sqlite | grep 'jackc' || { echo 'remediation/sqlite compiles pgx'; exit 1; }
+	@! $(deps) ./remediation/postgres | grep 'modernc.org' || { echo 'remediation/postgres compiles SQLite'; exit 1; }
+	@dir=$$(mktemp -d) && trap 'rm -rf '$$dir EXIT && root=$$PWD && cd $$dir && \
+		printf 'package main\n\nimport _ "github.com/homelab-cmd/actionledger/remediation/sqlite"\n\nfunc main() {}\n' > main.go && \
+		go mod init importer 2> /dev/null && \
+		go mod edit -require=github.com/homelab-cmd/actionledger@v0.0.0 -replace=github.com/homelab-cmd/actionledger=$$root && \
+		go mod tidy 2> /dev/null && go build -o /dev/null . && \
+		! grep 'jackc' go.mod || { echo 'an importer of remediation/sqlite gets pgx in its go.mod'; exit 1; }
+
+tidy: ## fail if a go.mod is not tidy
+	go mod tidy -diff
+	cd internal/tools && go mod tidy -diff
+
+verify: lint diff deps tidy test race ## everything but the checks that need a server

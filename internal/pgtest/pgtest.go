@@ -1,0 +1,125 @@
+// Package pgtest gives each test a PostgreSQL database of its own on the server that POSTGRES_URL names.
+package pgtest
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/homelab-cmd/actionledger/remediation/postgres"
+)
+
+// Main runs a package's tests and drops the template that they were cloned from. Call it from TestMain.
+func Main(m *testing.M) {
+	code := m.Run()
+	if templateMade.Load() {
+		if err := admin(context.Background(), "DROP DATABASE IF EXISTS "+template); err != nil {
+			fmt.Fprintln(os.Stderr, "drop the template database:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// URL returns the URL of a migrated database that nobody else uses; it is dropped when the test ends. Without
+// POSTGRES_URL the test is skipped, unless POSTGRES_REQUIRED is set.
+func URL(t testing.TB) string {
+	t.Helper()
+	needServer(t)
+	if err := makeTemplate(); err != nil {
+		t.Fatalf("make the template database: %v", err)
+	}
+	return database(t, "TEMPLATE "+template)
+}
+
+// EmptyURL is URL for a database without a schema.
+func EmptyURL(t testing.TB) string {
+	t.Helper()
+	needServer(t)
+	return database(t, "TEMPLATE template0")
+}
+
+// Pool returns a pool on the database at url, closed when the test ends.
+func Pool(t testing.TB, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatalf("open pool: %v", err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func needServer(t testing.TB) {
+	t.Helper()
+	if os.Getenv("POSTGRES_URL") != "" {
+		return
+	}
+	if os.Getenv("POSTGRES_REQUIRED") != "" {
+		t.Fatal("POSTGRES_REQUIRED is set, but POSTGRES_URL names no server")
+	}
+	t.Skip("PostgreSQL is not tested: POSTGRES_URL names no server")
+}
+
+// The names carry the process id: packages are tested at the same time on one server.
+var (
+	template     = fmt.Sprintf("actionledger_template_%d", os.Getpid())
+	templateMade atomic.Bool
+	databases    atomic.Int64
+)
+
+var makeTemplate = sync.OnceValue(func() error {
+	ctx := context.Background()
+	if err := admin(ctx, "CREATE DATABASE "+template+" TEMPLATE template0"); err != nil {
+		return err
+	}
+	templateMade.Store(true)
+	pool, err := pgxpool.New(ctx, on(template))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return postgres.Migrate(ctx, pool)
+})
+
+func database(t testing.TB, from string) string {
+	t.Helper()
+	name := fmt.Sprintf("actionledger_test_%d_%d", os.Getpid(), databases.Add(1))
+	if err := admin(t.Context(), "CREATE DATABASE "+name+" "+from); err != nil {
+		t.Fatalf("create a test's database: %v", err)
+	}
+	t.Cleanup(func() {
+		// FORCE: a test that killed its process or its pool may have left connections.
+		if err := admin(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			t.Errorf("drop a test's database: %v", err)
+		}
+	})
+	return on(name)
+}
+
+// on is the server's URL with another database.
+func on(name string) string {
+	u, err := url.Parse(os.Getenv("POSTGRES_URL"))
+	if err != nil {
+		panic(fmt.Sprintf("POSTGRES_URL is not a URL: %v", err))
+	}
+	u.Path = "/" + name
+	return u.String()
+}
+
+func admin(ctx context.Context, statement string) error {
+	conn, err := pgx.Connect(ctx, os.Getenv("POSTGRES_URL"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, statement)
+	return err
+}

@@ -1,0 +1,42 @@
+-- PostgreSQL only: writers run at the same time here, so a statement that depends on a server's mode locks its row (FOR
+-- SHARE makes Pause wait, and sees a Pause that it waited for), and a claim passes over rows that others are claiming.
+
+-- No row comes back when the server or the alert doesn't exist.
+-- name: CreateAction :one
+INSERT INTO remediation_actions (
+    server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by)
+SELECT s.id, @action_type, CASE WHEN s.is_paused THEN 'pending' ELSE 'approved' END, sqlc.narg('service_name'), @command,
+    CAST(@created_at AS TIMESTAMPTZ), @created_by, CAST(sqlc.narg('alert_id') AS BIGINT),
+    CASE WHEN s.is_paused THEN NULL ELSE CAST(@created_at AS TIMESTAMPTZ) END,
+    CASE WHEN s.is_paused THEN NULL ELSE 'auto' END
+FROM servers AS s
+WHERE s.id = @server_id
+    AND (CAST(sqlc.narg('alert_id') AS BIGINT) IS NULL
+        OR EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = CAST(sqlc.narg('alert_id') AS BIGINT)))
+FOR SHARE OF s
+RETURNING *;
+
+-- The oldest by id. In maintenance nothing runs that no person approved. The outer status guard is what delivers an
+-- action once; SKIP LOCKED only keeps claimers from waiting for each other.
+-- name: ClaimAction :one
+UPDATE remediation_actions
+SET status = 'executing', executed_at = @executed_at
+WHERE id = (
+    SELECT a.id
+    FROM remediation_actions AS a
+    JOIN servers AS s ON s.id = a.server_id
+    WHERE a.server_id = @server_id AND a.status = 'approved' AND (a.approved_by <> 'auto' OR NOT s.is_paused)
+    ORDER BY a.id
+    LIMIT 1
+    FOR SHARE OF s
+    FOR UPDATE OF a SKIP LOCKED
+) AND status = 'approved'
+RETURNING *;
+
+-- name: StartAction :one
+UPDATE remediation_actions
+SET status = 'executing', executed_at = @executed_at
+WHERE remediation_actions.id = @id AND status = 'approved'
+    AND (approved_by <> 'auto' OR EXISTS (
+        SELECT 1 FROM servers AS s WHERE s.id = remediation_actions.server_id AND NOT s.is_paused FOR SHARE))
+RETURNING *;

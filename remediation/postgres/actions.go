@@ -1,0 +1,184 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/homelab-cmd/actionledger/db/postgresdb"
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+func (s *store) AddServer(ctx context.Context, id string) error {
+	q, err := s.queries(ctx)
+	if err != nil {
+		return err
+	}
+	return q.AddServer(ctx, id)
+}
+
+func (s *store) PauseServer(ctx context.Context, id string, at time.Time) error {
+	q, err := s.queries(ctx)
+	if err != nil {
+		return err
+	}
+	n, err := q.PauseServer(ctx, postgresdb.PauseServerParams{ID: id, PausedAt: &at})
+	return server(n, err)
+}
+
+func (s *store) UnpauseServer(ctx context.Context, id string) error {
+	q, err := s.queries(ctx)
+	if err != nil {
+		return err
+	}
+	n, err := q.UnpauseServer(ctx, id)
+	return server(n, err)
+}
+
+func (s *store) AddAlert(ctx context.Context, serverID, title string) (int64, error) {
+	q, err := s.queries(ctx)
+	if err != nil {
+		return 0, err
+	}
+	id, err := q.AddAlert(ctx, postgresdb.AddAlertParams{ServerID: serverID, Title: title})
+	return id, missing(deleted(err), remediation.ErrServerNotFound)
+}
+
+func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at time.Time) (remediation.Action, error) {
+	q, err := s.queries(ctx)
+	if err != nil {
+		return remediation.Action{}, err
+	}
+	row, err := q.CreateAction(ctx, postgresdb.CreateActionParams{
+		ServerID:    a.ServerID,
+		ActionType:  a.ActionType,
+		ServiceName: a.ServiceName,
+		Command:     a.Command,
+		CreatedAt:   at,
+		CreatedBy:   a.CreatedBy,
+		AlertID:     a.AlertID,
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = missingReference(ctx, q, a.ServerID)
+	}
+	return remediation.Action(row), deleted(err)
+}
+
+func (s *store) ApproveAction(ctx context.Context, id int64, by string, at time.Time) (remediation.Action, error) {
+	q, err := s.queries(ctx)
+	if err != nil {
+		return remediation.Action{}, err
+	}
+	row, err := q.ApproveAction(ctx, postgresdb.ApproveActionParams{ID: id, ApprovedBy: by, ApprovedAt: &at})
+	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+}
+
+func (s *store) RejectAction(ctx context.Context, id int64, by, reason string, at time.Time) (remediation.Action, error) {
+	q, err := s.queries(ctx)
+	if err != nil {
+		return remediation.Action{}, err
+	}
+	row, err := q.RejectAction(ctx, postgresdb.RejectActionParams{
+		ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
+	})
+	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+}
+
+func (s *store) WithdrawAction(ctx context.Context, id int64, by, reason string, at time.Time) (remediation.Action, error) {
+	q, err := s.queries(ctx)
+	if err != nil {
+		return remediation.Action{}, err
+	}
+	row, err := q.WithdrawAction(ctx, postgresdb.WithdrawActionParams{
+		ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
+	})
+	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+}
+
+func (s *store) ClaimAction(ctx context.Context, serverID string, at time.Time) (remediation.Action, error) {
+	q, err := s.queries(ctx)
+	if err != nil {
+		return remediation.Action{}, err
+	}
+	row, err := q.ClaimAction(ctx, postgresdb.ClaimActionParams{ServerID: serverID, ExecutedAt: &at})
+	return remediation.Action(row), missing(err, remediation.ErrNothingToClaim)
+}
+
+func (s *store) StartAction(ctx context.Context, id int64, at time.Time) (remediation.Action, error) {
+	q, err := s.queries(ctx)
+	if err != nil {
+		return remediation.Action{}, err
+	}
+	row, err := q.StartAction(ctx, postgresdb.StartActionParams{ID: id, ExecutedAt: &at})
+	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+}
+
+func (s *store) FinishAction(ctx context.Context, serverID string, id int64, to remediation.Status, r remediation.Result,
+	at time.Time) (remediation.Action, error) {
+	q, err := s.queries(ctx)
+	if err != nil {
+		return remediation.Action{}, err
+	}
+	row, err := q.FinishAction(ctx, postgresdb.FinishActionParams{
+		ID:          id,
+		ServerID:    serverID,
+		Status:      to,
+		CompletedAt: &at,
+		ExitCode:    r.ExitCode,
+		Stdout:      r.Stdout,
+		Stderr:      r.Stderr,
+	})
+	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+}
+
+func (s *store) GetAction(ctx context.Context, id int64) (remediation.Action, error) {
+	q, err := s.queries(ctx)
+	if err != nil {
+		return remediation.Action{}, err
+	}
+	row, err := q.GetAction(ctx, id)
+	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+}
+
+// missingReference says why CreateAction wrote nothing.
+func missingReference(ctx context.Context, q *postgresdb.Queries, serverID string) error {
+	found, err := q.ServerExists(ctx, serverID)
+	if err := server(found, err); err != nil {
+		return err
+	}
+	return remediation.ErrAlertNotFound
+}
+
+// server turns the number of servers that a statement found into its error.
+func server(found int64, err error) error {
+	if err == nil && found == 0 {
+		return remediation.ErrServerNotFound
+	}
+	return err
+}
+
+// missing gives an empty answer its meaning.
+func missing(err, meaning error) error {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return meaning
+	}
+	return err
+}
+
+// deleted names the reference that went away between a statement's look at it and the foreign key's.
+func deleted(err error) error {
+	refused := (*pgconn.PgError)(nil)
+	if !errors.As(err, &refused) || refused.Code != foreignKeyViolation {
+		return err
+	}
+	switch refused.ConstraintName {
+	case "remediation_actions_alert_id_fkey":
+		return remediation.ErrAlertNotFound
+	case "remediation_actions_server_id_fkey", "alerts_server_id_fkey":
+		return remediation.ErrServerNotFound
+	}
+	return err
+}

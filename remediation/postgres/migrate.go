@@ -1,0 +1,111 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/golang-migrate/migrate/v4/database"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/homelab-cmd/actionledger/internal/migration"
+	"github.com/homelab-cmd/actionledger/schema"
+)
+
+// Migrate brings the database to the schema that the code needs. All pending steps and the version land in one
+// transaction or not at all, so a crash leaves nothing half done, and any number of processes may call it at once: one
+// does the work and the others wait for it, as long as ctx lets them. The version and the lock are those of the stock
+// migrate CLI, so the two don't collide either.
+//
+// remediation.ErrSchemaVersion if the database is newer than the code, or if the CLI left it dirty. pool stays open.
+func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
+	if err := migration.Up(schema.Postgres, &driver{ctx: ctx, pool: pool}); err != nil {
+		return fmt.Errorf("migrate PostgreSQL ledger: %w", err)
+	}
+	return nil
+}
+
+// driver is golang-migrate's seam to one transaction. The stock driver commits the mark "dirty", the step and the mark
+// "clean" one by one; here Lock begins the one transaction around all of it.
+type driver struct {
+	ctx    context.Context
+	pool   *pgxpool.Pool
+	tx     pgx.Tx
+	failed bool
+}
+
+func (d *driver) Lock() error {
+	tx, err := d.pool.Begin(d.ctx)
+	if err != nil {
+		return err
+	}
+	d.tx = tx
+	if err := d.wait(); err != nil {
+		return errors.Join(err, d.rollback()) // golang-migrate unlocks only what it saw locked
+	}
+	return nil
+}
+
+// wait takes the advisory lock that the stock driver takes, and makes its table as it makes it.
+func (d *driver) wait() error {
+	var name, schemaName string
+	if err := d.tx.QueryRow(d.ctx, "SELECT current_database(), current_schema()").Scan(&name, &schemaName); err != nil {
+		return err
+	}
+	id, err := database.GenerateAdvisoryLockId(name, schemaName, "schema_migrations")
+	if err != nil {
+		return err
+	}
+	if err := d.exec("SELECT pg_advisory_xact_lock($1)", id); err != nil {
+		return fmt.Errorf("wait for the migration lock: %w", err)
+	}
+	return d.exec("CREATE TABLE IF NOT EXISTS schema_migrations (version bigint NOT NULL PRIMARY KEY, dirty boolean NOT NULL)")
+}
+
+func (d *driver) Unlock() error {
+	if d.failed {
+		return d.rollback()
+	}
+	return d.tx.Commit(d.ctx)
+}
+
+// rollback works after ctx has ended too, or the pool would keep a connection with an open transaction.
+func (d *driver) rollback() error {
+	return d.tx.Rollback(context.WithoutCancel(d.ctx))
+}
+
+func (d *driver) Run(step io.Reader) error {
+	statements, err := io.ReadAll(step)
+	if err != nil {
+		d.failed = true
+		return err
+	}
+	return d.exec(string(statements))
+}
+
+func (d *driver) SetVersion(version int, dirty bool) error {
+	if err := d.exec("DELETE FROM schema_migrations"); err != nil {
+		return err
+	}
+	return d.exec("INSERT INTO schema_migrations (version, dirty) VALUES ($1, $2)", version, dirty)
+}
+
+func (d *driver) Version() (int, bool, error) {
+	version, dirty, err := readVersion(d.ctx, d.tx)
+	d.failed = d.failed || err != nil
+	return version, dirty, err
+}
+
+func (d *driver) exec(query string, args ...any) error {
+	_, err := d.tx.Exec(d.ctx, query, args...)
+	d.failed = d.failed || err != nil
+	return err
+}
+
+var errNotHere = errors.New("not part of a ledger's migration")
+
+func (d *driver) Open(string) (database.Driver, error) { return nil, errNotHere }
+func (d *driver) Drop() error                          { return errNotHere }
+func (d *driver) Close() error                         { return nil } // the caller's pool stays open

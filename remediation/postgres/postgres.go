@@ -1,0 +1,82 @@
+// Package postgres keeps a ledger in a PostgreSQL database, through pgx (github.com/jackc/pgx/v5) and its own protocol.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/golang-migrate/migrate/v4/database"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/homelab-cmd/actionledger/db/postgresdb"
+	"github.com/homelab-cmd/actionledger/internal/migration"
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/schema"
+)
+
+// New returns a store on conn, a *pgxpool.Pool, a *pgx.Conn or the caller's own pgx.Tx; hand it to remediation.New. The
+// store is as safe for concurrent use as conn is: a pool is, the other two are not. The caller closes conn.
+//
+// On a pgx.Tx nothing holds until the caller commits, and a refused transition leaves the transaction usable.
+//
+// The schema's version is checked once, at the first call: until Migrate has run, every call returns
+// remediation.ErrSchemaVersion.
+func New(conn postgresdb.DBTX) remediation.Store {
+	return &store{conn: conn}
+}
+
+// store implements remediation.Store.
+type store struct {
+	conn    postgresdb.DBTX
+	checked atomic.Bool // the schema has the version that the queries were generated for
+}
+
+func (s *store) queries(ctx context.Context) (*postgresdb.Queries, error) {
+	if !s.checked.Load() {
+		if err := checkVersion(ctx, s.conn); err != nil {
+			return nil, err
+		}
+		s.checked.Store(true)
+	}
+	return postgresdb.New(s.conn), nil
+}
+
+// checkVersion refuses a database that the generated queries were not written for.
+func checkVersion(ctx context.Context, conn postgresdb.DBTX) error {
+	want, err := migration.Latest(schema.Postgres)
+	if err != nil {
+		return err
+	}
+	got, dirty, err := readVersion(ctx, conn)
+	if sqlState(err) == undefinedTable {
+		got, err = database.NilVersion, nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the schema's version: %w", err)
+	}
+	return migration.Check(want, got, dirty)
+}
+
+func readVersion(ctx context.Context, conn postgresdb.DBTX) (version int, dirty bool, err error) {
+	err = conn.QueryRow(ctx, "SELECT version, dirty FROM schema_migrations LIMIT 1").Scan(&version, &dirty)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return database.NilVersion, false, nil
+	}
+	return version, dirty, err
+}
+
+// The SQLSTATEs that mean something to a ledger (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+const (
+	undefinedTable      = "42P01"
+	foreignKeyViolation = "23503"
+)
+
+func sqlState(err error) string {
+	if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) {
+		return refused.Code
+	}
+	return ""
+}

@@ -1,0 +1,12 @@
+DROP INDEX remediation_actions_by_alert;
+DROP INDEX remediation_actions_by_type;
+DROP INDEX remediation_actions_by_status;
+DROP INDEX remediation_actions_by_server_status;
+DROP INDEX remediation_actions_by_server;
+DROP TRIGGER remediation_actions_immutable_alert ON remediation_actions;
+DROP TRIGGER remediation_actions_immutable_audit ON remediation_actions;
+DROP TRIGGER remediation_actions_immutable ON remediation_actions;
+DROP TRIGGER remediation_actions_consistent ON remediation_actions;
+DROP TRIGGER remediation_actions_transition ON remediation_actions;
+DROP FUNCTION remediation_actions_keep_alert();
+DROP FUNCTION remediation_actions_refuse();
