@@ -39,6 +39,15 @@ func Prepare(ctx context.Context, db DBTX) (*Queries, error) {
 	if q.createActionStmt, err = db.PrepareContext(ctx, createAction); err != nil {
 		return nil, fmt.Errorf("error preparing query CreateAction: %w", err)
 	}
+	if q.exportActionsStmt, err = db.PrepareContext(ctx, exportActions); err != nil {
+		return nil, fmt.Errorf("error preparing query ExportActions: %w", err)
+	}
+	if q.exportAlertsStmt, err = db.PrepareContext(ctx, exportAlerts); err != nil {
+		return nil, fmt.Errorf("error preparing query ExportAlerts: %w", err)
+	}
+	if q.exportServersStmt, err = db.PrepareContext(ctx, exportServers); err != nil {
+		return nil, fmt.Errorf("error preparing query ExportServers: %w", err)
+	}
 	if q.finishActionStmt, err = db.PrepareContext(ctx, finishAction); err != nil {
 		return nil, fmt.Errorf("error preparing query FinishAction: %w", err)
 	}
@@ -109,6 +118,21 @@ func (q *Queries) Close() error {
 	if q.createActionStmt != nil {
 		if cerr := q.createActionStmt.Close(); cerr != nil {
 			err = fmt.Errorf("error closing createActionStmt: %w", cerr)
+		}
+	}
+	if q.exportActionsStmt != nil {
+		if cerr := q.exportActionsStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing exportActionsStmt: %w", cerr)
+		}
+	}
+	if q.exportAlertsStmt != nil {
+		if cerr := q.exportAlertsStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing exportAlertsStmt: %w", cerr)
+		}
+	}
+	if q.exportServersStmt != nil {
+		if cerr := q.exportServersStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing exportServersStmt: %w", cerr)
 		}
 	}
 	if q.finishActionStmt != nil {
@@ -225,6 +249,9 @@ type Queries struct {
 	approveActionStmt                *sql.Stmt
 	claimActionStmt                  *sql.Stmt
 	createActionStmt                 *sql.Stmt
+	exportActionsStmt                *sql.Stmt
+	exportAlertsStmt                 *sql.Stmt
+	exportServersStmt                *sql.Stmt
 	finishActionStmt                 *sql.Stmt
 	getActionStmt                    *sql.Stmt
 	listActionsStmt                  *sql.Stmt
@@ -250,6 +277,9 @@ func (q *Queries) WithTx(tx *sql.Tx) *Queries {
 		approveActionStmt:                q.approveActionStmt,
 		claimActionStmt:                  q.claimActionStmt,
 		createActionStmt:                 q.createActionStmt,
+		exportActionsStmt:                q.exportActionsStmt,
+		exportAlertsStmt:                 q.exportAlertsStmt,
+		exportServersStmt:                q.exportServersStmt,
 		finishActionStmt:                 q.finishActionStmt,
 		getActionStmt:                    q.getActionStmt,
 		listActionsStmt:                  q.listActionsStmt,
