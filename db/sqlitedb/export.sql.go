@@ -95,17 +95,17 @@ func (q *Queries) ExportAlerts(ctx context.Context, arg ExportAlertsParams) ([]A
 
 const exportServers = `-- name: ExportServers :many
 
-SELECT id, is_paused, paused_at FROM servers WHERE id > ?1 ORDER BY id LIMIT CAST(?2 AS BIGINT)
+SELECT id, is_paused, paused_at FROM servers WHERE id >= ?1 ORDER BY id LIMIT CAST(?2 AS BIGINT)
 `
 
 type ExportServersParams struct {
-	After   string
+	First   string
 	MaxRows int64
 }
 
 // SQLite only: what Import reads to move a ledger to PostgreSQL, in pages by primary key.
 func (q *Queries) ExportServers(ctx context.Context, arg ExportServersParams) ([]Server, error) {
-	rows, err := q.query(ctx, q.exportServersStmt, exportServers, arg.After, arg.MaxRows)
+	rows, err := q.query(ctx, q.exportServersStmt, exportServers, arg.First, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}

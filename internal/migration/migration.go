@@ -61,7 +61,7 @@ func Up(files fs.FS, drv database.Driver) error {
 	if dirty := (migrate.ErrDirty{}); errors.As(err, &dirty) {
 		return Check(newest, dirty.Version, true)
 	}
-	if errors.Is(err, migrate.ErrNoChange) {
+	if err == migrate.ErrNoChange { // not errors.Is: it may come joined with an Unlock that failed
 		return nil
 	}
 	return err

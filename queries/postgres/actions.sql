@@ -26,6 +26,7 @@ WHERE id = (
     FROM remediation_actions AS a
     JOIN servers AS s ON s.id = a.server_id
     WHERE a.server_id = @server_id AND a.status = 'approved' AND (a.approved_by <> 'auto' OR NOT s.is_paused)
+        AND a.approved_at IS NOT NULL AND a.approved_by <> '' -- passes over a row from before the rules that nobody approved
     ORDER BY a.id
     LIMIT 1
     FOR SHARE OF s

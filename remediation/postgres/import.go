@@ -3,11 +3,13 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/golang-migrate/migrate/v4/database"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -71,9 +73,13 @@ func checkSource(ctx context.Context, from *sql.Tx) error {
 	if err != nil {
 		return err
 	}
-	var got int
-	var dirty bool
-	if err := from.QueryRowContext(ctx, "SELECT version, dirty FROM schema_migrations LIMIT 1").Scan(&got, &dirty); err != nil {
+	var migrated int
+	got, dirty := database.NilVersion, false
+	err = from.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master WHERE name = 'schema_migrations'").Scan(&migrated)
+	if err == nil && migrated > 0 {
+		err = from.QueryRowContext(ctx, "SELECT version, dirty FROM schema_migrations LIMIT 1").Scan(&got, &dirty)
+	}
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("read the SQLite schema's version: %w", err)
 	}
 	return migration.Check(want, got, dirty)
@@ -93,9 +99,9 @@ func lockEmpty(ctx context.Context, to pgx.Tx) error {
 }
 
 func copyRows(ctx context.Context, from *sqlitedb.Queries, to *postgresdb.Queries) error {
-	err := pages("", func(s sqlitedb.Server) string { return s.ID },
-		func(after string) ([]sqlitedb.Server, error) {
-			return from.ExportServers(ctx, sqlitedb.ExportServersParams{After: after, MaxRows: importPage})
+	err := pages("", func(s sqlitedb.Server) string { return s.ID + "\x00" }, // the least text after an id; '' is an id too
+		func(first string) ([]sqlitedb.Server, error) {
+			return from.ExportServers(ctx, sqlitedb.ExportServersParams{First: first, MaxRows: importPage})
 		},
 		func(page []sqlitedb.Server) error {
 			rows := make([]postgresdb.ImportServersParams, len(page))
@@ -143,17 +149,17 @@ func copyRows(ctx context.Context, from *sqlitedb.Queries, to *postgresdb.Querie
 	return nil
 }
 
-// pages copies all rows after first, in the order of their key.
-func pages[Row, Key any](first Key, key func(Row) Key, read func(Key) ([]Row, error), write func([]Row) error) error {
-	for after := first; ; {
-		page, err := read(after)
+// pages copies all rows from first on; next says where the page after a row begins.
+func pages[Row, Key any](first Key, next func(Row) Key, read func(Key) ([]Row, error), write func([]Row) error) error {
+	for {
+		page, err := read(first)
 		if err != nil || len(page) == 0 {
 			return err
 		}
 		if err := write(page); err != nil {
 			return err
 		}
-		after = key(page[len(page)-1])
+		first = next(page[len(page)-1])
 	}
 }
 

@@ -19,7 +19,8 @@ import (
 // does the work and the others wait for it, as long as ctx lets them. The version and the lock are those of the stock
 // migrate CLI, so the two don't collide either.
 //
-// remediation.ErrSchemaVersion if the database is newer than the code, or if the CLI left it dirty. pool stays open.
+// remediation.ErrSchemaVersion if the database is newer than the code, or if the CLI left it dirty. When ctx ends while
+// it commits, all of it may have happened in spite of the error. pool stays open.
 func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
 	if err := migration.Up(schema.Postgres, &driver{ctx: ctx, pool: pool}); err != nil {
 		return fmt.Errorf("migrate PostgreSQL ledger: %w", err)

@@ -22,7 +22,8 @@ const migrateWait = time.Minute
 // transaction or not at all, so a crash leaves nothing half done, and any number of processes may call it at once: one
 // does the work and the others wait for it, up to a minute. The version is kept where the stock migrate CLI keeps it.
 //
-// remediation.ErrSchemaVersion if the database is newer than the code, or if the CLI left it dirty. db stays open.
+// remediation.ErrSchemaVersion if the database is newer than the code, or if the CLI left it dirty. When ctx ends while
+// it commits, all of it may have happened in spite of the error. db stays open.
 func Migrate(ctx context.Context, db *sql.DB) error {
 	if err := migrate(ctx, db); err != nil {
 		return fmt.Errorf("migrate SQLite ledger: %w", err)
@@ -44,8 +45,13 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	err = migration.Up(schema.SQLite, &driver{ctx: ctx, conn: conn})
-	// The connection goes back to the caller's pool as it came.
-	return errors.Join(err, setBusyTimeout(context.WithoutCancel(ctx), conn, busyTimeout))
+	// The connection goes back to the caller's pool as it came, also when ctx has ended.
+	ctx = context.WithoutCancel(ctx)
+	if err != nil {
+		// SQLite may have rolled back already, so this may fail for want of a transaction.
+		_, _ = conn.ExecContext(ctx, "ROLLBACK")
+	}
+	return errors.Join(err, setBusyTimeout(ctx, conn, busyTimeout))
 }
 
 func setBusyTimeout(ctx context.Context, conn *sql.Conn, ms int64) error {
@@ -58,7 +64,7 @@ func setBusyTimeout(ctx context.Context, conn *sql.Conn, ms int64) error {
 type driver struct {
 	ctx    context.Context
 	conn   *sql.Conn
-	failed bool // SQLite keeps a transaction open after an error, so Unlock must know
+	failed bool // SQLite lets a transaction go on after an error, so Unlock must know
 }
 
 func (d *driver) Lock() error {
@@ -66,24 +72,16 @@ func (d *driver) Lock() error {
 		return fmt.Errorf("wait for the write lock: %w", err)
 	}
 	// As the stock driver makes it, so that the CLI finds its own table.
-	err := d.exec(`CREATE TABLE IF NOT EXISTS schema_migrations (version uint64,dirty bool);
+	return d.exec(`CREATE TABLE IF NOT EXISTS schema_migrations (version uint64,dirty bool);
 		CREATE UNIQUE INDEX IF NOT EXISTS version_unique ON schema_migrations (version);`)
-	if err != nil {
-		return errors.Join(err, d.Unlock()) // golang-migrate unlocks only what it saw locked
-	}
-	return nil
 }
 
+// Unlock commits, unless a step failed: then that step's error ends the migration, and migrate rolls back.
 func (d *driver) Unlock() error {
-	end := "COMMIT"
 	if d.failed {
-		end = "ROLLBACK"
+		return nil
 	}
-	_, err := d.conn.ExecContext(context.WithoutCancel(d.ctx), end)
-	if d.failed {
-		return nil // the step's own error says more than a ROLLBACK that SQLite has made already
-	}
-	return err
+	return d.exec("COMMIT")
 }
 
 func (d *driver) Run(step io.Reader) error {

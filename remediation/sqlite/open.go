@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	modernc "modernc.org/sqlite"
@@ -100,7 +101,11 @@ func dsn(path string, o options, pragmas ...string) string {
 			"foreign_keys(1)",
 		}, pragmas...),
 	}
-	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + params.Encode()
+	prefix := "file:"
+	if strings.HasPrefix(path, "/") {
+		prefix = "file://" // or SQLite would take what follows a second slash for a host
+	}
+	return prefix + (&url.URL{Path: path}).EscapedPath() + "?" + params.Encode()
 }
 
 // creating keeps a second Open in this process from locking the new file before create has closed it: closing any
@@ -112,21 +117,23 @@ func create(path string) error {
 	creating.Lock()
 	defer creating.Unlock()
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
+	if err == nil {
+		return f.Close()
 	}
-	if err != nil {
+	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return f.Close()
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		err = &fs.PathError{Op: "open", Path: path, Err: syscall.EISDIR}
+	}
+	return err
 }
 
 // useWAL puts the file into WAL mode, where it stays. SQLite answers some races for the switch with SQLITE_BUSY at once,
 // without the busy timeout, so the wait is here.
 func useWAL(ctx context.Context, db *sql.DB, wait time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	for {
+	for start := time.Now(); ; {
 		var mode string
 		err := db.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
 		switch {
@@ -134,12 +141,12 @@ func useWAL(ctx context.Context, db *sql.DB, wait time.Duration) error {
 			return nil
 		case err == nil:
 			return fmt.Errorf("the file system allows no WAL, only journal mode %s", mode)
-		case !isBusy(err):
+		case !isBusy(err) || time.Since(start) >= wait:
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return err
+			return ctx.Err()
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

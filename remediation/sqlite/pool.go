@@ -41,14 +41,16 @@ func checkConn(ctx context.Context, conn *sql.Conn) error {
 	if !foreignKeys {
 		return &remediation.InputError{Field: "db", Problem: "has foreign keys off: add _pragma=foreign_keys(1) to its DSN"}
 	}
-	probe := time.Date(2026, 1, 19, 15, 36, 1, 617957000, time.UTC)
-	var stored string
-	if err := conn.QueryRowContext(ctx, "SELECT CAST(? AS TEXT)", probe).Scan(&stored); err != nil {
-		return fmt.Errorf("probe the time format: %w", err)
-	}
-	if stored != probe.Format(timeLayout) {
-		return &remediation.InputError{Field: "db", Problem: fmt.Sprintf(
-			"stores times as %q, which does not sort as time: add _time_format=sqlite to its DSN", stored)}
+	for _, month := range []time.Month{time.January, time.July} { // a time zone may be UTC for half of the year
+		probe := time.Date(2026, month, 19, 15, 36, 1, 617957000, time.UTC)
+		var stored string // as an SQL literal: with _texttotime the driver reads bare text as a time
+		if err := conn.QueryRowContext(ctx, "SELECT quote(?)", probe).Scan(&stored); err != nil {
+			return fmt.Errorf("probe the time format: %w", err)
+		}
+		if stored != "'"+probe.Format(timeLayout)+"'" {
+			return &remediation.InputError{Field: "db", Problem: fmt.Sprintf("stores times as %s, which does not sort as time: "+
+				"its DSN needs _time_format=sqlite, and neither _timezone nor _time_integer_format", stored)}
+		}
 	}
 	return nil
 }

@@ -94,6 +94,12 @@ BEFORE UPDATE OF alert_id ON remediation_actions
 FOR EACH ROW WHEN (OLD.alert_id IS NOT NULL AND NEW.alert_id IS DISTINCT FROM OLD.alert_id)
 EXECUTE FUNCTION remediation_actions_keep_alert();
 
+-- Since when a server is paused is part of the audit trail: it is written with the mode, and not without.
+CREATE TRIGGER servers_paused_at
+BEFORE UPDATE OF paused_at ON servers
+FOR EACH ROW WHEN (NEW.paused_at IS DISTINCT FROM OLD.paused_at AND NEW.is_paused = OLD.is_paused)
+EXECUTE FUNCTION remediation_actions_refuse('paused_at changes only with is_paused');
+
 -- The id ends each of these, so that an index also gives its rows in the order they were created.
 -- List by server.
 CREATE INDEX remediation_actions_by_server ON remediation_actions (server_id, id);

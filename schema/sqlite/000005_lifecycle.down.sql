@@ -4,6 +4,7 @@ DROP INDEX remediation_actions_by_status;
 DROP INDEX remediation_actions_by_server_status;
 DROP INDEX remediation_actions_by_server;
 DROP TRIGGER remediation_actions_times_update;
+DROP TRIGGER servers_paused_at;
 DROP TRIGGER remediation_actions_times_insert;
 DROP TRIGGER remediation_actions_immutable_alert;
 DROP TRIGGER remediation_actions_immutable_audit;

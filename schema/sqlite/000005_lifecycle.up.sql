@@ -73,10 +73,11 @@ BEGIN
     SELECT RAISE(ABORT, 'remediation_actions_immutable: what an action is never changes');
 END;
 
--- Without this, INSERT OR REPLACE would swap an approved command for another under the same id.
+-- Without this, INSERT OR REPLACE would swap an approved command for another under the same id. -1 is what a trigger sees
+-- before SQLite has chosen an id.
 CREATE TRIGGER remediation_actions_immutable_replace
 BEFORE INSERT ON remediation_actions
-WHEN EXISTS (SELECT 1 FROM remediation_actions AS a WHERE a.id = NEW.id)
+WHEN NEW.id <> -1 AND EXISTS (SELECT 1 FROM remediation_actions AS a WHERE a.id = NEW.id)
 BEGIN
     SELECT RAISE(ABORT, 'remediation_actions_immutable: this id is taken');
 END;
@@ -113,24 +114,42 @@ BEGIN
     SELECT RAISE(ABORT, 'remediation_actions_immutable: an action keeps its alert as long as the alert exists');
 END;
 
--- A driver left to its defaults may store times that no date function reads. They are refused, not kept.
+-- Since when a server is paused is part of the audit trail: it is written with the mode, and not without.
+CREATE TRIGGER servers_paused_at
+BEFORE UPDATE OF paused_at ON servers
+WHEN NEW.paused_at IS NOT OLD.paused_at AND NEW.is_paused = OLD.is_paused
+BEGIN
+    SELECT RAISE(ABORT, 'servers_paused_at: paused_at changes only with is_paused');
+END;
+
+-- A driver left to its defaults may store times that no date function reads, and a shell stores numbers as willingly as
+-- text. Both are refused, not kept.
 CREATE TRIGGER remediation_actions_times_insert
 BEFORE INSERT ON remediation_actions
-WHEN julianday(NEW.created_at) IS NULL
-    OR (NEW.approved_at IS NOT NULL AND julianday(NEW.approved_at) IS NULL)
-    OR (NEW.rejected_at IS NOT NULL AND julianday(NEW.rejected_at) IS NULL)
-    OR (NEW.executed_at IS NOT NULL AND julianday(NEW.executed_at) IS NULL)
-    OR (NEW.completed_at IS NOT NULL AND julianday(NEW.completed_at) IS NULL)
+WHEN (typeof(NEW.created_at) <> 'text' OR julianday(NEW.created_at) IS NULL
+        OR NEW.created_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
+    OR NEW.approved_at IS NOT NULL AND (typeof(NEW.approved_at) <> 'text' OR julianday(NEW.approved_at) IS NULL
+        OR NEW.approved_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
+    OR NEW.rejected_at IS NOT NULL AND (typeof(NEW.rejected_at) <> 'text' OR julianday(NEW.rejected_at) IS NULL
+        OR NEW.rejected_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
+    OR NEW.executed_at IS NOT NULL AND (typeof(NEW.executed_at) <> 'text' OR julianday(NEW.executed_at) IS NULL
+        OR NEW.executed_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
+    OR NEW.completed_at IS NOT NULL AND (typeof(NEW.completed_at) <> 'text' OR julianday(NEW.completed_at) IS NULL
+        OR NEW.completed_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
 BEGIN
     SELECT RAISE(ABORT, 'remediation_actions_times: a time must be text like 2026-11-23 13:17:09.047807+00:00');
 END;
 
 CREATE TRIGGER remediation_actions_times_update
 BEFORE UPDATE OF approved_at, rejected_at, executed_at, completed_at ON remediation_actions
-WHEN (NEW.approved_at IS NOT OLD.approved_at AND julianday(NEW.approved_at) IS NULL)
-    OR (NEW.rejected_at IS NOT OLD.rejected_at AND julianday(NEW.rejected_at) IS NULL)
-    OR (NEW.executed_at IS NOT OLD.executed_at AND julianday(NEW.executed_at) IS NULL)
-    OR (NEW.completed_at IS NOT OLD.completed_at AND julianday(NEW.completed_at) IS NULL)
+WHEN NEW.approved_at IS NOT OLD.approved_at AND (typeof(NEW.approved_at) <> 'text' OR julianday(NEW.approved_at) IS NULL
+        OR NEW.approved_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
+    OR NEW.rejected_at IS NOT OLD.rejected_at AND (typeof(NEW.rejected_at) <> 'text' OR julianday(NEW.rejected_at) IS NULL
+        OR NEW.rejected_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
+    OR NEW.executed_at IS NOT OLD.executed_at AND (typeof(NEW.executed_at) <> 'text' OR julianday(NEW.executed_at) IS NULL
+        OR NEW.executed_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
+    OR NEW.completed_at IS NOT OLD.completed_at AND (typeof(NEW.completed_at) <> 'text' OR julianday(NEW.completed_at) IS NULL
+        OR NEW.completed_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
 BEGIN
     SELECT RAISE(ABORT, 'remediation_actions_times: a time must be text like 2026-11-23 13:17:09.047807+00:00');
 END;

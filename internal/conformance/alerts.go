@@ -1,0 +1,68 @@
+package conformance
+
+import (
+	"testing"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var alerts = []behaviour{
+	{"AC7_ActionNamesItsAlert", actionNamesItsAlert},
+	{"AC7_DeletingTheAlertClearsTheLinkAndNothingElse", deletingTheAlert},
+	{"AC7_UnknownAlertIsRefused", unknownAlert},
+}
+
+func actionNamesItsAlert(t *testing.T, l *ledger) {
+	alert := l.alert(t, paused)
+	a := newAction(paused)
+	a.AlertID = &alert
+	want := l.create(t, a)
+	same(t, "AlertID", want.AlertID, &alert)
+	for _, s := range way[remediation.Completed] {
+		want = s.after(want, l.clock.tick())
+		got, err := s.call(t.Context(), l.Ledger, paused, want.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, s.name, got, want)
+	}
+	same(t, "Get", l.get(t, want.ID), want)
+}
+
+func deletingTheAlert(t *testing.T, l *ledger) {
+	alert, kept := l.alert(t, normal), l.alert(t, normal)
+	var want []remediation.Action
+	for _, a := range append(examples(), withdrawn()) {
+		for _, id := range []*int64{&alert, &kept} {
+			a.AlertID = id
+			want = append(want, l.store(t, a))
+		}
+	}
+	l.exec(t, "DELETE FROM alerts WHERE id = "+number(alert))
+	for _, a := range want {
+		if *a.AlertID == alert {
+			a.AlertID = nil
+		}
+		same(t, string(a.Status)+" after its alert was deleted", l.get(t, a.ID), a)
+	}
+}
+
+func unknownAlert(t *testing.T, l *ledger) {
+	gone := l.alert(t, normal)
+	l.exec(t, "DELETE FROM alerts WHERE id = "+number(gone))
+	before := l.contents(t)
+	for _, id := range []int64{gone, 0, -1, 1 << 62} {
+		a := newAction(normal)
+		a.AlertID = &id
+		got, err := l.Create(t.Context(), a)
+		wantError(t, "Create", err, remediation.ErrAlertNotFound)
+		same(t, "Create", got, remediation.Action{})
+
+		raw := example(remediation.Approved)
+		raw.AlertID = &id
+		if _, err := l.insert(t, rowOf(raw)); err == nil {
+			t.Errorf("a row with the unknown alert %d was accepted", id)
+		}
+	}
+	same(t, "what the refused calls left", l.contents(t), before)
+}

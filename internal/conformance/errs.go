@@ -1,0 +1,129 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var errs = []behaviour{
+	{"UnknownActionIsErrNotFound", unknownAction},
+	{"UnknownServerIsErrServerNotFound", unknownServer},
+	{"NothingToClaimIsErrNothingToClaim", nothingToClaim},
+	{"FinishIsScopedToTheServer", finishIsScoped},
+	{"SecondFinishSaysHowTheFirstEnded", secondFinish},
+	{"CancelledContextWritesNothing", cancelledContext},
+}
+
+// wantError expects err to match one of the sentinels, and no other of them.
+func wantError(t *testing.T, what string, err, want error) {
+	t.Helper()
+	for _, sentinel := range []error{remediation.ErrNotFound, remediation.ErrServerNotFound, remediation.ErrAlertNotFound,
+		remediation.ErrNothingToClaim, remediation.ErrInvalidTransition, remediation.ErrInvalidInput,
+		remediation.ErrSchemaVersion, context.Canceled} {
+		if errors.Is(err, sentinel) != (sentinel == want) {
+			t.Errorf("%s: error is %v, want %v", what, err, want)
+			return
+		}
+	}
+}
+
+func unknownAction(t *testing.T, l *ledger) {
+	gone := l.create(t, newAction(normal)).ID
+	l.exec(t, "DELETE FROM remediation_actions")
+	for _, id := range []int64{gone, 0, -1, 1 << 62} {
+		for _, s := range steps {
+			got, err := s.call(t.Context(), l.Ledger, normal, id)
+			wantError(t, s.name, err, remediation.ErrNotFound)
+			same(t, s.name, got, remediation.Action{})
+		}
+		got, err := l.Get(t.Context(), id)
+		wantError(t, "Get", err, remediation.ErrNotFound)
+		same(t, "Get", got, remediation.Action{})
+	}
+}
+
+func unknownServer(t *testing.T, l *ledger) {
+	before := l.contents(t)
+	got, err := l.Create(t.Context(), newAction("nowhere"))
+	wantError(t, "Create", err, remediation.ErrServerNotFound)
+	same(t, "Create", got, remediation.Action{})
+	_, err = l.AddAlert(t.Context(), "nowhere", "down")
+	wantError(t, "AddAlert", err, remediation.ErrServerNotFound)
+	wantError(t, "Pause", l.Pause(t.Context(), "nowhere"), remediation.ErrServerNotFound)
+	wantError(t, "Unpause", l.Unpause(t.Context(), "nowhere"), remediation.ErrServerNotFound)
+	same(t, "what the refused calls left", l.contents(t), before)
+}
+
+func nothingToClaim(t *testing.T, l *ledger) {
+	l.nothingToClaim(t, "nowhere")
+	l.nothingToClaim(t, normal) // nothing there
+	l.in(t, remediation.Pending)
+	l.nothingToClaim(t, paused) // only pending
+	l.create(t, newAction(normal))
+	l.pause(t, normal)
+	l.nothingToClaim(t, normal) // only held
+}
+
+func finishIsScoped(t *testing.T, l *ledger) {
+	for _, status := range remediation.Statuses() {
+		before := l.in(t, status)
+		for _, serverID := range []string{normal, "nowhere"} {
+			_, err := l.Finish(t.Context(), serverID, before.ID, remediation.Result{Stdout: "mine"})
+			wantError(t, "Finish of an action that is "+string(status), err, remediation.ErrNotFound)
+		}
+		same(t, "the other server's action", l.get(t, before.ID), before)
+	}
+}
+
+func secondFinish(t *testing.T, l *ledger) {
+	for _, first := range []step{complete, fail} {
+		before := l.take(t, l.in(t, remediation.Executing), first)
+		for _, second := range []step{complete, fail} {
+			l.clock.tick()
+			_, err := second.call(t.Context(), l.Ledger, paused, before.ID)
+			refused(t, err, remediation.TransitionError{ID: before.ID, From: first.to, To: second.to})
+		}
+		same(t, "the first result", l.get(t, before.ID), before)
+	}
+}
+
+func cancelledContext(t *testing.T, l *ledger) {
+	in := map[remediation.Status]remediation.Action{}
+	for _, status := range remediation.Statuses() {
+		in[status] = l.in(t, status)
+	}
+	l.create(t, newAction(normal)) // to claim
+	before := l.contents(t)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	wantError(t, "AddServer", l.AddServer(ctx, "new"), context.Canceled)
+	wantError(t, "Pause", l.Pause(ctx, normal), context.Canceled)
+	wantError(t, "Unpause", l.Unpause(ctx, paused), context.Canceled)
+	_, err := l.AddAlert(ctx, normal, "down")
+	wantError(t, "AddAlert", err, context.Canceled)
+	_, err = l.Create(ctx, newAction(normal))
+	wantError(t, "Create", err, context.Canceled)
+	_, err = l.Claim(ctx, normal)
+	wantError(t, "Claim", err, context.Canceled)
+	for _, s := range steps {
+		_, err = s.call(ctx, l.Ledger, paused, in[s.from].ID)
+		wantError(t, s.name, err, context.Canceled)
+	}
+	_, err = l.Get(ctx, in[remediation.Pending].ID)
+	wantError(t, "Get", err, context.Canceled)
+	_, err = l.List(ctx, remediation.Filter{})
+	wantError(t, "List", err, context.Canceled)
+	same(t, "what the cancelled calls left", l.contents(t), before)
+
+	// The first call of all has to look at the database before it can work; it must not remember the cancellation.
+	other := l.on(l.db.Another(t))
+	_, err = other.Create(ctx, newAction(normal))
+	wantError(t, "the first call", err, context.Canceled)
+	if _, err := other.Create(t.Context(), newAction(normal)); err != nil {
+		t.Errorf("after a cancelled first call: %v", err)
+	}
+}

@@ -1,0 +1,127 @@
+package conformance
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// What was approved is what runs, whoever writes SQL.
+var immutability = []behaviour{
+	{"WhatAnActionIsNeverChanges", givenNeverChanges},
+	{"AC5_AuditFieldIsWrittenOnceWithItsTransition", auditIsWrittenOnce},
+	{"TransitionSmugglesNothingIn", transitionSmugglesNothing},
+	{"AC7_ActionKeepsItsAlertAsLongAsTheAlertExists", alertIsKept},
+	{"IdIsNotTakenOver", idIsNotTakenOver},
+}
+
+// changed is another value for each column.
+var changed = row{
+	"id":        "id + 1000",
+	"server_id": quote(paused), "action_type": "'reboot'", "service_name": "'sshd'", "command": "'rm -rf /'",
+	"created_at": literal(at(30)), "created_by": "'mallory'",
+	"approved_at": literal(at(30)), "approved_by": "'mallory'",
+	"rejected_at": literal(at(30)), "rejected_by": "'mallory'", "rejection_reason": "'never said'",
+	"executed_at": literal(at(30)), "completed_at": literal(at(30)), "exit_code": "7", "stdout": "'other'", "stderr": "'other'",
+}
+
+var unset = row{"service_name": "NULL", "command": "NULL", "created_at": "NULL", "created_by": "NULL"}
+
+func givenNeverChanges(t *testing.T, l *ledger) {
+	for _, a := range append(examples(), withdrawn()) {
+		a = l.store(t, a)
+		for _, c := range append([]string{"id"}, given...) {
+			l.wontUpdate(t, a, changed.set(c))
+		}
+		for c := range unset {
+			l.wontUpdate(t, a, unset.set(c))
+		}
+		l.wontUpdate(t, a, "command = command || ' && reboot'")
+		if err := l.update(t, a.ID, rowOf(a).set(given...)); err != nil {
+			t.Errorf("%s: writing what is there already: %v", a.Status, err)
+		}
+
+		a.ServiceName = nil
+		l.wontUpdate(t, l.store(t, a), changed.set("service_name"))
+	}
+}
+
+func auditIsWrittenOnce(t *testing.T, l *ledger) {
+	for _, a := range append(examples(), withdrawn()) {
+		a, r := l.store(t, a), rowOf(a)
+		for _, c := range audit {
+			l.wontUpdate(t, a, changed.set(c))
+			if r[c] != "NULL" {
+				l.wontUpdate(t, a, r.toggled(c).set(c))
+			}
+		}
+	}
+	// Even what a status leaves free is written with the status or not at all.
+	completed, failed := example(remediation.Completed), example(remediation.Failed)
+	completed.Stdout, completed.Stderr = nil, nil
+	failed.Stdout, failed.Stderr, failed.ExitCode = nil, nil, nil
+	for _, a := range []remediation.Action{completed, failed} {
+		a = l.store(t, a)
+		for _, c := range free[a.Status] {
+			l.wontUpdate(t, a, changed.set(c))
+		}
+	}
+}
+
+func transitionSmugglesNothing(t *testing.T, l *ledger) {
+	for _, tr := range transitions() {
+		from := l.store(t, tr.from)
+		for _, c := range append([]string{"id"}, given...) {
+			l.wontUpdate(t, from, tr.set()+", "+changed.set(c))
+		}
+		for _, c := range audit {
+			if rowOf(tr.from)[c] != "NULL" {
+				l.wontUpdate(t, from, tr.set()+", "+changed.set(c))
+			}
+		}
+	}
+	// A withdrawn action without an approval would be well-formed: like one that was rejected.
+	approved := l.store(t, example(remediation.Approved))
+	l.wontUpdate(t, approved, rowOf(withdrawn()).set("status", "rejected_at", "rejected_by", "rejection_reason")+
+		", approved_at = NULL, approved_by = NULL")
+}
+
+func alertIsKept(t *testing.T, l *ledger) {
+	alert, other := l.alert(t, normal), l.alert(t, normal)
+	for _, a := range append(examples(), withdrawn()) {
+		a.AlertID = &alert
+		a = l.store(t, a)
+		l.wontUpdate(t, a, "alert_id = NULL")
+		l.wontUpdate(t, a, "alert_id = "+number(other))
+		if err := l.update(t, a.ID, "alert_id = "+number(alert)); err != nil {
+			t.Errorf("%s: writing the alert that is there already: %v", a.Status, err)
+		}
+	}
+	for _, tr := range transitions() {
+		tr.from.AlertID = &alert
+		l.wontUpdate(t, l.store(t, tr.from), tr.set()+", alert_id = NULL")
+	}
+}
+
+func idIsNotTakenOver(t *testing.T, l *ledger) {
+	insert := func(id int64) string {
+		r := rowOf(example(remediation.Pending))
+		r["id"], r["command"] = number(id), "'rm -rf /'"
+		columns := append([]string{"id"}, given...)
+		return "INSERT INTO remediation_actions (" + strings.Join(columns, ", ") + ") VALUES " + r.values(columns)
+	}
+	for _, a := range append(examples(), withdrawn()) {
+		a = l.store(t, a)
+		for _, query := range []string{
+			insert(a.ID),
+			insert(a.ID) + " ON CONFLICT (id) DO UPDATE SET command = excluded.command",
+		} {
+			if _, err := l.db.Raw.ExecContext(t.Context(), query); err == nil {
+				t.Errorf("%s was accepted", query)
+			}
+			same(t, "after "+query, l.get(t, a.ID), a)
+		}
+	}
+	l.exec(t, insert(1000000)) // the statement was right but for the id
+}

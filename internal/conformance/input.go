@@ -1,0 +1,169 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var input = []behaviour{
+	{"EveryTextArgumentIsChecked", everyTextIsChecked},
+	{"FilterIsChecked", filterIsChecked},
+}
+
+// argument is one text argument of one method, in a call that is right but for it.
+type argument struct {
+	method, field string
+	most          string // the longest text that it takes
+	call          func(ctx context.Context, s string) error
+}
+
+// The longest texts: é and 日 have one character, but two and three bytes.
+var (
+	longestServerID    = strings.Repeat("日", 100)
+	longestActionType  = strings.Repeat("é", 50)
+	longestServiceName = strings.Repeat("日", 255)
+	longestActor       = strings.Repeat("日", 50)
+	longestTitle       = strings.Repeat("é", 255)
+	longestText        = strings.Repeat("é", 1<<19) // a command or a reason has a limit in bytes, 1 MiB
+)
+
+func (l *ledger) arguments(pending, approved, executing int64) []argument {
+	create := func(fill func(a *remediation.NewAction, s string)) func(context.Context, string) error {
+		return func(ctx context.Context, s string) error {
+			a := newAction(normal)
+			fill(&a, s)
+			_, err := l.Create(ctx, a)
+			return err
+		}
+	}
+	return []argument{
+		{"AddServer", "server_id", longestServerID, l.AddServer},
+		{"Pause", "server_id", longestServerID, l.Pause},
+		{"Unpause", "server_id", longestServerID, l.Unpause},
+		{"AddAlert", "server_id", longestServerID, func(ctx context.Context, s string) error {
+			_, err := l.AddAlert(ctx, s, "down")
+			return err
+		}},
+		{"AddAlert", "title", longestTitle, func(ctx context.Context, s string) error {
+			_, err := l.AddAlert(ctx, normal, s)
+			return err
+		}},
+		{"Create", "server_id", longestServerID, create(func(a *remediation.NewAction, s string) { a.ServerID = s })},
+		{"Create", "action_type", longestActionType, create(func(a *remediation.NewAction, s string) { a.ActionType = s })},
+		{"Create", "command", longestText, create(func(a *remediation.NewAction, s string) { a.Command = s })},
+		{"Create", "created_by", longestActor, create(func(a *remediation.NewAction, s string) { a.CreatedBy = s })},
+		{"Create", "service_name", longestServiceName, create(func(a *remediation.NewAction, s string) { a.ServiceName = &s })},
+		{"Approve", "by", longestActor, func(ctx context.Context, s string) error {
+			_, err := l.Approve(ctx, pending, s)
+			return err
+		}},
+		{"Reject", "by", longestActor, func(ctx context.Context, s string) error {
+			_, err := l.Reject(ctx, pending, s, "no")
+			return err
+		}},
+		{"Reject", "reason", longestText, func(ctx context.Context, s string) error {
+			_, err := l.Reject(ctx, pending, "ann", s)
+			return err
+		}},
+		{"Withdraw", "by", longestActor, func(ctx context.Context, s string) error {
+			_, err := l.Withdraw(ctx, approved, s, "no")
+			return err
+		}},
+		{"Withdraw", "reason", longestText, func(ctx context.Context, s string) error {
+			_, err := l.Withdraw(ctx, approved, "ann", s)
+			return err
+		}},
+		{"Claim", "server_id", longestServerID, func(ctx context.Context, s string) error {
+			_, err := l.Claim(ctx, s)
+			return err
+		}},
+		{"Finish", "server_id", longestServerID, func(ctx context.Context, s string) error {
+			_, err := l.Finish(ctx, s, executing, remediation.Result{})
+			return err
+		}},
+		{"List", "server_id", longestServerID, func(ctx context.Context, s string) error {
+			_, err := l.List(ctx, remediation.Filter{ServerID: s})
+			return err
+		}},
+		{"List", "action_type", longestActionType, func(ctx context.Context, s string) error {
+			_, err := l.List(ctx, remediation.Filter{ActionType: s})
+			return err
+		}},
+	}
+}
+
+// bad is what the argument must refuse.
+func (arg argument) bad() map[string]string {
+	bad := map[string]string{
+		"blank":               " \t\r\n",
+		"blank beyond ASCII":  "\u00a0\u2003\u3000",
+		"one character more":  arg.most + "x",
+		"one more of several": arg.most + "日",
+		"not UTF-8":           "nginx\xff",
+		"not UTF-8, cut":      "nginx\xe6\x97",
+		"a surrogate":         "nginx\xed\xa0\x80",
+		"a NUL":               "nginx\x00; true",
+		"only a NUL":          "\x00",
+	}
+	if arg.method != "List" { // where the empty text means any
+		bad["empty"] = ""
+	}
+	if arg.most == longestActor {
+		for _, s := range []string{"auto", "AUTO", "Auto", "aUtO", " auto", "auto ", "\tauto\r\n", "\u00a0Auto\u2003"} {
+			bad["reserved, "+s] = s
+		}
+	}
+	return bad
+}
+
+func everyTextIsChecked(t *testing.T, l *ledger) {
+	pending, approved := l.in(t, remediation.Pending).ID, l.in(t, remediation.Approved).ID
+	executing := l.in(t, remediation.Executing).ID
+	l.create(t, newAction(normal)) // to claim
+	before := l.contents(t)
+	for _, arg := range l.arguments(pending, approved, executing) {
+		for name, s := range arg.bad() {
+			t.Run(arg.method+"/"+arg.field+"/"+name, func(t *testing.T) {
+				badInput(t, arg.call(t.Context(), s), arg.field)
+			})
+		}
+		same(t, "what the refused calls of "+arg.method+" left", l.contents(t), before)
+	}
+	for _, arg := range l.arguments(pending, approved, executing) {
+		if err := arg.call(t.Context(), arg.most); errors.Is(err, remediation.ErrInvalidInput) {
+			t.Errorf("%s: %s of the longest kind: %v", arg.method, arg.field, err)
+		}
+	}
+}
+
+// badInput expects err to be an *InputError about field.
+func badInput(t *testing.T, err error, field string) {
+	t.Helper()
+	wantError(t, "bad "+field, err, remediation.ErrInvalidInput)
+	in := (*remediation.InputError)(nil)
+	if !errors.As(err, &in) {
+		t.Errorf("error is %v, want an *InputError", err)
+		return
+	}
+	if in.Field != field || in.Problem == "" {
+		t.Errorf("the *InputError is about %q and says %q, want it about %q", in.Field, in.Problem, field)
+	}
+}
+
+func filterIsChecked(t *testing.T, l *ledger) {
+	for field, filters := range map[string][]remediation.Filter{
+		"limit":  {{Limit: -1}, {Limit: 1001}},
+		"before": {{Before: -1}},
+		"status": {{Status: "paused"}, {Status: "Pending"}, {Status: " "}, {Status: "pending\x00"}, {Status: "\xff"}},
+	} {
+		for _, f := range filters {
+			got, err := l.List(t.Context(), f)
+			badInput(t, err, field)
+			same(t, "the page", got, []remediation.Action(nil))
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package conformance
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// The servers that every ledger here begins with: one in normal mode, one in maintenance.
+const (
+	normal = "web-1"
+	paused = "db-1"
+)
+
+// ledger is the one under test, with its database and the clock that it reads.
+type ledger struct {
+	*remediation.Ledger
+	db    Database
+	clock *clock
+}
+
+func newLedger(t *testing.T, db Database) *ledger {
+	t.Helper()
+	c := &clock{now: at(0)}
+	l := &ledger{remediation.New(db.Store, remediation.WithClock(c.read)), db, c}
+	for _, id := range []string{normal, paused} {
+		if err := l.AddServer(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.pause(t, paused)
+	return l
+}
+
+// on is a ledger with the same clock on another store of the same database.
+func (l *ledger) on(store remediation.Store) *remediation.Ledger {
+	return remediation.New(store, remediation.WithClock(l.clock.read))
+}
+
+// clock stands still until a test moves it, and counts how often it is read.
+type clock struct {
+	mu       sync.Mutex
+	now      time.Time
+	readings int
+}
+
+func (c *clock) read() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readings++
+	return c.now
+}
+
+// tick moves the clock on by a minute.
+func (c *clock) tick() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(time.Minute)
+	return c.now
+}
+
+// at is a time of the tests' own day, in whole microseconds.
+func at(minute int) time.Time {
+	return time.Date(2026, 11, 23, 12, minute, 7, 123456000, time.UTC)
+}
+
+func newAction(serverID string) remediation.NewAction {
+	return remediation.NewAction{
+		ServerID:    serverID,
+		ActionType:  "restart_service",
+		Command:     "systemctl restart nginx",
+		CreatedBy:   "ann",
+		ServiceName: new("nginx"),
+	}
+}
+
+func (l *ledger) create(t *testing.T, a remediation.NewAction) remediation.Action {
+	t.Helper()
+	created, err := l.Create(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return created
+}
+
+func (l *ledger) get(t *testing.T, id int64) remediation.Action {
+	t.Helper()
+	a, err := l.Get(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func (l *ledger) pause(t *testing.T, serverID string) {
+	t.Helper()
+	if err := l.Pause(t.Context(), serverID); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (l *ledger) unpause(t *testing.T, serverID string) {
+	t.Helper()
+	if err := l.Unpause(t.Context(), serverID); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (l *ledger) alert(t *testing.T, serverID string) int64 {
+	t.Helper()
+	id, err := l.AddAlert(t.Context(), serverID, "nginx does not answer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// contents is what a ledger holds, as far as a refused call could have changed it.
+type contents struct {
+	Servers, Paused, Alerts int
+	Actions                 []remediation.Action
+}
+
+func (l *ledger) contents(t *testing.T) contents {
+	t.Helper()
+	actions, err := l.List(t.Context(), remediation.Filter{Limit: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return contents{
+		Servers: l.count(t, "servers"),
+		Paused:  l.count(t, "servers WHERE is_paused AND paused_at IS NOT NULL"),
+		Alerts:  l.count(t, "alerts"),
+		Actions: actions,
+	}
+}
+
+// same compares whole values. Two times are the same only in the same zone: everything of a ledger is in UTC.
+func same(t *testing.T, what string, got, want any) {
+	t.Helper()
+	sameTime := cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) && a.Location() == b.Location() })
+	if diff := cmp.Diff(want, got, sameTime); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}

@@ -1,0 +1,211 @@
+package conformance
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var lifecycle = []behaviour{
+	{"AC1_EveryPathFillsItsFieldsAndNoOthers", everyPath},
+	{"AC1_EachCallWorksFromItsOwnStatusOnly", everyCallInEveryStatus},
+	{"AC2_NormalServerApprovesAtOnce", normalApproves},
+	{"AC3_MaintenanceLeavesPending", maintenanceLeavesPending},
+	{"AC3_PauseAndUnpauseAreIdempotent", pauseIsIdempotent},
+	{"AC3_UnpauseLeavesPendingAlone", unpauseLeavesPending},
+	{"AC4_RejectedIsTerminal", rejectedIsTerminal},
+	{"AC5_ApprovalIsRecordedAndOutlivesAWithdrawal", approvalIsRecorded},
+	{"AddServerIsIdempotent", addServerIsIdempotent},
+	{"DeletingTheServerDeletesItsActions", deletingTheServer},
+	{"AnIdIsNeverUsedTwice", idIsNeverUsedTwice},
+}
+
+func everyPath(t *testing.T, l *ledger) {
+	for name, path := range map[string][]step{
+		"completed": {approve, start, complete},
+		"failed":    {approve, start, fail},
+		"rejected":  {reject},
+		"withdrawn": {approve, withdraw},
+	} {
+		got := l.create(t, newAction(paused))
+		want := remediation.Action{
+			ID:          got.ID,
+			ServerID:    paused,
+			ActionType:  "restart_service",
+			Status:      remediation.Pending,
+			ServiceName: new("nginx"),
+			Command:     "systemctl restart nginx",
+			CreatedAt:   l.clock.now,
+			CreatedBy:   "ann",
+		}
+		same(t, name+": Create", got, want)
+		for _, s := range path {
+			want = s.after(want, l.clock.tick())
+			got, err := s.call(t.Context(), l.Ledger, paused, want.ID)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			same(t, name+": "+s.name, got, want)
+			same(t, name+": Get after "+s.name, l.get(t, want.ID), want)
+		}
+	}
+}
+
+func everyCallInEveryStatus(t *testing.T, l *ledger) {
+	for _, status := range remediation.Statuses() {
+		for _, s := range steps {
+			t.Run(s.name+" in "+string(status), func(t *testing.T) {
+				before := l.in(t, status)
+				now := l.clock.tick()
+				got, err := s.call(t.Context(), l.Ledger, paused, before.ID)
+				if status == s.from {
+					if err != nil {
+						t.Fatal(err)
+					}
+					same(t, "the answer", got, s.after(before, now))
+					same(t, "the row", l.get(t, before.ID), s.after(before, now))
+					return
+				}
+				refused(t, err, remediation.TransitionError{ID: before.ID, From: status, To: s.to})
+				same(t, "the answer", got, remediation.Action{})
+				same(t, "the row", l.get(t, before.ID), before)
+			})
+		}
+	}
+}
+
+// refused expects err to be the *TransitionError want.
+func refused(t *testing.T, err error, want remediation.TransitionError) {
+	t.Helper()
+	transition := (*remediation.TransitionError)(nil)
+	if !errors.Is(err, remediation.ErrInvalidTransition) || !errors.As(err, &transition) {
+		t.Errorf("error is %v, want a *TransitionError", err)
+		return
+	}
+	same(t, "TransitionError", *transition, want)
+}
+
+func normalApproves(t *testing.T, l *ledger) {
+	got := l.create(t, newAction(normal))
+	want := remediation.Action{
+		ID:          got.ID,
+		ServerID:    normal,
+		ActionType:  "restart_service",
+		Status:      remediation.Approved,
+		ServiceName: new("nginx"),
+		Command:     "systemctl restart nginx",
+		CreatedAt:   at(0),
+		CreatedBy:   "ann",
+		ApprovedAt:  new(at(0)),
+		ApprovedBy:  new(remediation.AutoApprover),
+	}
+	same(t, "Create", got, want)
+	same(t, "Get", l.get(t, got.ID), want)
+}
+
+func maintenanceLeavesPending(t *testing.T, l *ledger) {
+	before := l.create(t, newAction(normal))
+	l.pause(t, normal)
+	got := l.create(t, newAction(normal))
+	want := before
+	want.ID, want.Status, want.ApprovedAt, want.ApprovedBy = got.ID, remediation.Pending, nil, nil
+	same(t, "Create under maintenance", got, want)
+	same(t, "Get", l.get(t, got.ID), want)
+	same(t, "what was approved before", l.get(t, before.ID), before)
+
+	l.unpause(t, normal)
+	if a := l.create(t, newAction(normal)); a.Status != remediation.Approved {
+		t.Errorf("after the maintenance a new action is %s", a.Status)
+	}
+}
+
+func pauseIsIdempotent(t *testing.T, l *ledger) {
+	since := l.clock.tick()
+	for range 2 {
+		l.pause(t, normal)
+		l.clock.tick()
+		if l.count(t, "servers WHERE id = "+quote(normal)+" AND is_paused = TRUE AND paused_at = "+literal(since)) != 1 {
+			t.Fatal("the server is not paused since the first Pause")
+		}
+	}
+	for range 2 {
+		l.unpause(t, normal)
+		if l.count(t, "servers WHERE id = "+quote(normal)+" AND is_paused = FALSE AND paused_at IS NULL") != 1 {
+			t.Fatal("the server is not in normal mode after Unpause")
+		}
+	}
+}
+
+func unpauseLeavesPending(t *testing.T, l *ledger) {
+	pending := l.in(t, remediation.Pending)
+	l.unpause(t, paused)
+	same(t, "the pending action", l.get(t, pending.ID), pending)
+	_, err := l.Claim(t.Context(), paused)
+	wantError(t, "Claim", err, remediation.ErrNothingToClaim)
+	if _, err := l.Approve(t.Context(), pending.ID, "bob"); err != nil {
+		t.Error(err)
+	}
+}
+
+func rejectedIsTerminal(t *testing.T, l *ledger) {
+	for _, before := range []remediation.Action{
+		l.in(t, remediation.Rejected),
+		l.take(t, l.in(t, remediation.Approved), withdraw),
+		l.take(t, l.create(t, newAction(normal)), withdraw),
+	} {
+		for _, s := range steps {
+			_, err := s.call(t.Context(), l.Ledger, before.ServerID, before.ID)
+			refused(t, err, remediation.TransitionError{ID: before.ID, From: remediation.Rejected, To: s.to})
+		}
+		_, err := l.Claim(t.Context(), before.ServerID)
+		wantError(t, "Claim", err, remediation.ErrNothingToClaim)
+		same(t, "the rejected action", l.get(t, before.ID), before)
+	}
+}
+
+func approvalIsRecorded(t *testing.T, l *ledger) {
+	pending := l.in(t, remediation.Pending)
+	now := l.clock.tick()
+	approved, err := l.Approve(t.Context(), pending.ID, "Zoë from the night shift")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := pending
+	want.Status, want.ApprovedAt, want.ApprovedBy = remediation.Approved, &now, new("Zoë from the night shift")
+	same(t, "Approve", approved, want)
+	same(t, "Withdraw", l.take(t, approved, withdraw), withdraw.after(want, l.clock.now))
+}
+
+func addServerIsIdempotent(t *testing.T, l *ledger) {
+	l.in(t, remediation.Pending)
+	before := l.contents(t)
+	for _, id := range []string{normal, paused} {
+		if err := l.AddServer(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	same(t, "adding servers again changed", l.contents(t), before)
+}
+
+func deletingTheServer(t *testing.T, l *ledger) {
+	for _, status := range remediation.Statuses() {
+		l.in(t, status)
+	}
+	other := l.create(t, newAction(normal))
+	l.exec(t, "DELETE FROM servers WHERE id = "+quote(paused))
+	same(t, "what is left", l.contents(t), contents{Servers: 1, Actions: []remediation.Action{other}})
+}
+
+func idIsNeverUsedTwice(t *testing.T, l *ledger) {
+	l.create(t, newAction(normal))
+	last := l.create(t, newAction(normal)).ID
+	for _, which := range []string{" WHERE id = " + number(last), ""} { // the newest; all of them
+		l.exec(t, "DELETE FROM remediation_actions"+which)
+		next := l.create(t, newAction(normal)).ID
+		if next <= last {
+			t.Errorf("id %d after %d was deleted", next, last)
+		}
+		last = next
+	}
+}

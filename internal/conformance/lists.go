@@ -1,0 +1,164 @@
+package conformance
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var lists = []behaviour{
+	{"ListIsNewestFirst50ByDefaultAnd1000AtMost", listLimits},
+	{"ListPagesAreCompleteWhileActionsArrive", listPages},
+	{"ListFiltersAloneAndTogether", listFilters},
+	{"ListLoadsNoOutputs", listLoadsNoOutputs},
+	{"EmptyPageIsNoError", emptyPage},
+}
+
+func (l *ledger) list(t *testing.T, f remediation.Filter) []remediation.Action {
+	t.Helper()
+	page, err := l.List(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page
+}
+
+// fill stores many actions at once and returns their ids, newest first.
+func (l *ledger) fill(t *testing.T, actions ...remediation.Action) []int64 {
+	t.Helper()
+	rows := make([]row, len(actions))
+	for i, a := range actions {
+		rows[i] = rowOf(a)
+	}
+	ids, err := l.insert(t, rows...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(ids)
+	slices.Reverse(ids)
+	return ids
+}
+
+func ids(actions []remediation.Action) []int64 {
+	var list []int64
+	for _, a := range actions {
+		list = append(list, a.ID)
+	}
+	return list
+}
+
+func listLimits(t *testing.T, l *ledger) {
+	all := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Completed)}, 1003)...)
+	for limit, want := range map[int]int{0: 50, 1: 1, 50: 50, 51: 51, 999: 999, 1000: 1000} {
+		page := l.list(t, remediation.Filter{Limit: limit})
+		same(t, "the page", ids(page), all[:want])
+	}
+	same(t, "before the newest", ids(l.list(t, remediation.Filter{Before: all[0]})), all[1:51])
+	same(t, "before the oldest but two", ids(l.list(t, remediation.Filter{Before: all[1000]})), all[1001:])
+}
+
+func listPages(t *testing.T, l *ledger) {
+	for range 23 {
+		l.create(t, newAction(normal))
+	}
+	want := ids(l.list(t, remediation.Filter{}))
+	var got []int64
+	page := l.list(t, remediation.Filter{Limit: 5})
+	for len(page) > 0 && len(got) < len(want) {
+		got = append(got, ids(page)...)
+		l.create(t, newAction(normal))
+		page = l.list(t, remediation.Filter{Before: page[len(page)-1].ID, Limit: 5})
+	}
+	same(t, "the page after the last", ids(page), []int64(nil))
+	same(t, "the pages together", got, want)
+}
+
+func listFilters(t *testing.T, l *ledger) {
+	disk, memory := l.alert(t, normal), l.alert(t, normal)
+	servers, types, found := []string{normal, paused}, []string{"restart_service", "clear_cache"}, []*int64{nil, &disk, &memory}
+	var all []remediation.Action
+	for _, a := range append(examples(), withdrawn()) {
+		for _, a.ServerID = range servers {
+			for _, a.ActionType = range types {
+				for _, a.AlertID = range found {
+					all = append(all, a)
+				}
+			}
+		}
+	}
+	stored := l.fill(t, all...)
+	slices.Reverse(all)
+	for i := range all {
+		all[i].ID, all[i].Stdout, all[i].Stderr = stored[i], nil, nil
+	}
+
+	unknown := int64(1 << 62)
+	for _, serverID := range append(servers, "", "nowhere") {
+		for _, actionType := range append(types, "", "reboot") {
+			for _, status := range append(remediation.Statuses(), "") {
+				for _, alert := range append(found, &unknown) {
+					f := remediation.Filter{ServerID: serverID, ActionType: actionType, Status: status, AlertID: alert}
+					want := matching(all, f)
+					f.Limit = 1000
+					same(t, "List", l.list(t, f), want)
+					l.samePages(t, f, want)
+				}
+			}
+		}
+	}
+}
+
+// matching is what List must find.
+func matching(all []remediation.Action, f remediation.Filter) []remediation.Action {
+	found := []remediation.Action{}
+	for _, a := range all {
+		if (f.ServerID == "" || a.ServerID == f.ServerID) && (f.ActionType == "" || a.ActionType == f.ActionType) &&
+			(f.Status == "" || a.Status == f.Status) && (f.AlertID == nil || a.AlertID != nil && *a.AlertID == *f.AlertID) {
+			found = append(found, a)
+		}
+	}
+	return found
+}
+
+// samePages expects Before and Limit to work with the rest of the filter: two pages, split anywhere, are the whole.
+func (l *ledger) samePages(t *testing.T, f remediation.Filter, want []remediation.Action) {
+	t.Helper()
+	if len(want) < 2 {
+		return
+	}
+	f.Limit = len(want) / 2
+	same(t, "the first page", l.list(t, f), want[:f.Limit])
+	f.Before, f.Limit = want[f.Limit-1].ID, 1000
+	same(t, "the second page", l.list(t, f), want[len(want)/2:])
+}
+
+func listLoadsNoOutputs(t *testing.T, l *ledger) {
+	alert := l.alert(t, normal)
+	a := example(remediation.Failed)
+	a.AlertID = &alert
+	a = l.store(t, a)
+	want := a
+	want.Stdout, want.Stderr = nil, nil
+	for _, f := range []remediation.Filter{
+		{}, {ServerID: normal}, {ActionType: a.ActionType}, {Status: a.Status}, {AlertID: &alert},
+		{ServerID: normal, Status: a.Status},
+	} {
+		same(t, "List", l.list(t, f), []remediation.Action{want})
+	}
+	same(t, "Get", l.get(t, a.ID), a)
+}
+
+func emptyPage(t *testing.T, l *ledger) {
+	if page := l.list(t, remediation.Filter{}); len(page) != 0 {
+		t.Errorf("an empty ledger lists %d actions", len(page))
+	}
+	oldest := l.create(t, newAction(normal))
+	for _, f := range []remediation.Filter{
+		{ServerID: "nowhere"}, {Status: remediation.Failed}, {Before: oldest.ID}, {Before: 1},
+	} {
+		if page := l.list(t, f); len(page) != 0 {
+			t.Errorf("%+v lists %d actions", f, len(page))
+		}
+	}
+}

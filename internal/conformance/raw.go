@@ -1,0 +1,179 @@
+package conformance
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+
+func number(n int64) string { return strconv.FormatInt(n, 10) }
+
+// literal is a time as both engines read it, and as SQLite stores it.
+func literal(t time.Time) string { return quote(t.Format("2006-01-02 15:04:05.999999-07:00")) }
+
+// null is the literal of a field that was not filled.
+func null[T any](p *T, literal func(T) string) string {
+	if p == nil {
+		return "NULL"
+	}
+	return literal(*p)
+}
+
+// exec runs a statement that must work.
+func (l *ledger) exec(t *testing.T, query string) {
+	t.Helper()
+	if _, err := l.db.Raw.ExecContext(t.Context(), query); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+}
+
+// count counts the rows of what stands after FROM.
+func (l *ledger) count(t *testing.T, from string) (n int) {
+	t.Helper()
+	if err := l.db.Raw.QueryRowContext(t.Context(), "SELECT count(*) FROM "+from).Scan(&n); err != nil {
+		t.Fatalf("count %s: %v", from, err)
+	}
+	return n
+}
+
+// row is an action's columns but the id, as SQL literals.
+type row map[string]string
+
+// The columns, in their order.
+var (
+	given = []string{"server_id", "action_type", "service_name", "command", "created_at", "created_by"}
+	audit = []string{"approved_at", "approved_by", "rejected_at", "rejected_by", "rejection_reason",
+		"executed_at", "completed_at", "exit_code", "stdout", "stderr"}
+)
+
+func rowOf(a remediation.Action) row {
+	return row{
+		"server_id":        quote(a.ServerID),
+		"action_type":      quote(a.ActionType),
+		"status":           quote(string(a.Status)),
+		"service_name":     null(a.ServiceName, quote),
+		"command":          quote(a.Command),
+		"created_at":       literal(a.CreatedAt),
+		"created_by":       quote(a.CreatedBy),
+		"alert_id":         null(a.AlertID, number),
+		"approved_at":      null(a.ApprovedAt, literal),
+		"approved_by":      null(a.ApprovedBy, quote),
+		"rejected_at":      null(a.RejectedAt, literal),
+		"rejected_by":      null(a.RejectedBy, quote),
+		"rejection_reason": null(a.RejectionReason, quote),
+		"executed_at":      null(a.ExecutedAt, literal),
+		"completed_at":     null(a.CompletedAt, literal),
+		"exit_code":        null(a.ExitCode, number),
+		"stdout":           null(a.Stdout, quote),
+		"stderr":           null(a.Stderr, quote),
+	}
+}
+
+// values is the columns as a row of VALUES.
+func (r row) values(columns []string) string {
+	list := make([]string, len(columns))
+	for i, c := range columns {
+		list[i] = r[c]
+	}
+	return "(" + strings.Join(list, ", ") + ")"
+}
+
+// set is the columns as an UPDATE sets them.
+func (r row) set(columns ...string) string {
+	list := make([]string, len(columns))
+	for i, c := range columns {
+		list[i] = c + " = " + r[c]
+	}
+	return strings.Join(list, ", ")
+}
+
+// insert writes rows past the ledger and returns their ids.
+func (l *ledger) insert(t *testing.T, rows ...row) ([]int64, error) {
+	t.Helper()
+	columns := append(append([]string{"status", "alert_id"}, given...), audit...)
+	list := make([]string, len(rows))
+	for i, r := range rows {
+		list[i] = r.values(columns)
+	}
+	answer, err := l.db.Raw.QueryContext(t.Context(), "INSERT INTO remediation_actions ("+strings.Join(columns, ", ")+
+		") VALUES "+strings.Join(list, ", ")+" RETURNING id")
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Close()
+	var ids []int64
+	for answer.Next() {
+		var id int64
+		if err := answer.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, answer.Err()
+}
+
+// store writes an action past the ledger and returns it as it must read back.
+func (l *ledger) store(t *testing.T, a remediation.Action) remediation.Action {
+	t.Helper()
+	ids, err := l.insert(t, rowOf(a))
+	if err != nil {
+		t.Fatalf("insert %s: %v", a.Status, err)
+	}
+	a.ID = ids[0]
+	return a
+}
+
+// update sets columns of one action past the ledger. Beforehand it does so to no action, because only SQL that is right
+// by itself proves that a rule refused it.
+func (l *ledger) update(t *testing.T, id int64, set string) error {
+	t.Helper()
+	l.exec(t, "UPDATE remediation_actions SET "+set+" WHERE id = -1")
+	_, err := l.db.Raw.ExecContext(t.Context(), "UPDATE remediation_actions SET "+set+" WHERE id = "+number(id))
+	return err
+}
+
+// wontUpdate expects that update is refused and leaves the action as it is.
+func (l *ledger) wontUpdate(t *testing.T, a remediation.Action, set string) {
+	t.Helper()
+	if err := l.update(t, a.ID, set); err == nil {
+		t.Errorf("%s: SET %s was accepted", a.Status, set)
+	}
+	same(t, string(a.Status)+" after SET "+set, l.get(t, a.ID), a)
+}
+
+// example is a well-formed action in a status, as an engine stores it.
+func example(status remediation.Status) remediation.Action {
+	a := remediation.Action{
+		ServerID:    normal,
+		ActionType:  "restart_service",
+		Status:      status,
+		ServiceName: new("nginx"),
+		Command:     "systemctl restart nginx",
+		CreatedAt:   at(0),
+		CreatedBy:   "ann",
+	}
+	for i, s := range way[status] {
+		s.fill(&a, at(i+1))
+	}
+	return a
+}
+
+// withdrawn is the other well-formed kind of rejected action: one that was approved before.
+func withdrawn() remediation.Action {
+	a := example(remediation.Approved)
+	return withdraw.after(a, at(2))
+}
+
+// examples is one well-formed action in each status.
+func examples() []remediation.Action {
+	var list []remediation.Action
+	for _, status := range remediation.Statuses() {
+		list = append(list, example(status))
+	}
+	return list
+}

@@ -1,0 +1,79 @@
+package conformance
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var results = []behaviour{
+	{"AC6_ExitCodeDecidesAndTheResultIsKept", exitCodeDecides},
+	{"AC6_OutputOfAMebibyteIsKeptWhole", longOutputIsKept},
+	{"AC6_OutputIsEvidenceAndNeverRefused", outputIsEvidence},
+}
+
+func exitCodeDecides(t *testing.T, l *ledger) {
+	for code, status := range map[int64]remediation.Status{
+		0:          remediation.Completed,
+		3:          remediation.Failed,
+		-1:         remediation.Failed,
+		3221225786: remediation.Failed, // Windows reports a Ctrl-C as this, which no 32-bit column takes
+	} {
+		want := l.in(t, remediation.Executing)
+		want.Status, want.CompletedAt, want.ExitCode = status, new(l.clock.tick()), &code
+		want.Stdout, want.Stderr = new("out\n"), new("")
+		got, err := l.Finish(t.Context(), paused, want.ID, remediation.Result{ExitCode: code, Stdout: "out\n"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "Finish", got, want)
+		same(t, "Get", l.get(t, want.ID), want)
+	}
+}
+
+func longOutputIsKept(t *testing.T, l *ledger) {
+	const mebibyte = 1 << 20
+	stdout := strings.Repeat("nginx: ok, 100 %\n", mebibyte)[:mebibyte]
+	stderr := strings.Repeat("é", mebibyte/2)
+	a := l.in(t, remediation.Executing)
+	got, err := l.Finish(t.Context(), paused, a.ID, remediation.Result{Stdout: stdout, Stderr: stderr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, got := range map[string]remediation.Action{"Finish": got, "Get": l.get(t, a.ID)} {
+		if *got.Stdout != stdout || *got.Stderr != stderr {
+			t.Errorf("%s returns %d bytes of stdout and %d of stderr, want both whole", name, len(*got.Stdout), len(*got.Stderr))
+		}
+	}
+	if n := l.count(t, "remediation_actions WHERE length(stdout) = 1048576 AND length(stderr) = 524288"); n != 1 {
+		t.Error("the row holds other lengths")
+	}
+}
+
+func outputIsEvidence(t *testing.T, l *ledger) {
+	for name, c := range map[string]struct{ reported, kept string }{
+		"clean text":                {"naïve 日本 🚀\r\n\t\x1b[31mred\x7f", "naïve 日本 🚀\r\n\t\x1b[31mred\x7f"},
+		"no text":                   {"", ""},
+		"NULs":                      {"a\x00\x00b", "a\uFFFD\uFFFDb"},
+		"bytes that are no UTF-8":   {"caf\xe9 \xff\xfe", "caf\uFFFD \uFFFD\uFFFD"},
+		"a character cut short":     {"100 \xe2\x82", "100 \uFFFD\uFFFD"},
+		"half a surrogate pair":     {"\xed\xa0\x80", "\uFFFD\uFFFD\uFFFD"},
+		"an overlong encoding":      {"\xc0\xaf", "\uFFFD\uFFFD"},
+		"a replacement of its own":  {"\uFFFD\x00", "\uFFFD\uFFFD"},
+		"broken between good parts": {"日\xe6\x97本\x00é", "日\uFFFD\uFFFD本\uFFFDé"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := l.in(t, remediation.Executing)
+			want.Status, want.CompletedAt, want.ExitCode = remediation.Failed, new(l.clock.tick()), new(int64(1))
+			want.Stdout, want.Stderr = &c.kept, new("e"+c.kept)
+			got, err := l.Finish(t.Context(), paused, want.ID,
+				remediation.Result{ExitCode: 1, Stdout: c.reported, Stderr: "e" + c.reported})
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, "Finish", got, want)
+			same(t, "Get", l.get(t, want.ID), want)
+		})
+	}
+}

@@ -1,0 +1,167 @@
+package conformance
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var transactions = []behaviour{
+	{"TxCommitKeepsAllOfIt", commitKeeps},
+	{"TxRollbackUndoesAllOfIt", rollbackUndoes},
+	{"TxStaysUsableAfterARefusal", refusalLeavesTxUsable},
+	{"PauseWaitsForAnOpenCreate", pauseWaitsForCreate},
+}
+
+// work does one of each kind of change and returns the actions as they must be stored.
+func work(t *testing.T, l *remediation.Ledger, now time.Time) []remediation.Action {
+	t.Helper()
+	if err := l.AddServer(t.Context(), "new"); err != nil {
+		t.Fatal(err)
+	}
+	alert, err := l.AddAlert(t.Context(), "new", "down")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAction("new")
+	a.AlertID = &alert
+	first, err := l.Create(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Claim(t.Context(), "new"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Pause(t.Context(), "new"); err != nil {
+		t.Fatal(err)
+	}
+	second, err := l.Create(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []step{approve, start, complete} {
+		if _, err := s.call(t.Context(), l, "new", second.ID); err != nil {
+			t.Fatal(err)
+		}
+		second = s.after(second, now)
+	}
+	return []remediation.Action{start.after(first, now), second}
+}
+
+func commitKeeps(t *testing.T, l *ledger) {
+	tx := l.db.Begin(t)
+	inside := l.on(tx.Store)
+	want := work(t, inside, l.clock.now)
+	for _, a := range want {
+		got, err := inside.Get(t.Context(), a.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "inside", got, a)
+		_, err = l.Get(t.Context(), a.ID)
+		wantError(t, "outside, before the commit", err, remediation.ErrNotFound)
+	}
+	page, err := inside.List(t.Context(), remediation.Filter{ServerID: "new"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "List inside", ids(page), []int64{want[1].ID, want[0].ID})
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range want {
+		same(t, "after the commit", l.get(t, a.ID), a)
+	}
+}
+
+func rollbackUndoes(t *testing.T, l *ledger) {
+	pending, approved := l.in(t, remediation.Pending), l.create(t, newAction(normal))
+	before := l.contents(t)
+	tx := l.db.Begin(t)
+	inside := l.on(tx.Store)
+	work(t, inside, l.clock.now)
+	if _, err := inside.Approve(t.Context(), pending.ID, "bob"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := inside.Claim(t.Context(), normal); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "after the rollback", l.contents(t), before)
+	same(t, "Approve again", l.take(t, pending, approve), approve.after(pending, l.clock.now))
+	same(t, "Claim again", l.claim(t, normal), start.after(approved, l.clock.now))
+}
+
+func refusalLeavesTxUsable(t *testing.T, l *ledger) {
+	in := map[remediation.Status]remediation.Action{}
+	for _, status := range remediation.Statuses() {
+		in[status] = l.in(t, status)
+	}
+	tx := l.db.Begin(t)
+	inside := l.on(tx.Store)
+	for status, a := range in {
+		for _, s := range steps {
+			if s.from == status {
+				continue
+			}
+			_, err := s.call(t.Context(), inside, paused, a.ID)
+			refused(t, err, remediation.TransitionError{ID: a.ID, From: status, To: s.to})
+		}
+	}
+	_, err := inside.Create(t.Context(), newAction("nowhere"))
+	wantError(t, "Create", err, remediation.ErrServerNotFound)
+	unknown := newAction(normal)
+	unknown.AlertID = new(int64(1 << 62))
+	_, err = inside.Create(t.Context(), unknown)
+	wantError(t, "Create", err, remediation.ErrAlertNotFound)
+	_, err = inside.AddAlert(t.Context(), "nowhere", "down")
+	wantError(t, "AddAlert", err, remediation.ErrServerNotFound)
+	wantError(t, "Pause", inside.Pause(t.Context(), "nowhere"), remediation.ErrServerNotFound)
+	_, err = inside.Claim(t.Context(), normal)
+	wantError(t, "Claim", err, remediation.ErrNothingToClaim)
+	_, err = inside.Approve(t.Context(), 1<<62, "bob")
+	wantError(t, "Approve", err, remediation.ErrNotFound)
+	_, err = inside.Create(t.Context(), remediation.NewAction{})
+	wantError(t, "Create", err, remediation.ErrInvalidInput)
+	if err := inside.AddServer(t.Context(), normal); err != nil {
+		t.Errorf("adding a server again: %v", err)
+	}
+
+	want := work(t, inside, l.clock.now)
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range want {
+		same(t, "after the commit", l.get(t, a.ID), a)
+	}
+	for _, a := range in {
+		same(t, "what the refused calls left", l.get(t, a.ID), a)
+	}
+}
+
+// Were the pause to get in between, the ledger would hold an action that "auto" approved on a server that its Pause had
+// already reported to be in maintenance.
+func pauseWaitsForCreate(t *testing.T, l *ledger) {
+	tx := l.db.Begin(t)
+	created, err := l.on(tx.Store).Create(t.Context(), newAction(normal))
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := l.Pause(short, normal); err == nil {
+		t.Error("Pause got in between a Create and its commit")
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "the action", l.get(t, created.ID), created)
+	l.pause(t, normal) // whether the one that was cut short takes effect now is open
+	if a := l.create(t, newAction(normal)); a.Status != remediation.Pending {
+		t.Errorf("after Pause a new action is %s", a.Status)
+	}
+}

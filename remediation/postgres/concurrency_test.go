@@ -1,0 +1,312 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/homelab-cmd/actionledger/internal/pgtest"
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/postgres"
+)
+
+// meeting is one transaction that is held open, and a pool that the call under test comes from.
+type meeting struct {
+	pool           *pgxpool.Pool
+	tx             pgx.Tx
+	inside, ledger *remediation.Ledger
+}
+
+// newMeeting begins the transaction on a database with the server "web-1", after given has prepared it.
+func newMeeting(t *testing.T, given func(ctx context.Context, l *remediation.Ledger) error) *meeting {
+	t.Helper()
+	pool := pgtest.Pool(t, pgtest.URL(t))
+	ledger := newLedger(postgres.New(pool))
+	if err := ledger.AddServer(t.Context(), "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := given(t.Context(), ledger); err != nil {
+		t.Fatal(err)
+	}
+	tx := begin(t, pool)
+	return &meeting{pool, tx, newLedger(postgres.New(tx)), ledger}
+}
+
+// again begins another transaction, after the one before has ended.
+func (m *meeting) again(t *testing.T) {
+	t.Helper()
+	m.tx.Rollback(t.Context()) // if nothing else has ended it
+	m.tx = begin(t, m.pool)
+	m.inside = newLedger(postgres.New(m.tx))
+}
+
+// waits expects that call waits for the open transaction; then that commits, and waits returns what call came to.
+func (m *meeting) waits(t *testing.T, call func(ctx context.Context) error) error {
+	t.Helper()
+	return m.waitsFor(t, m.tx.Commit, call)
+}
+
+func (m *meeting) waitsFor(t *testing.T, end func(context.Context) error, call func(ctx context.Context) error) error {
+	t.Helper()
+	ctx := bounded(t)
+	returned := make(chan error, 1)
+	go func() { returned <- call(ctx) }()
+	untilWaiting(t, m.pool, 1, returned)
+	if err := end(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return <-returned
+}
+
+// untilWaiting returns when n connections of the database wait for a lock, or fails because a call returned before.
+func untilWaiting(t *testing.T, pool *pgxpool.Pool, n int, returned <-chan error) {
+	t.Helper()
+	ctx := bounded(t)
+	for waiting := 0; waiting < n; {
+		select {
+		case err := <-returned:
+			t.Fatalf("the call returned (%v) and did not wait for the other transaction", err)
+		default:
+		}
+		err := pool.QueryRow(ctx, `SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted
+			AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())`).Scan(&waiting)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func createsAction(ctx context.Context, l *remediation.Ledger) error {
+	_, err := l.Create(ctx, newAction("web-1"))
+	return err
+}
+
+func nothing(context.Context, *remediation.Ledger) error { return nil }
+
+func pauses(ctx context.Context, l *remediation.Ledger) error { return l.Pause(ctx, "web-1") }
+
+func TestCreateWaitsForAPauseAndIsPending(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t, nothing)
+	if err := m.inside.Pause(t.Context(), "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	var got remediation.Action
+	err := m.waits(t, func(ctx context.Context) (err error) {
+		got, err = m.ledger.Create(ctx, newAction("web-1"))
+		return err
+	})
+	if err != nil || got.Status != remediation.Pending || got.ApprovedBy != nil {
+		t.Errorf("Create: %+v, %v; want it pending", got, err)
+	}
+}
+
+func TestCreateWaitsForTheEndOfAPauseAndIsApproved(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t, pauses)
+	if err := m.inside.Unpause(t.Context(), "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	var got remediation.Action
+	err := m.waits(t, func(ctx context.Context) (err error) {
+		got, err = m.ledger.Create(ctx, newAction("web-1"))
+		return err
+	})
+	if err != nil || got.Status != remediation.Approved {
+		t.Errorf("Create: %+v, %v; want it approved", got, err)
+	}
+}
+
+func TestClaimWaitsForAPauseAndHoldsBack(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t, createsAction)
+	if err := m.inside.Pause(t.Context(), "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	err := m.waits(t, func(ctx context.Context) error {
+		_, err := m.ledger.Claim(ctx, "web-1")
+		return err
+	})
+	if !errors.Is(err, remediation.ErrNothingToClaim) {
+		t.Errorf("Claim: %v, want ErrNothingToClaim", err)
+	}
+}
+
+func TestClaimWaitsForAPauseAndTakesWhatAPersonApproved(t *testing.T) {
+	t.Parallel()
+	var asked remediation.Action
+	m := newMeeting(t, func(ctx context.Context, l *remediation.Ledger) (err error) {
+		if err := errors.Join(createsAction(ctx, l), l.Pause(ctx, "web-1")); err != nil {
+			return err
+		}
+		if asked, err = l.Create(ctx, newAction("web-1")); err != nil {
+			return err
+		}
+		_, err = l.Approve(ctx, asked.ID, "bob")
+		return errors.Join(err, l.Unpause(ctx, "web-1"))
+	})
+	if err := m.inside.Pause(t.Context(), "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	var got remediation.Action
+	err := m.waits(t, func(ctx context.Context) (err error) {
+		got, err = m.ledger.Claim(ctx, "web-1")
+		return err
+	})
+	if err != nil || got.ID != asked.ID {
+		t.Errorf("Claim: action %d, %v; want %d, which a person approved", got.ID, err, asked.ID)
+	}
+}
+
+func TestStartWaitsForAPauseAndIsHeld(t *testing.T) {
+	t.Parallel()
+	var held remediation.Action
+	m := newMeeting(t, func(ctx context.Context, l *remediation.Ledger) (err error) {
+		held, err = l.Create(ctx, newAction("web-1"))
+		return err
+	})
+	if err := m.inside.Pause(t.Context(), "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	err := m.waits(t, func(ctx context.Context) error {
+		_, err := m.ledger.Start(ctx, held.ID)
+		return err
+	})
+	got := (*remediation.TransitionError)(nil)
+	errors.As(err, &got)
+	same(t, "Start", got, &remediation.TransitionError{ID: held.ID, From: remediation.Approved, To: remediation.Executing})
+	same(t, "the held action", must[remediation.Action](t)(m.ledger.Get(t.Context(), held.ID)), held)
+}
+
+// The other way round: what depends on the mode is done before the mode changes.
+func TestPauseWaitsForWhatDependsOnTheMode(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t, func(ctx context.Context, l *remediation.Ledger) error {
+		return errors.Join(createsAction(ctx, l), createsAction(ctx, l))
+	})
+	for name, depends := range map[string]func(ctx context.Context, l *remediation.Ledger) error{
+		"Create": createsAction,
+		"Claim":  func(ctx context.Context, l *remediation.Ledger) error { _, err := l.Claim(ctx, "web-1"); return err },
+		"Start":  func(ctx context.Context, l *remediation.Ledger) error { _, err := l.Start(ctx, 2); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m.again(t)
+			if err := depends(t.Context(), m.inside); err != nil {
+				t.Fatal(err)
+			}
+			if err := m.waits(t, func(ctx context.Context) error { return m.ledger.Pause(ctx, "web-1") }); err != nil {
+				t.Errorf("Pause: %v", err)
+			}
+			if err := m.ledger.Unpause(t.Context(), "web-1"); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestReferenceDeletedDuringCreateIsNotFound(t *testing.T) {
+	t.Parallel()
+	var alert int64
+	createsForAlert := func(ctx context.Context, l *remediation.Ledger) error {
+		given := newAction("web-1")
+		given.AlertID = &alert
+		_, err := l.Create(ctx, given)
+		return err
+	}
+	addsAlert := func(ctx context.Context, l *remediation.Ledger) error {
+		_, err := l.AddAlert(ctx, "web-1", "another")
+		return err
+	}
+	m := newMeeting(t, nothing)
+	for _, c := range []struct {
+		name    string
+		deleted string
+		call    func(ctx context.Context, l *remediation.Ledger) error
+		want    error
+	}{
+		{"server", "servers", createsAction, remediation.ErrServerNotFound},
+		{"alert", "alerts", createsForAlert, remediation.ErrAlertNotFound},
+		{"server and its alert", "servers", createsForAlert, remediation.ErrServerNotFound},
+		{"server of a new alert", "servers", addsAlert, remediation.ErrServerNotFound},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := m.ledger.AddServer(t.Context(), "web-1"); err != nil {
+				t.Fatal(err)
+			}
+			alert = must[int64](t)(m.ledger.AddAlert(t.Context(), "web-1", "down"))
+			call := func(ctx context.Context) error { return c.call(ctx, m.ledger) }
+
+			// A deletion that does not happen after all is no reason to refuse.
+			m.again(t)
+			run(t, m.tx, "DELETE FROM "+c.deleted)
+			if err := m.waitsFor(t, m.tx.Rollback, call); err != nil {
+				t.Errorf("after the deletion was rolled back: %v", err)
+			}
+
+			want := contentsOf(t, m.pool)["remediation_actions"]
+			for _, a := range want {
+				a["alert_id"] = nil
+			}
+			if c.deleted == "servers" {
+				want = []map[string]any{}
+			}
+			m.again(t)
+			run(t, m.tx, "DELETE FROM "+c.deleted)
+			err := m.waits(t, call)
+			if !errors.Is(err, c.want) || sqlState(err) != "" {
+				t.Errorf("error is %v, want %v and nothing of PostgreSQL's own", err, c.want)
+			}
+			same(t, "actions", contentsOf(t, m.pool)["remediation_actions"], want)
+		})
+	}
+}
+
+func TestClaimPassesOverWhatAnotherClaims(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t, func(ctx context.Context, l *remediation.Ledger) error {
+		return errors.Join(createsAction(ctx, l), createsAction(ctx, l))
+	})
+	first := must[remediation.Action](t)(m.inside.Claim(t.Context(), "web-1"))
+	second := must[remediation.Action](t)(m.ledger.Claim(bounded(t), "web-1"))
+	if first.ID >= second.ID {
+		t.Errorf("claimed %d and then %d, want the oldest first", first.ID, second.ID)
+	}
+	if _, err := m.ledger.Claim(bounded(t), "web-1"); !errors.Is(err, remediation.ErrNothingToClaim) {
+		t.Errorf("a third Claim: %v, want ErrNothingToClaim", err)
+	}
+	if err := m.tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "the first claim", must[remediation.Action](t)(m.ledger.Get(t.Context(), first.ID)), first)
+}
+
+func TestRolledBackClaimIsDeliveredOnceMore(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t, createsAction)
+	lost := must[remediation.Action](t)(m.inside.Claim(t.Context(), "web-1"))
+	if err := m.tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "the next claim", must[remediation.Action](t)(m.ledger.Claim(t.Context(), "web-1")), lost)
+	if _, err := m.ledger.Claim(t.Context(), "web-1"); !errors.Is(err, remediation.ErrNothingToClaim) {
+		t.Errorf("one more Claim: %v, want ErrNothingToClaim", err)
+	}
+}
+
+// A claim and a withdrawal of the same action meet: the one that comes second is told what the first one made of it.
+func TestStepThatWaitedIsToldWhatTheOtherDid(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t, createsAction)
+	claimed := must[remediation.Action](t)(m.inside.Claim(t.Context(), "web-1"))
+	err := m.waits(t, func(ctx context.Context) error {
+		_, err := m.ledger.Withdraw(ctx, claimed.ID, "carol", "too late")
+		return err
+	})
+	got := (*remediation.TransitionError)(nil)
+	errors.As(err, &got)
+	same(t, "Withdraw", got, &remediation.TransitionError{ID: claimed.ID, From: remediation.Executing, To: remediation.Rejected})
+	same(t, "the claimed action", must[remediation.Action](t)(m.ledger.Get(t.Context(), claimed.ID)), claimed)
+}

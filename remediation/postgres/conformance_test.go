@@ -1,0 +1,56 @@
+package postgres_test
+
+import (
+	"database/sql"
+	"os"
+	"testing"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver named "pgx", for a person at a shell
+
+	"github.com/homelab-cmd/actionledger/internal/conformance"
+	"github.com/homelab-cmd/actionledger/internal/pgtest"
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/postgres"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(helperEnv) != "" {
+		migrateAsTold()
+		return
+	}
+	pgtest.Main(m)
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	conformance.Run(t, openDatabase)
+}
+
+func openDatabase(t *testing.T) conformance.Database {
+	t.Helper()
+	url := pgtest.URL(t)
+	pool := pgtest.Pool(t, url)
+	raw, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { raw.Close() })
+	return conformance.Database{
+		Store: postgres.New(pool),
+		Raw:   raw,
+		Begin: func(t *testing.T) conformance.Tx {
+			tx, err := pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return conformance.Tx{
+				Store:    postgres.New(tx),
+				Commit:   func() error { return tx.Commit(t.Context()) },
+				Rollback: func() error { return tx.Rollback(t.Context()) },
+			}
+		},
+		Another: func(t *testing.T) remediation.Store {
+			return postgres.New(pgtest.Pool(t, url))
+		},
+	}
+}

@@ -1,0 +1,168 @@
+package postgres_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/sqlite"
+	"github.com/homelab-cmd/actionledger/schema"
+)
+
+// sqliteLedger is an SQLite file at a version, made as the stock CLI makes it.
+func sqliteLedger(t *testing.T, version int) (path string, db *sql.DB) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "ledger.db")
+	db = openSQLite(t, path, "_pragma=foreign_keys(1)&_time_format=sqlite&_txlock=immediate")
+	must[sql.Result](t)(db.Exec("PRAGMA user_version = 1")) // SQLite makes the file at the first write
+	for v := 1; v <= version; v++ {
+		files := must[[]string](t)(fs.Glob(schema.SQLite, fmt.Sprintf("%06d_*.up.sql", v)))
+		text := must[[]byte](t)(fs.ReadFile(schema.SQLite, files[0]))
+		must[sql.Result](t)(db.Exec(string(text)))
+	}
+	if version > 0 {
+		must[sql.Result](t)(db.Exec(`CREATE TABLE schema_migrations (version uint64, dirty bool);
+			CREATE UNIQUE INDEX version_unique ON schema_migrations (version)`))
+		must[sql.Result](t)(db.Exec("INSERT INTO schema_migrations VALUES (?, FALSE)", version))
+	}
+	return path, db
+}
+
+func openSQLite(t *testing.T, path, params string) *sql.DB {
+	t.Helper()
+	db := must[*sql.DB](t)(sql.Open("sqlite", "file:"+path+"?"+params))
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// oldSQLiteRows are what the Python program that the ledger grew out of may have left: times without a zone or finer
+// than a microsecond, results without approval, and outputs that are no text.
+const oldSQLiteRows = `
+	INSERT INTO servers (id, is_paused, paused_at) VALUES ('alt-ü', TRUE, '2026-01-18 08:00:00.000001'), ('nas', FALSE, NULL);
+	INSERT INTO alerts (id, server_id, title) VALUES (7, 'alt-ü', 'Festplatte überfüllt');
+	INSERT INTO remediation_actions (id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
+		approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr)
+	VALUES
+		(1, 'alt-ü', 'restart_service', 'pending', 'nginx', 'true', '2026-01-19 15:36:01', 'dashboard', 7,
+			NULL, 'eve', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+		(2, 'alt-ü', 'restart_service', 'approved', '', 'true', '2026-01-19 15:36:01.617957', '', NULL,
+			NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+		(3, 'nas', 'restart_service', 'executing', NULL, '', '2026-01-19 15:36:01.617957123', 'dashboard', 7,
+			NULL, NULL, '2026-01-19 15:36:02', '', '', NULL, NULL, NULL, NULL, NULL),
+		(4, 'nas', 'restart_service', 'failed', NULL, 'true', '2026-01-19 15:36:01.5+02:00', 'dashboard', NULL,
+			NULL, NULL, NULL, NULL, NULL, NULL, '2026-01-19T15:36:02Z', 0, CAST(x'636166e90000656e64ff' AS TEXT), x'00ff'),
+		(5, 'nas', 'restart_service', 'cancelled', NULL, 'true', '1969-12-31 23:59:59.999999', 'dashboard', NULL,
+			NULL, NULL, NULL, NULL, NULL, NULL, NULL, -9223372036854775808, '', '');`
+
+// filledSQLiteLedger is a ledger with those old rows, about 500 actions along every way through the lifecycle, and gaps:
+// deleted alerts, a deleted server, and the newest action and alert deleted too.
+func filledSQLiteLedger(t *testing.T) (path string, lastAction, lastAlert int64) {
+	t.Helper()
+	path, db := sqliteLedger(t, 4)
+	must[sql.Result](t)(db.Exec(oldSQLiteRows))
+	store := must[*sqlite.Store](t)(sqlite.Open(t.Context(), path))
+	t.Cleanup(func() { store.Close() })
+	if err := store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tx := must[*sql.Tx](t)(db.BeginTx(t.Context(), nil)) // one commit for all
+	at := now
+	ledger := remediation.New(sqlite.Tx(tx), remediation.WithClock(func() time.Time {
+		at = at.Add(time.Hour + 1001*time.Microsecond)
+		return at
+	}))
+	for i, way := range ways {
+		for _, id := range []string{fmt.Sprintf("日本-%d", i), fmt.Sprintf("web-%d", i), "gone"} {
+			if err := ledger.AddServer(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			if way.paused {
+				if err := ledger.Pause(t.Context(), id); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for n := range 21 {
+				given := remediation.NewAction{
+					ServerID: id, ActionType: fmt.Sprintf("type-%d", n%3), Command: fmt.Sprintf("echo '☃ %d' \\. \t\\N\r\n", n), CreatedBy: "Åsa",
+				}
+				if n%2 == 0 {
+					lastAlert = must[int64](t)(ledger.AddAlert(t.Context(), id, fmt.Sprintf("Störung %d\t\\.", n)))
+					given.AlertID, given.ServiceName = &lastAlert, new("nginx\\N")
+				}
+				lastAction = must[remediation.Action](t)(ledger.Create(t.Context(), given)).ID
+				for _, step := range way.steps {
+					if err := step(t.Context(), ledger, id, lastAction); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		// "gone" begins again in normal mode, and takes its actions with it at last.
+		must[sql.Result](t)(tx.Exec("DELETE FROM servers WHERE id = 'gone'"))
+	}
+	must[sql.Result](t)(tx.Exec("DELETE FROM alerts WHERE id % 5 = 0 AND id > 7"))
+	must[sql.Result](t)(tx.Exec("DELETE FROM remediation_actions WHERE id = ?", lastAction))
+	must[sql.Result](t)(tx.Exec("DELETE FROM alerts WHERE id = ?", lastAlert))
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	return path, lastAction, lastAlert
+}
+
+type sourceStep func(ctx context.Context, l *remediation.Ledger, serverID string, id int64) error
+
+// ways are all ways that an action can have gone, on a server in each mode.
+var ways = []struct {
+	paused bool
+	steps  []sourceStep
+}{
+	{false, nil},
+	{false, []sourceStep{withdraws}},
+	{false, []sourceStep{starts}},
+	{false, []sourceStep{starts, finishes(0)}},
+	{false, []sourceStep{starts, finishes(3)}},
+	{true, nil},
+	{true, []sourceStep{rejects}},
+	{true, []sourceStep{approves}},
+	{true, []sourceStep{approves, withdraws}},
+	{true, []sourceStep{approves, starts}},
+	{true, []sourceStep{approves, starts, finishes(0)}},
+	{true, []sourceStep{approves, starts, finishes(-1)}},
+}
+
+func approves(ctx context.Context, l *remediation.Ledger, _ string, id int64) error {
+	_, err := l.Approve(ctx, id, "Zoë")
+	return err
+}
+
+func rejects(ctx context.Context, l *remediation.Ledger, _ string, id int64) error {
+	_, err := l.Reject(ctx, id, "Zoë", "nicht am Freitag\n\\.")
+	return err
+}
+
+func withdraws(ctx context.Context, l *remediation.Ledger, _ string, id int64) error {
+	_, err := l.Withdraw(ctx, id, "Zoë", "erledigt")
+	return err
+}
+
+func starts(ctx context.Context, l *remediation.Ledger, _ string, id int64) error {
+	_, err := l.Start(ctx, id)
+	return err
+}
+
+func finishes(code int64) sourceStep {
+	return func(ctx context.Context, l *remediation.Ledger, serverID string, id int64) error {
+		result := remediation.Result{ExitCode: code, Stdout: fmt.Sprintf("nginx: 日本 %d\n", id), Stderr: "caf\xe9\x00"}
+		if id%100 == 0 {
+			result.Stdout = strings.Repeat("é\n\\", 1<<20/4)
+		}
+		_, err := l.Finish(ctx, serverID, id, result)
+		return err
+	}
+}

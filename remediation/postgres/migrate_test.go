@@ -1,0 +1,208 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/golang-migrate/migrate/v4/database"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/homelab-cmd/actionledger/db/postgresdb"
+	"github.com/homelab-cmd/actionledger/internal/pgtest"
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/postgres"
+)
+
+func TestMigrateFromEmptyAndAgain(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.EmptyURL(t))
+	migrate(t, pool)
+	same(t, "version", stateOf(t, pool), &state{newest(t), false})
+	all := walk(t, newLedger(postgres.New(pool)), "web-1")
+
+	schema, rows := schemaOf(t, pool), contentsOf(t, pool)
+	migrate(t, pool)
+	same(t, "version after the second Migrate", stateOf(t, pool), &state{newest(t), false})
+	same(t, "schema after the second Migrate", schemaOf(t, pool), schema)
+	same(t, "rows after the second Migrate", contentsOf(t, pool), rows)
+	readBack(t, newLedger(postgres.New(pool)), all) // which also says that the pool is open
+}
+
+func TestFailingStepLeavesEverythingAsItWas(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(t *testing.T, conn *pgx.Conn){
+		"the first step": func(t *testing.T, conn *pgx.Conn) {
+			run(t, conn, "CREATE TABLE servers (id TEXT PRIMARY KEY, name TEXT)")
+			run(t, conn, "INSERT INTO servers VALUES ('web-1', 'the host program''s own')")
+		},
+		"a later step": func(t *testing.T, conn *pgx.Conn) {
+			upTo(t, conn, 2)
+			run(t, conn, "CREATE TABLE remediation_actions_by_type (id BIGINT)") // in the way of an index
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.EmptyURL(t)
+			conn, pool := connect(t, url), pgtest.Pool(t, url)
+			prepare(t, conn)
+			version, schema, rows := stateOf(t, conn), schemaOf(t, conn), contentsOf(t, conn)
+			for range 2 {
+				if err := postgres.Migrate(t.Context(), pool); sqlState(err) != "42P07" { // duplicate_table
+					t.Errorf("Migrate: %v, want to hear of the relation that exists already", err)
+				}
+				same(t, "version", stateOf(t, conn), version)
+				same(t, "schema", schemaOf(t, conn), schema)
+				same(t, "rows", contentsOf(t, conn), rows)
+			}
+			run(t, conn, "DROP TABLE IF EXISTS remediation_actions_by_type")
+			if version == nil {
+				run(t, conn, "DROP TABLE servers")
+			}
+			migrate(t, pool)
+			walk(t, newLedger(postgres.New(pool)), "web-2")
+		})
+	}
+}
+
+func TestSchemaThatDoesNotFitIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		schema string
+		says   string
+		mends  bool // Migrate does
+	}{
+		"none at all":     {"", "no schema yet; call Migrate", true},
+		"all taken back":  {"CREATE TABLE schema_migrations (version bigint PRIMARY KEY, dirty boolean NOT NULL)", "call Migrate", true},
+		"newer":           {"UPDATE schema_migrations SET version = 999", "upgrade the program", false},
+		"dirty":           {"UPDATE schema_migrations SET dirty = TRUE", "left half done", false},
+		"dirty and newer": {"UPDATE schema_migrations SET dirty = TRUE, version = 999", "left half done", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.EmptyURL(t)
+			pool, conn := pgtest.Pool(t, url), connect(t, url)
+			if !c.mends {
+				migrate(t, pool)
+			}
+			run(t, conn, c.schema)
+			schema := schemaOf(t, conn)
+			refused := func(what string, err error) {
+				t.Helper()
+				if !errors.Is(err, remediation.ErrSchemaVersion) || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("%s: %v, want ErrSchemaVersion that says %q", what, err, c.says)
+				}
+			}
+			if !c.mends {
+				refused("Migrate", postgres.Migrate(t.Context(), pool))
+			}
+			for name := range calls(nil) {
+				for on, db := range map[string]postgresdb.DBTX{"pool": pool, "conn": conn} {
+					refused(name+" on a "+on, calls(newLedger(postgres.New(db)))[name](t.Context()))
+				}
+				tx := begin(t, pool)
+				refused(name+" on a tx", calls(newLedger(postgres.New(tx)))[name](t.Context()))
+				tx.Rollback(t.Context())
+			}
+			same(t, "schema after the refusals", schemaOf(t, conn), schema)
+			if c.mends {
+				store := postgres.New(pool)
+				refused("the first call of a store", newLedger(store).AddServer(t.Context(), "web-1"))
+				migrate(t, pool)
+				walk(t, newLedger(store), "web-1")
+			}
+		})
+	}
+}
+
+func TestCancelledWaitForTheLockChangesNothing(t *testing.T) {
+	t.Parallel()
+	url := pgtest.EmptyURL(t)
+	conn, observer := connect(t, url), pgtest.Pool(t, url)
+	config := must[*pgxpool.Config](t)(pgxpool.ParseConfig(url))
+	config.MaxConns = 2
+	pool := must[*pgxpool.Pool](t)(pgxpool.NewWithConfig(t.Context(), config))
+	t.Cleanup(pool.Close)
+	upTo(t, conn, 3)
+	version, schema := stateOf(t, conn), schemaOf(t, conn)
+
+	lock := must[string](t)(database.GenerateAdvisoryLockId(one[string](t, conn, "SELECT current_database()::text"),
+		"public", "schema_migrations"))
+	run(t, conn, "SELECT pg_advisory_lock($1)", lock)
+	for range 4 { // twice as often as there are connections to leak
+		ctx, cancel := context.WithCancel(bounded(t))
+		returned := make(chan error, 1)
+		go func() { returned <- postgres.Migrate(ctx, pool) }()
+		untilWaiting(t, observer, 1, returned)
+		cancel()
+		if err := <-returned; !errors.Is(err, context.Canceled) {
+			t.Errorf("Migrate: %v, want context.Canceled", err)
+		}
+		same(t, "version", stateOf(t, conn), version)
+		same(t, "schema", schemaOf(t, conn), schema)
+		useAll(t, pool)
+	}
+	run(t, conn, "SELECT pg_advisory_unlock($1)", lock)
+	migrate(t, pool)
+	useAll(t, pool)
+}
+
+// useAll expects that every connection of the pool can be had at once, works, and is in no transaction.
+func useAll(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	for range pool.Config().MaxConns {
+		conn, err := pool.Acquire(bounded(t))
+		if err != nil {
+			t.Fatalf("acquire every connection: %v", err)
+		}
+		defer conn.Release()
+		same(t, "transaction status", conn.Conn().PgConn().TxStatus(), byte('I'))
+		same(t, "an answer", one[int](t, conn, "SELECT 1"), 1)
+	}
+}
+
+// Two ledgers share a database, each in a schema of its own, and every name of theirs is the same.
+func TestLedgerLivesInTheSchemaOfTheSearchPath(t *testing.T) {
+	t.Parallel()
+	for key, value := range map[string]string{"search_path": "ledger", "options": "-csearch_path=ledger"} {
+		t.Run(key, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.EmptyURL(t)
+			shell := connect(t, url)
+			run(t, shell, "CREATE SCHEMA ledger")
+			pool := pgtest.Pool(t, with(t, url, key, value))
+			migrate(t, pool)
+			same(t, "what Migrate made in public", schemaOf(t, shell), []string{})
+			ledger := newLedger(postgres.New(pool))
+			all := walk(t, ledger, "web-1")
+
+			other := pgtest.Pool(t, url)
+			if err := newLedger(postgres.New(other)).AddServer(t.Context(), "web-1"); !errors.Is(err, remediation.ErrSchemaVersion) {
+				t.Errorf("AddServer outside the search path: %v, want ErrSchemaVersion", err)
+			}
+			migrate(t, other)
+			walk(t, newLedger(postgres.New(other)), "web-1")
+			readBack(t, ledger, all)
+
+			// Whoever deletes an alert need not have the ledger in the search path, and there is an alert of the same id.
+			run(t, shell, "DELETE FROM ledger.alerts")
+			for _, a := range all {
+				a.AlertID = nil
+				same(t, "an action whose alert is gone", must[remediation.Action](t)(ledger.Get(t.Context(), a.ID)), a)
+			}
+			same(t, "the alerts in public", one[int](t, shell, "SELECT count(*)::int FROM alerts"), 1)
+			_, err := shell.Exec(t.Context(), "UPDATE ledger.remediation_actions SET status = 'pending'")
+			same(t, "the answer to raw SQL", sqlState(err), "23514")
+		})
+	}
+}
+
+// upTo takes an empty database to version.
+func upTo(t testing.TB, db postgresdb.DBTX, version int) {
+	t.Helper()
+	for v := 1; v <= version; v++ {
+		step(t, db, v, "up")
+	}
+}

@@ -1,0 +1,225 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/homelab-cmd/actionledger/internal/pgtest"
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/postgres"
+)
+
+const denied = "42501" // insufficient_privilege
+
+// roles is a database to which the README's grants were applied.
+type roles struct {
+	url   string
+	owner *pgx.Conn
+	name  func(role string) string // the README's name of a role, as this test calls it: roles belong to the whole server
+}
+
+func newRoles(t *testing.T) *roles {
+	t.Helper()
+	r := &roles{url: pgtest.URL(t)}
+	r.owner = connect(t, r.url)
+	suffix := "_" + one[string](t, r.owner, "SELECT current_database()::text")
+	ledgerRole := regexp.MustCompile(`\bledger_\w+`)
+	r.name = func(role string) string { return role + suffix }
+	grants := rolesInReadme(t)
+	created := map[string]bool{}
+	for _, role := range ledgerRole.FindAllString(grants, -1) {
+		created[r.name(role)] = true
+	}
+	t.Cleanup(func() {
+		for role := range created {
+			if _, err := r.owner.Exec(context.Background(), "DROP OWNED BY "+role+"; DROP ROLE "+role); err != nil {
+				t.Errorf("drop the role: %v", err)
+			}
+		}
+	})
+	run(t, r.owner, ledgerRole.ReplaceAllStringFunc(grants, r.name))
+	return r
+}
+
+// rolesInReadme is the sql block of the section about roles.
+func rolesInReadme(t *testing.T) string {
+	t.Helper()
+	text := must[[]byte](t)(os.ReadFile("../../README.md"))
+	block := regexp.MustCompile("(?m)^#+ .*Roles.*\n(?:[^#].*\n|\n)*?```sql\n((?:.*\n)*?)```").FindSubmatch(text)
+	if block == nil {
+		t.Fatal(`README.md has no section about "Roles" with a sql block`)
+	}
+	return string(block[1])
+}
+
+// pool is what a program has that logs in as a member of the role.
+func (r *roles) pool(t *testing.T, role string) *pgxpool.Pool {
+	t.Helper()
+	config := must[*pgxpool.Config](t)(pgxpool.ParseConfig(r.url))
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "SET ROLE "+r.name(role))
+		return err
+	}
+	pool := must[*pgxpool.Pool](t)(pgxpool.NewWithConfig(t.Context(), config))
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+// forbidden expects that each of the ledger's methods and each raw statement is refused and changes nothing. allowed are
+// the methods that the role may call; refusals are statements that it may make, but not to that end.
+func (r *roles) forbidden(t *testing.T, role string, allowed []string, statements []string, refusals map[string]string) {
+	t.Helper()
+	pool := r.pool(t, role)
+	schema, rows := schemaOf(t, r.owner), contentsOf(t, r.owner)
+	version := stateOf(t, r.owner)
+	methods := calls(newLedger(postgres.New(pool)))
+	for _, name := range slices.Sorted(maps.Keys(methods)) {
+		if slices.Contains(allowed, name) {
+			continue
+		}
+		if err := methods[name](t.Context()); sqlState(err) != denied {
+			t.Errorf("%s calls %s: %v, want permission denied", role, name, err)
+		}
+	}
+	expected := maps.Clone(refusals)
+	for _, statement := range statements {
+		expected[statement] = denied
+	}
+	for _, statement := range slices.Sorted(maps.Keys(expected)) {
+		tx := begin(t, pool)
+		_, err := tx.Exec(t.Context(), statement)
+		if sqlState(err) != expected[statement] {
+			t.Errorf("%s runs %s: %v, want SQLSTATE %s", role, statement, err, expected[statement])
+		}
+		if err == nil {
+			err = tx.Commit(t.Context()) // so that the rows show it too
+		}
+		tx.Rollback(t.Context())
+	}
+	same(t, "schema", schemaOf(t, r.owner), schema)
+	same(t, "rows", contentsOf(t, r.owner), rows)
+	same(t, "version", stateOf(t, r.owner), version)
+}
+
+// owned is what only the owner of the tables may do.
+var owned = []string{
+	"DROP TABLE remediation_actions",
+	"DROP TRIGGER remediation_actions_transition ON remediation_actions",
+	"DROP FUNCTION remediation_actions_refuse() CASCADE",
+	"CREATE OR REPLACE FUNCTION remediation_actions_refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+	"CREATE OR REPLACE FUNCTION remediation_actions_keep_alert() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+	"CREATE TRIGGER a BEFORE UPDATE ON remediation_actions FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+	"CREATE RULE a AS ON INSERT TO remediation_actions DO INSTEAD NOTHING",
+	"CREATE INDEX a ON remediation_actions (command)",
+	"ALTER TABLE remediation_actions DISABLE TRIGGER USER",
+	"ALTER TABLE remediation_actions DISABLE TRIGGER remediation_actions_transition",
+	"ALTER TABLE remediation_actions ADD COLUMN note TEXT",
+	"ALTER TABLE servers DROP COLUMN is_paused",
+	"SET session_replication_role = 'replica'",
+	"TRUNCATE remediation_actions",
+	"DELETE FROM remediation_actions",
+	"DELETE FROM alerts",
+	"DELETE FROM servers",
+	"TRUNCATE servers CASCADE",
+	"INSERT INTO schema_migrations VALUES (999, FALSE)",
+	"UPDATE schema_migrations SET dirty = TRUE",
+	"DELETE FROM schema_migrations",
+	"SELECT setval('remediation_actions_id_seq', 1, FALSE)",
+	"SELECT nextval('remediation_actions_id_seq')",
+}
+
+// queued is what only the hub may do.
+var queued = []string{
+	"INSERT INTO servers (id) VALUES ('web-2')",
+	"INSERT INTO alerts (server_id, title) VALUES ('web-1', 'down')",
+	`INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by, approved_at, approved_by)
+		VALUES ('web-1', 'restart_service', 'approved', 'rm -rf /', now(), 'eve', now(), 'auto')`,
+	"UPDATE remediation_actions SET status = 'approved', approved_at = now(), approved_by = 'eve' WHERE status = 'pending'",
+	"UPDATE remediation_actions SET status = 'rejected', rejected_at = now(), rejected_by = 'eve', rejection_reason = 'no'",
+	"UPDATE servers SET is_paused = TRUE, paused_at = now()",
+	"UPDATE servers SET is_paused = FALSE",
+	"UPDATE servers SET id = 'web-2'",
+	"UPDATE alerts SET title = 'up'",
+	"UPDATE alerts SET server_id = 'web-2'",
+	"INSERT INTO servers (id) VALUES ('web-1') ON CONFLICT (id) DO UPDATE SET is_paused = FALSE",
+}
+
+func TestHubRoleLivesTheLifecycleAndChangesNoSchema(t *testing.T) {
+	t.Parallel()
+	r := newRoles(t)
+	walk(t, newLedger(postgres.New(r.pool(t, "ledger_hub"))), "web-1")
+	everything := slices.Collect(maps.Keys(calls(nil)))
+	r.forbidden(t, "ledger_hub", everything, owned, map[string]string{
+		"UPDATE remediation_actions SET command = 'rm -rf /'":                 "23514",
+		"UPDATE remediation_actions SET approved_by = 'eve', stdout = 'fine'": "23514",
+	})
+}
+
+func TestAgentRoleExecutesAndNothingElse(t *testing.T) {
+	t.Parallel()
+	r := newRoles(t)
+	hub, agent := newLedger(postgres.New(r.pool(t, "ledger_hub"))), newLedger(postgres.New(r.pool(t, "ledger_agent")))
+	readBack(t, agent, walk(t, hub, "web-1"))
+	do := must[remediation.Action](t)
+	claimed := do(agent.Claim(t.Context(), "web-1"))
+	do(agent.Finish(t.Context(), "web-1", claimed.ID, remediation.Result{Stdout: "up"}))
+	started := do(agent.Start(t.Context(), do(hub.Create(t.Context(), newAction("web-1"))).ID))
+	do(agent.Finish(t.Context(), "web-1", started.ID, remediation.Result{ExitCode: 1}))
+	same(t, "what the hub reads", do(hub.Get(t.Context(), started.ID)).Status, remediation.Failed)
+
+	do(hub.Create(t.Context(), newAction("web-1"))) // beside a pending one, and of every other status too
+	forbidden := slices.Concat(owned, queued)
+	for column, value := range map[string]string{
+		"id": "id + 1000", "server_id": "'web-2'", "action_type": "'x'", "service_name": "'x'", "command": "'rm -rf /'",
+		"created_at": "now()", "created_by": "'eve'", "alert_id": "NULL", "approved_at": "now()", "approved_by": "'eve'",
+		"rejected_at": "now()", "rejected_by": "'eve'", "rejection_reason": "'no'",
+	} {
+		forbidden = append(forbidden, fmt.Sprintf("UPDATE remediation_actions SET %s = %s", column, value))
+	}
+	r.forbidden(t, "ledger_agent", []string{"Claim", "Start", "Finish", "Get", "List"}, forbidden, map[string]string{
+		"UPDATE remediation_actions SET status = 'approved' WHERE status = 'pending'":                       "23514",
+		"UPDATE remediation_actions SET status = 'rejected' WHERE status = 'approved'":                      "23514",
+		"UPDATE remediation_actions SET status = 'executing', executed_at = now() WHERE status = 'pending'": "23514",
+		"UPDATE remediation_actions SET status = 'pending'":                                                 "23514",
+		"UPDATE remediation_actions SET stdout = 'fine'":                                                    "23514",
+	})
+}
+
+func TestAgentRoleDoesNotForgeSinceWhenAServerIsPaused(t *testing.T) {
+	t.Parallel()
+	r := newRoles(t)
+	hub := newLedger(postgres.New(r.pool(t, "ledger_hub")))
+	if err := hub.AddServer(t.Context(), "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := hub.Pause(t.Context(), "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	before := contentsOf(t, r.owner)
+	if _, err := r.pool(t, "ledger_agent").Exec(t.Context(), "UPDATE servers SET paused_at = NULL"); err == nil {
+		t.Error("the agent may write paused_at")
+	}
+	same(t, "rows", contentsOf(t, r.owner), before)
+}
+
+func TestReaderRoleOnlyReads(t *testing.T) {
+	t.Parallel()
+	r := newRoles(t)
+	all := walk(t, newLedger(postgres.New(r.pool(t, "ledger_hub"))), "web-1")
+	reader := r.pool(t, "ledger_reader")
+	readBack(t, newLedger(postgres.New(reader)), all)
+	same(t, "what it reads by itself", contentsOf(t, reader), contentsOf(t, r.owner))
+	r.forbidden(t, "ledger_reader", []string{"Get", "List"}, slices.Concat(owned, queued, []string{
+		"UPDATE remediation_actions SET status = 'executing', executed_at = now() WHERE status = 'approved'",
+		"UPDATE remediation_actions SET stdout = 'fine'",
+		"SELECT 1 FROM servers FOR SHARE",
+	}), map[string]string{})
+}

@@ -1,0 +1,76 @@
+package postgres_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/homelab-cmd/actionledger/internal/pgtest"
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/postgres"
+)
+
+// A program in another language tells the rules apart by what PostgreSQL reports beside the message.
+func TestRefusalOfRawSQLNamesTheRule(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.URL(t))
+	ledger := newLedger(postgres.New(pool))
+	all := walk(t, ledger, "web-1")
+	other := must[int64](t)(ledger.AddAlert(t.Context(), "web-1", "another"))
+	at := map[remediation.Status]int64{}
+	for _, a := range all {
+		at[a.Status] = a.ID
+	}
+
+	for name, c := range map[string]struct {
+		rule string
+		sql  string
+		args []any
+	}{
+		"a step that leaves one out": {"remediation_actions_transition",
+			`UPDATE remediation_actions SET status = 'executing', approved_at = created_at, approved_by = 'eve',
+				executed_at = created_at WHERE id = $1`, []any{at[remediation.Pending]}},
+		"a terminal status written again": {"remediation_actions_transition",
+			`UPDATE remediation_actions SET status = 'completed' WHERE id = $1`, []any{at[remediation.Completed]}},
+		"approval by nobody": {"remediation_actions_consistent",
+			`UPDATE remediation_actions SET status = 'approved' WHERE id = $1`, []any{at[remediation.Pending]}},
+		"a result without an execution": {"remediation_actions_consistent",
+			`INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by, approved_at, approved_by,
+				completed_at, exit_code)
+			VALUES ('web-1', 'restart_service', 'completed', 'true', now(), 'eve', now(), 'eve', now(), 0)`, nil},
+		"no such status": {"remediation_actions_consistent",
+			`INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by)
+			VALUES ('web-1', 'restart_service', 'paused', 'true', now(), 'eve')`, nil},
+		"another command after the approval": {"remediation_actions_immutable",
+			`UPDATE remediation_actions SET command = 'rm -rf /' WHERE id = $1`, []any{at[remediation.Approved]}},
+		"another id": {"remediation_actions_immutable",
+			`UPDATE remediation_actions SET id = 4711 WHERE id = $1`, []any{at[remediation.Completed]}},
+		"another approver": {"remediation_actions_immutable_audit",
+			`UPDATE remediation_actions SET approved_by = 'eve' WHERE id = $1`, []any{at[remediation.Approved]}},
+		"an output after the result": {"remediation_actions_immutable_audit",
+			`UPDATE remediation_actions SET stdout = 'fine' WHERE id = $1`, []any{at[remediation.Failed]}},
+		"an alert forgotten": {"remediation_actions_immutable_alert",
+			`UPDATE remediation_actions SET alert_id = NULL WHERE id = $1`, []any{at[remediation.Completed]}},
+		"an alert exchanged": {"remediation_actions_immutable_alert",
+			`UPDATE remediation_actions SET alert_id = $2 WHERE id = $1`, []any{at[remediation.Completed], other}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := pool.Exec(t.Context(), c.sql, c.args...)
+			got := (*pgconn.PgError)(nil)
+			if !errors.As(err, &got) {
+				t.Fatalf("error is %v, want a refusal by the server", err)
+			}
+			want := &pgconn.PgError{
+				Code: "23514", SchemaName: "public", TableName: "remediation_actions", ConstraintName: c.rule, Message: got.Message,
+			}
+			shown := cmpopts.IgnoreFields(pgconn.PgError{}, "Severity", "SeverityUnlocalized", "Where", "File", "Line", "Routine")
+			if diff := cmp.Diff(want, got, shown); diff != "" {
+				t.Errorf("refusal (-want +got):\n%s", diff)
+			}
+		})
+	}
+	readBack(t, ledger, all)
+}

@@ -1,0 +1,407 @@
+package sqlite_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	modernc "modernc.org/sqlite"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/sqlite"
+)
+
+func TestFailedStepLeavesTheDatabaseAsItWas(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		start            int
+		obstacle, remove string
+		want             string
+	}{
+		"the first step": {
+			0, "CREATE TABLE servers (name TEXT)", "DROP TABLE servers", "table servers already exists",
+		},
+		"a step after one that succeeded": {
+			0, "CREATE TABLE remediation_actions (name TEXT)", "DROP TABLE remediation_actions",
+			"table remediation_actions already exists",
+		},
+		"the last statement of a step, over rows": {
+			2, "CREATE TABLE mine (name TEXT); CREATE INDEX remediation_actions_by_alert ON mine (name)", "DROP TABLE mine",
+			"index remediation_actions_by_alert already exists",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := ledgerFile(t)
+			db := rawPool(t, path, goodPool)
+			fillLegacy(t, path, test.start)
+			rawExec(t, db, test.obstacle)
+			schema, rows := rawSchema(t, db), rawContents(t, db)
+
+			err := sqlite.Migrate(t.Context(), db)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Fatalf("Migrate: %v, want an error that says %q", err, test.want)
+			}
+			if diff := cmp.Diff(schema, rawSchema(t, db)); diff != "" {
+				t.Errorf("the schema changed (-before +after):\n%s", diff)
+			}
+			if diff := cmp.Diff(rows, rawContents(t, db)); diff != "" {
+				t.Errorf("the rows or the version changed (-before +after):\n%s", diff)
+			}
+			rawExec(t, rawPool(t, path, ""), test.remove) // from another connection: no lock may be left
+			if err := sqlite.Migrate(t.Context(), db); err != nil {
+				t.Errorf("Migrate without the obstacle: %v", err)
+			}
+		})
+	}
+}
+
+func TestEveryCallRefusesAnotherSchemaVersion(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		mark  string
+		mends bool // Migrate may bring it to the right version
+	}{
+		"newer":               {"UPDATE schema_migrations SET version = 999", false},
+		"dirty":               {"UPDATE schema_migrations SET dirty = TRUE", false},
+		"older, but dirty":    {"UPDATE schema_migrations SET version = 3, dirty = TRUE", false},
+		"newer and dirty":     {"UPDATE schema_migrations SET version = 999, dirty = TRUE", false},
+		"without a version":   {"DELETE FROM schema_migrations", true},
+		"without its table":   {"DROP TABLE schema_migrations", true},
+		"older by one":        {"UPDATE schema_migrations SET version = version - 1", true},
+		"older, of the first": {"UPDATE schema_migrations SET version = 1", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := ledgerFile(t)
+			walkLifecycle(t, remediation.New(serverStore(t, path)), "web-1", nil)
+			db := rawPool(t, path, goodPool)
+			rawExec(t, db, test.mark)
+			rows := rawContents(t, db)
+
+			store := openLedger(t, path)
+			for call, err := range everyCall(t.Context(), remediation.New(store)) {
+				if !errors.Is(err, remediation.ErrSchemaVersion) {
+					t.Errorf("%s: %v, want ErrSchemaVersion", call, err)
+				}
+			}
+			tx, err := db.Begin()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for call, err := range everyCall(t.Context(), remediation.New(sqlite.Tx(tx))) {
+				if !errors.Is(err, remediation.ErrSchemaVersion) {
+					t.Errorf("%s in a transaction: %v, want ErrSchemaVersion", call, err)
+				}
+			}
+			if err := tx.Rollback(); err != nil {
+				t.Error(err)
+			}
+			if !test.mends {
+				if err := store.Migrate(t.Context()); !errors.Is(err, remediation.ErrSchemaVersion) {
+					t.Errorf("Migrate: %v, want ErrSchemaVersion", err)
+				}
+			}
+			if diff := cmp.Diff(rows, rawContents(t, db)); diff != "" {
+				t.Errorf("a refused call wrote (-before +after):\n%s", diff)
+			}
+		})
+	}
+}
+
+// everyCall makes each call that a Ledger has, once, with input that nothing is wrong with.
+func everyCall(ctx context.Context, ledger *remediation.Ledger) map[string]error {
+	action := func(_ remediation.Action, err error) error { return err }
+	_, addAlert := ledger.AddAlert(ctx, "web-1", "nginx is down")
+	_, list := ledger.List(ctx, remediation.Filter{})
+	return map[string]error{
+		"AddServer": ledger.AddServer(ctx, "web-2"),
+		"Pause":     ledger.Pause(ctx, "web-1"),
+		"Unpause":   ledger.Unpause(ctx, "web-1"),
+		"AddAlert":  addAlert,
+		"Create": action(ledger.Create(ctx, remediation.NewAction{
+			ServerID: "web-1", ActionType: "restart_service", Command: "true", CreatedBy: "dashboard",
+		})),
+		"Approve":  action(ledger.Approve(ctx, 4, "alice")),
+		"Reject":   action(ledger.Reject(ctx, 4, "alice", "no")),
+		"Withdraw": action(ledger.Withdraw(ctx, 3, "alice", "no")),
+		"Claim":    action(ledger.Claim(ctx, "web-1")),
+		"Start":    action(ledger.Start(ctx, 3)),
+		"Finish":   action(ledger.Finish(ctx, "web-1", 7, remediation.Result{})),
+		"Get":      action(ledger.Get(ctx, 1)),
+		"List":     list,
+	}
+}
+
+// askedContext ends when somebody asks it for its Done channel for the n-th time, so that a test can walk through every
+// point at which a call looks at its context.
+type askedContext struct {
+	context.Context
+	end  context.CancelFunc
+	left atomic.Int64
+}
+
+func endAfter(parent context.Context, n int) *askedContext {
+	ctx, cancel := context.WithCancel(parent)
+	asked := &askedContext{Context: ctx, end: cancel}
+	asked.left.Store(int64(n))
+	if n == 0 {
+		cancel() // before anybody asks
+	}
+	return asked
+}
+
+func (c *askedContext) Done() <-chan struct{} {
+	if c.left.Add(-1) == 0 {
+		c.end()
+	}
+	return c.Context.Done()
+}
+
+func TestMigrateCancelledAtAnyPointLeavesNothingHalfDone(t *testing.T) {
+	t.Parallel()
+	for n := 0; ; n++ {
+		path := filepath.Join(t.TempDir(), "ledger.db")
+		db := rawPool(t, path, goodPool)
+		ctx := endAfter(t.Context(), n)
+		err := sqlite.Migrate(ctx, db)
+		reached := ctx.Err() != nil
+		ctx.end()
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled at point %d: %v, want context.Canceled", n, err)
+		}
+		version, dirty := rawVersion(t, db)
+		whole := version == newestVersion(t) || err != nil && version == -1 // a COMMIT that was cancelled may have happened
+		if !whole || dirty {
+			t.Errorf("cancelled at point %d: Migrate said %v and left version %d, dirty %t", n, err, version, dirty)
+		}
+		if err := sqlite.Migrate(t.Context(), db); err != nil {
+			t.Errorf("Migrate after one that was cancelled at point %d: %v", n, err)
+		}
+		db.Close()
+		checkLedgerFile(t, path)
+		if !reached {
+			t.Logf("cancelled at %d points", n)
+			return
+		}
+	}
+}
+
+// The driver may report a cancellation although the statement was done, so there is more than one way through each point.
+func TestMigrateCancelledAtAnyPointLeavesNoLock(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	db, other := rawPool(t, path, goodPool), rawPool(t, path, "_pragma=busy_timeout(0)&_txlock=immediate")
+	if err := sqlite.Migrate(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		for n, reached := 1, true; reached; n++ {
+			ctx := endAfter(t.Context(), n)
+			err := sqlite.Migrate(ctx, db)
+			reached = ctx.Err() != nil
+			ctx.end()
+			tx, lockErr := other.Begin()
+			if lockErr != nil {
+				t.Fatalf("Migrate, cancelled at point %d (%v), still holds the write lock: %v", n, err, lockErr)
+			}
+			if err := tx.Rollback(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestMigrateWaitsForAnotherWriter(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	writer := holdWriteLock(t, path)
+	db := rawPool(t, path, "_pragma=busy_timeout(1)")
+	done := make(chan error, 1)
+	go func() { done <- sqlite.Migrate(t.Context(), db) }()
+	select {
+	case err := <-done:
+		t.Errorf("Migrate did not wait for the other writer: %v", err)
+	case <-time.After(200 * time.Millisecond): // only to see one that doesn't wait
+	}
+	writer.release(t)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMigrateStopsWaitingWhenItsContextEnds(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	writer := holdWriteLock(t, path)
+	db := rawPool(t, path, "")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := sqlite.Migrate(ctx, db); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Migrate: %v, want context.DeadlineExceeded", err)
+	}
+	writer.release(t)
+	if version, _ := rawVersion(t, db); version != -1 {
+		t.Errorf("version %d after a Migrate that never had the lock", version)
+	}
+	if err := sqlite.Migrate(t.Context(), db); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMigrateWhoseCommitFailsUndoesIt(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	db := rawPool(t, path, goodPool)
+	db.SetMaxOpenConns(1) // so that Migrate gets the connection that can't commit
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var allow atomic.Bool
+	err = conn.Raw(func(c any) error {
+		return c.(modernc.AuthorizerRegisterer).RegisterAuthorizer(
+			func(action modernc.AuthorizerActionCode, arg1, _, _, _ string) modernc.AuthorizerReturnCode {
+				if action == modernc.AuthTransaction && arg1 == "COMMIT" && !allow.Load() {
+					return modernc.AuthorizerDeny
+				}
+				return modernc.AuthorizerOK
+			})
+	})
+	if err := errors.Join(err, conn.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := sqlite.Migrate(t.Context(), db); err == nil {
+		t.Error("Migrate says nothing of a COMMIT that failed")
+	}
+	allow.Store(true)
+	other := rawPool(t, path, "_pragma=busy_timeout(0)")
+	if _, err := other.Exec("CREATE TABLE mine (name TEXT)"); err != nil {
+		t.Errorf("another program after the COMMIT failed: %v", err)
+	}
+	if err := sqlite.Migrate(t.Context(), db); err != nil {
+		t.Errorf("Migrate after the COMMIT failed: %v", err)
+	}
+}
+
+// In a rollback journal a COMMIT waits for whoever reads.
+func TestMigrateStopsWaitingForReadersWhenItsContextEnds(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	db := rawPool(t, path, goodPool)
+	rawExec(t, db, "CREATE TABLE mine (name TEXT); INSERT INTO mine VALUES ('a'), ('b')")
+	reader, err := rawPool(t, path, "").Query("SELECT name FROM mine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	reader.Next()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- sqlite.Migrate(ctx, db) }()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Migrate: %v, want context.DeadlineExceeded", err)
+		}
+		reader.Close()
+	case <-time.After(3 * time.Second):
+		t.Error("Migrate still waits for a reader 3 seconds after its context ended")
+		reader.Close()
+		<-done
+	}
+	if err := sqlite.Migrate(t.Context(), db); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMigrateGivesThePoolBackAsItCame(t *testing.T) {
+	t.Parallel()
+	for name, mark := range map[string]string{
+		"success": "SELECT 1",
+		"failure": "CREATE TABLE servers (name TEXT)",
+		"refusal": "CREATE TABLE schema_migrations (version uint64, dirty bool); INSERT INTO schema_migrations VALUES (999, 0)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := rawPool(t, ledgerFile(t), "_pragma=busy_timeout(1234)&_pragma=foreign_keys(0)")
+			db.SetMaxOpenConns(1) // so that it is Migrate's connection that is asked
+			rawExec(t, db, mark)
+			if err := sqlite.Migrate(t.Context(), db); (err == nil) != (name == "success") {
+				t.Fatal(err)
+			}
+			settings := append(rawColumn(t, db, "PRAGMA busy_timeout"), rawColumn(t, db, "PRAGMA foreign_keys")...)
+			if diff := cmp.Diff([]string{"1234", "0"}, settings); diff != "" {
+				t.Errorf("busy_timeout and foreign_keys of the pool's connection (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAuditColumnsRewriteNoRow(t *testing.T) {
+	t.Parallel()
+	changed := map[int]int{}
+	for _, rows := range []int{100, 20_000} {
+		path := ledgerFile(t)
+		fillLegacy(t, path, 2)
+		addLegacyRows(t, path, rows)
+		before := filePages(t, path)
+		stepAPI(t, path, 1)
+		for i, page := range filePages(t, path) {
+			if i >= len(before) || !bytes.Equal(before[i], page) {
+				changed[rows]++
+			}
+		}
+		if len(before) < rows/100 {
+			t.Fatalf("%d rows on %d pages: too few to tell", rows, len(before))
+		}
+	}
+	if changed[100] != changed[20_000] || changed[100] > 8 {
+		t.Errorf("000003 wrote %d pages over 100 rows and %d over 20000; want the same few", changed[100], changed[20_000])
+	}
+}
+
+// filePages reads a database file that nobody has open.
+func filePages(t *testing.T, path string) [][]byte {
+	t.Helper()
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := int(binary.BigEndian.Uint16(file[16:])) // https://www.sqlite.org/fileformat.html#the_database_header
+	var pages [][]byte
+	for ; len(file) > 0; file = file[size:] {
+		pages = append(pages, file[:size])
+	}
+	return pages
+}
+
+// writeLock is another program that writes.
+type writeLock struct{ tx *sql.Tx }
+
+func holdWriteLock(t *testing.T, path string) writeLock {
+	t.Helper()
+	tx, err := rawPool(t, path, "_txlock=immediate").Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return writeLock{tx}
+}
+
+func (w writeLock) release(t *testing.T) {
+	t.Helper()
+	if err := w.tx.Rollback(); err != nil {
+		t.Fatal(fmt.Errorf("let go of the write lock: %w", err))
+	}
+}

@@ -1,0 +1,300 @@
+package sqlite_test
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	modernc "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/sqlite"
+)
+
+func TestOpenMakesAFileForItsOwnerAlone(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	serverStore(t, path)
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		info, err := os.Stat(path + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode() != 0o600 {
+			t.Errorf("ledger.db%s has mode %v, want 0600", suffix, info.Mode())
+		}
+	}
+}
+
+func TestOpenKeepsTheModeOfAFileThatExists(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	rawExec(t, rawPool(t, path, ""), "CREATE TABLE mine (name TEXT)")
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	serverStore(t, path)
+	for _, suffix := range []string{"", "-wal"} {
+		info, err := os.Stat(path + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode() != 0o640 {
+			t.Errorf("ledger.db%s has mode %v, want 0640", suffix, info.Mode())
+		}
+	}
+}
+
+func TestOpenTakesAnyFileName(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"with space", "what?mode=memory", "anchor#1", "100%", "%2e%2e%2f", "größe ☃", "a&b=c;d", `back\slash`, `"quoted"`,
+		"it's", "new\nline", "\xff not UTF-8", ":memory: not", "+plus", "C:colon",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			path := filepath.Join(dir, name)
+			t.Cleanup(func() { checkLedgerFile(t, path) })
+			walkLifecycle(t, remediation.New(serverStore(t, path)), "web-1", nil)
+			var files []string
+			entries, err := os.ReadDir(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, entry := range entries {
+				files = append(files, entry.Name())
+			}
+			if diff := cmp.Diff([]string{name, name + "-shm", name + "-wal"}, files); diff != "" {
+				t.Errorf("files (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestOpenTakesAnySpellingOfAPath(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	serverStore(t, path)
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	relative, err := filepath.Rel(here, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, spelling := range map[string]string{
+		"relative": relative, "dot": "./" + relative, "double slash": "/" + path, "triple slash": "//" + path,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := remediation.New(openLedger(t, spelling)).Pause(t.Context(), "web-1"); err != nil {
+				t.Errorf("%q does not lead to the ledger: %v", spelling, err)
+			}
+		})
+	}
+}
+
+func TestOpenRefusesWhatIsNoPath(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"", ":memory:", "file:x", "file::memory:?cache=shared", "file:" + filepath.Join(t.TempDir(), "ledger.db")} {
+		_, err := sqlite.Open(t.Context(), path)
+		refused := (*remediation.InputError)(nil)
+		if !errors.As(err, &refused) || refused.Field != "path" {
+			t.Errorf("Open(%q): %v, want an *InputError of path", path, err)
+		}
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Open(%q) left something there: %v", path, err)
+		}
+	}
+}
+
+func TestOpenSaysWhyAPathIsNoDatabase(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	files := map[string]string{"short": "notes", "long": strings.Repeat("These are notes, not a database.\n", 1000)}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct{ path, want string }{
+		{dir, "directory"},
+		{filepath.Join(dir, "missing", "ledger.db"), "no such file or directory"},
+		{filepath.Join(dir, "short", "ledger.db"), "not a directory"},
+		{filepath.Join(dir, "short"), "not a database"},
+		{filepath.Join(dir, "long"), "not a database"},
+		{filepath.Join(dir, "nul\x00"), "invalid argument"},
+	} {
+		_, err := sqlite.Open(t.Context(), test.path)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("Open(%q): %v, want an error that says %q", test.path, err, test.want)
+		}
+	}
+	left := map[string]string{}
+	for _, path := range must(filepath.Glob(filepath.Join(dir, "*"))) {
+		left[filepath.Base(path)] = string(must(os.ReadFile(path)))
+	}
+	if diff := cmp.Diff(files, left); diff != "" {
+		t.Errorf("files (-before +after):\n%s", diff)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// settings is what a connection answers about itself.
+type settings struct {
+	ForeignKeys, Synchronous, QueryOnly, BusyTimeout int64
+}
+
+// asked collects what connections to databases named asked.db are set to: no other way leads to Open's own connections.
+var asked struct {
+	sync.Mutex
+	settings map[settings]bool
+}
+
+func askConnection(conn modernc.ExecQuerierContext, dsn string) error {
+	if !strings.Contains(dsn, "/asked.db?") {
+		return nil
+	}
+	rows, err := conn.QueryContext(context.Background(), `SELECT foreign_keys, synchronous, query_only, timeout
+		FROM pragma_foreign_keys, pragma_synchronous, pragma_query_only, pragma_busy_timeout`, nil)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	v := make([]driver.Value, 4)
+	if err := rows.Next(v); err != nil {
+		return err
+	}
+	asked.Lock()
+	defer asked.Unlock()
+	if asked.settings == nil {
+		asked.settings = map[settings]bool{}
+	}
+	asked.settings[settings{v[0].(int64), v[1].(int64), v[2].(int64), v[3].(int64)}] = true
+	return nil
+}
+
+func TestOpenIsDurableAndKeepsReferences(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "asked.db")
+	ledger := remediation.New(serverStore(t, path, sqlite.WithBusyTimeout(1234*time.Millisecond)))
+	if _, err := ledger.List(t.Context(), remediation.Filter{}); err != nil {
+		t.Fatal(err)
+	}
+	asked.Lock()
+	got := maps.Clone(asked.settings)
+	asked.Unlock()
+	const full = 2
+	want := map[settings]bool{
+		{ForeignKeys: 1, Synchronous: full, BusyTimeout: 1234}:               true,
+		{ForeignKeys: 1, Synchronous: full, BusyTimeout: 1234, QueryOnly: 1}: true,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("connections (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"wal"}, rawColumn(t, rawPool(t, path, ""), "PRAGMA journal_mode")); diff != "" {
+		t.Errorf("journal mode (-want +got):\n%s", diff)
+	}
+}
+
+func TestCallsAfterCloseSayWhy(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	store := openLedger(t, path)
+	if err := store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	everyCall(t.Context(), remediation.New(store))
+	for range 2 {
+		if err := store.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}
+	for call, err := range everyCall(t.Context(), remediation.New(store)) {
+		if err == nil || !strings.Contains(err.Error(), "closed") {
+			t.Errorf("%s after Close: %v, want an error that says it is closed", call, err)
+		}
+	}
+	if err := store.Migrate(t.Context()); err == nil || !strings.Contains(err.Error(), "closed") {
+		t.Errorf("Migrate after Close: %v, want an error that says it is closed", err)
+	}
+	if left := must(filepath.Glob(path + "-*")); left != nil {
+		t.Errorf("Close left %v", left)
+	}
+}
+
+func TestBusyTimeoutEndsTheWaitForAnotherWriter(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	const timeout = 100 * time.Millisecond
+	store := openMigrated(t, path, sqlite.WithBusyTimeout(timeout))
+	ledger := remediation.New(store)
+	if err := ledger.AddServer(t.Context(), "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	db := rawPool(t, path, "")
+	before := rawContents(t, db)
+	writer := holdWriteLock(t, path)
+	start := time.Now()
+	_, err := ledger.Create(t.Context(), remediation.NewAction{
+		ServerID: "web-1", ActionType: "restart_service", Command: "true", CreatedBy: "dashboard",
+	})
+	if waited := time.Since(start); !isBusyError(err) || waited < timeout || waited > 4*time.Second {
+		t.Errorf("Create: %v after %v, want SQLITE_BUSY after %v", err, waited, timeout)
+	}
+	if _, err := ledger.List(t.Context(), remediation.Filter{}); err != nil {
+		t.Errorf("reading beside another writer: %v", err)
+	}
+	if diff := cmp.Diff(before, rawContents(t, db)); diff != "" {
+		t.Errorf("the call that failed wrote (-before +after):\n%s", diff)
+	}
+	writer.release(t)
+	walkLifecycle(t, ledger, "web-1", nil)
+}
+
+func isBusyError(err error) bool {
+	failed := (*modernc.Error)(nil)
+	return errors.As(err, &failed) && failed.Code()&0xff == sqlite3.SQLITE_BUSY
+}
+
+func TestOpenWithAShortBusyTimeout(t *testing.T) {
+	t.Parallel()
+	for _, timeout := range []time.Duration{0, time.Nanosecond, time.Millisecond} {
+		t.Run(fmt.Sprint(timeout), func(t *testing.T) {
+			t.Parallel()
+			path := ledgerFile(t)
+			walkLifecycle(t, remediation.New(serverStore(t, path, sqlite.WithBusyTimeout(timeout))), "web-1", nil)
+		})
+	}
+}
+
+func TestOpenIsBusyWhileAnotherProgramHoldsTheFile(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	db := rawPool(t, path, "")
+	rawExec(t, db, "CREATE TABLE mine (name TEXT)")
+	writer := holdWriteLock(t, path)
+	_, err := sqlite.Open(t.Context(), path, sqlite.WithBusyTimeout(50*time.Millisecond))
+	if !isBusyError(err) {
+		t.Errorf("Open: %v, want SQLITE_BUSY", err)
+	}
+	writer.release(t)
+	openMigrated(t, path)
+}

@@ -1,0 +1,218 @@
+package sqlite_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/sqlite"
+)
+
+// process is this test binary once more, at work on a database file.
+type process struct {
+	cmd    *exec.Cmd
+	word   io.Closer // what it waits for
+	stderr bytes.Buffer
+}
+
+// startProcess starts a helper and returns once it waits for the word to go.
+func startProcess(t *testing.T, helper, path string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(os.Args[0], path)}
+	p.cmd.Env = append(os.Environ(), helperEnv+"="+helper)
+	p.cmd.Stderr = &p.stderr
+	stdin, err := p.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.word = stdin
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.cmd.Process.Kill() })
+	if _, err := io.ReadFull(stdout, make([]byte, len("ready\n"))); err != nil {
+		t.Fatalf("helper %s is not ready: %v\n%s", helper, err, &p.stderr)
+	}
+	return p
+}
+
+func TestProcessesMigrateANewFileAtOnce(t *testing.T) {
+	t.Parallel()
+	const files, processes = 10, 8
+	reference := ledgerFile(t)
+	openMigrated(t, reference)
+	want := rawSchema(t, rawPool(t, reference, ""))
+	for range files {
+		path := ledgerFile(t)
+		var all []*process
+		for range processes {
+			all = append(all, startProcess(t, "create", path))
+		}
+		for _, p := range all {
+			p.word.Close()
+		}
+		for _, p := range all {
+			if err := p.cmd.Wait(); err != nil {
+				t.Errorf("one of %d processes: %v\n%s", processes, err, &p.stderr)
+			}
+		}
+		if diff := cmp.Diff(want, rawSchema(t, rawPool(t, path, ""))); diff != "" {
+			t.Errorf("schema made by one process and by %d at once (-one +%[1]d):\n%s", processes, diff)
+		}
+		actions, err := remediation.New(openLedger(t, path)).List(t.Context(), remediation.Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(actions) != processes {
+			t.Errorf("%d processes left %d actions", processes, len(actions))
+		}
+	}
+}
+
+// Not parallel, so that a kill comes about when it was meant to.
+func TestKilledMigrationLeavesNothingHalfDone(t *testing.T) {
+	reference := ledgerFile(t)
+	openMigrated(t, reference)
+	want := readState(t, reference)
+	legacy := ledgerFile(t)
+	fillLegacy(t, legacy, 2)
+	addLegacyRows(t, legacy, 3_000)
+	for name, test := range map[string]struct{ helper, template string }{
+		"new file, write-ahead log":     {"migrate", ledgerFile(t)},
+		"legacy rows, rollback journal": {"migrate own pool", legacy},
+		"legacy rows, write-ahead log":  {"migrate", legacy},
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := readState(t, test.template)
+			whole := measureMigration(t, test.helper, test.template)
+			const kills = 14
+			unfinished, undone := 0, 0
+			for range kills {
+				path := copyLedger(t, test.template)
+				p := startProcess(t, test.helper, path)
+				p.word.Close()
+				time.Sleep(rand.N(whole)) // any moment will do
+				p.cmd.Process.Kill()
+				killed := p.cmd.Wait() != nil
+				journal := hasJournal(path) // before anybody recovers from it
+				done := checkRecovered(t, path, start, want)
+				if !killed && !done {
+					t.Error("a Migrate that had ended is undone")
+				}
+				if killed {
+					unfinished++
+				}
+				if killed && journal && !done {
+					undone++
+				}
+			}
+			t.Logf("%d kills within %v: %d before the end, %d of them with a journal of what was then undone",
+				kills, whole, unfinished, undone)
+			if unfinished == 0 {
+				t.Error("every kill came too late to tell anything")
+			}
+		})
+	}
+}
+
+// state is all that Migrate changes.
+type state struct {
+	version int
+	schema  []string
+	rows    contents
+}
+
+func readState(t *testing.T, path string) state {
+	t.Helper()
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return state{-1, nil, contents{}}
+	}
+	db := rawPool(t, path, "")
+	defer db.Close()
+	version, dirty := rawVersion(t, db)
+	if dirty {
+		t.Errorf("version %d is dirty", version)
+	}
+	return state{version, rawSchema(t, db), rawContents(t, db)}
+}
+
+// checkRecovered reports whether a killed migration is done. Either way it must be wholly so, and the next one ends it.
+func checkRecovered(t *testing.T, path string, start, want state) bool {
+	t.Helper()
+	got := readState(t, path)
+	done := got.version == newestVersion(t)
+	if !done {
+		if diff := cmp.Diff(start, got, cmp.AllowUnexported(state{})); diff != "" {
+			t.Errorf("after the kill (-before +after):\n%s", diff)
+		}
+	}
+	db := rawPool(t, path, goodPool)
+	defer db.Close()
+	if err := sqlite.Migrate(t.Context(), db); err != nil {
+		t.Fatalf("Migrate after the kill: %v", err)
+	}
+	got = readState(t, path)
+	want.rows = start.rows.within(start.rows)
+	got.rows = got.rows.within(start.rows)
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(state{})); diff != "" {
+		t.Errorf("after the next Migrate (-want +got):\n%s", diff)
+	}
+	return done
+}
+
+// measureMigration returns how long a helper works that nobody kills: the median of five.
+func measureMigration(t *testing.T, helper, template string) time.Duration {
+	t.Helper()
+	var took []time.Duration
+	for range 5 {
+		p := startProcess(t, helper, copyLedger(t, template))
+		start := time.Now()
+		p.word.Close()
+		if err := p.cmd.Wait(); err != nil {
+			t.Fatalf("%v\n%s", err, &p.stderr)
+		}
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	return took[len(took)/2]
+}
+
+// copyLedger copies a database that nobody has open, or the want of one.
+func copyLedger(t *testing.T, template string) string {
+	t.Helper()
+	path := ledgerFile(t)
+	file, err := os.ReadFile(template)
+	if errors.Is(err, fs.ErrNotExist) {
+		return path
+	}
+	if err == nil {
+		err = os.WriteFile(path, file, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func hasJournal(path string) bool {
+	for _, suffix := range []string{"-journal", "-wal"} {
+		if info, err := os.Stat(path + suffix); err == nil && info.Size() > 0 {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,349 @@
+package sqlite_test
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	modernc "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/sqlite"
+)
+
+func TestNewRefusesAPoolAndNamesTheParameter(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ params, pragma, want string }{
+		"foreign keys by default":        {"_time_format=sqlite", "", "foreign_keys"},
+		"foreign keys off":               {"_time_format=sqlite&_pragma=foreign_keys(0)", "", "foreign_keys"},
+		"foreign keys on one connection": {"_time_format=sqlite", "PRAGMA foreign_keys = ON", "foreign_keys"},
+		"foreign keys off on one":        {goodPool, "PRAGMA foreign_keys = OFF", "foreign_keys"},
+		"Go's times":                     {"_pragma=foreign_keys(1)", "", "_time_format=sqlite"},
+		"times without fractions":        {"_pragma=foreign_keys(1)&_time_format=datetime", "", "_time_format=sqlite"},
+		"times with a zone's name":       {"_pragma=foreign_keys(1)&_time_format=string_no_monotonic", "", "_time_format=sqlite"},
+		"times of New York":              {goodPool + "&_timezone=America/New_York", "", "_timezone"},
+		"times of London, UTC in winter": {goodPool + "&_timezone=Europe/London", "", "_timezone"},
+		"times as numbers":               {goodPool + "&_time_integer_format=unix_micro", "", "_time_integer_format"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := rawPool(t, ledgerFile(t), test.params)
+			rawExec(t, db, test.pragma)
+			_, err := sqlite.New(t.Context(), db)
+			refused := (*remediation.InputError)(nil)
+			if !errors.As(err, &refused) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("New: %v, want an *InputError that names %s", err, test.want)
+			}
+			if err := db.Ping(); err != nil {
+				t.Errorf("the refused pool: %v", err)
+			}
+		})
+	}
+}
+
+func TestNewWorksOnAGoodPoolAndLeavesItOpen(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		params string
+		conns  int
+	}{
+		"many connections": {goodPool, 0},
+		"one connection":   {goodPool, 1},
+		"UTC by name":      {goodPool + "&_timezone=UTC", 0},
+		"times from text":  {goodPool + "&_texttotime=1", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := rawPool(t, ledgerFile(t), test.params)
+			db.SetMaxOpenConns(test.conns)
+			store, err := sqlite.New(t.Context(), db)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := store.Migrate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			ledger := remediation.New(store)
+			if err := ledger.AddServer(t.Context(), "web-1"); err != nil {
+				t.Fatal(err)
+			}
+			walkLifecycle(t, ledger, "web-1", nil)
+			for range 2 {
+				if err := store.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			if diff := cmp.Diff([]string{"7"}, rawColumn(t, db, "SELECT count(*) FROM remediation_actions")); diff != "" {
+				t.Errorf("actions in the pool that stays open (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestTimesLandAsTextThatSorts(t *testing.T) {
+	t.Parallel()
+	newYork := time.FixedZone("EST", -5*60*60)
+	clock := []time.Time{
+		time.Date(2026, 1, 19, 15, 36, 1, 0, time.UTC),
+		time.Date(2026, 1, 19, 15, 36, 1, 1_999, time.UTC),
+		time.Date(2026, 1, 19, 10, 36, 1, 100_000_000, newYork),
+		time.Date(2026, 1, 19, 15, 36, 1, 617_957_999, time.UTC),
+		time.Date(2026, 1, 19, 10, 36, 2, 0, newYork),
+		time.Date(2026, 1, 20, 0, 0, 0, 0, time.UTC),
+	}
+	want := []string{ // in the order of the clock, which is also that of the texts
+		"2026-01-19 15:36:01+00:00", "2026-01-19 15:36:01.000001+00:00", "2026-01-19 15:36:01.1+00:00",
+		"2026-01-19 15:36:01.617957+00:00", "2026-01-19 15:36:02+00:00", "2026-01-20 00:00:00+00:00",
+	}
+	for name, use := range map[string]func(t *testing.T, path string, work func(remediation.Store)){
+		"Open": func(t *testing.T, path string, work func(remediation.Store)) { work(openLedger(t, path)) },
+		"New": func(t *testing.T, path string, work func(remediation.Store)) {
+			work(storeOn(t, rawPool(t, path, goodPool)))
+		},
+		"Tx": func(t *testing.T, path string, work func(remediation.Store)) {
+			tx := beginRaw(t, rawPool(t, path, "_pragma=foreign_keys(1)")) // no _time_format
+			work(sqlite.Tx(tx))
+			if err := tx.Commit(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := ledgerFile(t)
+			serverStore(t, path)
+			use(t, path, func(store remediation.Store) {
+				var now time.Time
+				ledger := remediation.New(store, remediation.WithClock(func() time.Time { return now }))
+				for _, now = range clock {
+					fillEveryTime(t, ledger)
+				}
+			})
+			db := rawPool(t, path, "")
+			for _, column := range []string{"created_at", "approved_at", "rejected_at", "executed_at", "completed_at"} {
+				got := rawColumn(t, db, fmt.Sprintf(`SELECT CAST(%[1]s AS TEXT) FROM remediation_actions
+					WHERE julianday(%[1]s) BETWEEN 2461060 AND 2461061 AND typeof(%[1]s) = 'text'
+					GROUP BY %[1]s ORDER BY %[1]s`, column))
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("%s, sorted as text (-want +got):\n%s", column, diff)
+				}
+			}
+			if diff := cmp.Diff(want[5:], rawColumn(t, db, "SELECT CAST(paused_at AS TEXT) FROM servers")); diff != "" {
+				t.Errorf("paused_at (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// fillEveryTime fills every time that there is with the ledger's clock.
+func fillEveryTime(t *testing.T, ledger *remediation.Ledger) {
+	t.Helper()
+	ctx := t.Context()
+	create := func() (remediation.Action, error) {
+		return ledger.Create(ctx, remediation.NewAction{
+			ServerID: "web-1", ActionType: "restart_service", Command: "true", CreatedBy: "dashboard",
+		})
+	}
+	err := ledger.Unpause(ctx, "web-1")
+	_, createErr := create()
+	run, claimErr := ledger.Claim(ctx, "web-1")
+	_, finishErr := ledger.Finish(ctx, "web-1", run.ID, remediation.Result{})
+	pauseErr := ledger.Pause(ctx, "web-1")
+	pending, pendingErr := create()
+	_, rejectErr := ledger.Reject(ctx, pending.ID, "alice", "no")
+	if err := errors.Join(err, createErr, claimErr, finishErr, pauseErr, pendingErr, rejectErr); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func beginRaw(t *testing.T, db *sql.DB) *sql.Tx {
+	t.Helper()
+	tx, err := db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tx.Rollback() })
+	return tx
+}
+
+func TestTxHoldsWhatTheCallerCommits(t *testing.T) {
+	t.Parallel()
+	for _, commit := range []bool{true, false} {
+		t.Run(fmt.Sprintf("commit %t", commit), func(t *testing.T) {
+			t.Parallel()
+			path := ledgerFile(t)
+			outside := remediation.New(serverStore(t, path))
+			db := rawPool(t, path, goodPool+"&_txlock=immediate")
+			rawExec(t, db, "CREATE TABLE mine (name TEXT)")
+			before := rawContents(t, db)
+			tx := beginRaw(t, db)
+			ledger := remediation.New(sqlite.Tx(tx))
+			ids := walkLifecycle(t, ledger, "web-1", nil)
+			if _, err := tx.Exec("INSERT INTO mine VALUES ('with it')"); err != nil {
+				t.Fatal(err)
+			}
+			_, err := ledger.Approve(t.Context(), ids[remediation.Failed][0], "alice")
+			if !errors.Is(err, remediation.ErrInvalidTransition) {
+				t.Errorf("Approve: %v, want ErrInvalidTransition", err)
+			}
+			if seen, err := outside.List(t.Context(), remediation.Filter{}); err != nil || len(seen) != 0 {
+				t.Errorf("before the end others see %d actions, %v", len(seen), err)
+			}
+			want := append([]string{}, before["mine"]["name"]...)
+			if commit {
+				err, want = tx.Commit(), []string{"text 'with it'"}
+			} else {
+				err = tx.Rollback()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen, err := outside.List(t.Context(), remediation.Filter{})
+			if err != nil || (len(seen) == 7) != commit || (len(seen) == 0) == commit {
+				t.Errorf("after the end others see %d actions, %v", len(seen), err)
+			}
+			if diff := cmp.Diff(want, append([]string{}, rawContents(t, db)["mine"]["name"]...)); diff != "" {
+				t.Errorf("the caller's own row (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestNoStatementSwapsOrRewritesAnAction(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	ledger := remediation.New(serverStore(t, path))
+	walkLifecycle(t, ledger, "web-1", nil)
+	db := rawPool(t, path, goodPool)
+	before := rawContents(t, db)
+	const values = `(%s, server_id, action_type, status, command, created_at, created_by)
+		VALUES (3, 'web-1', 'restart_service', 'pending', 'rm -rf /', '2026-01-19 15:36:01', 'mallory')`
+	for _, statement := range []string{
+		fmt.Sprintf("INSERT OR REPLACE INTO remediation_actions "+values, "id"),
+		fmt.Sprintf("INSERT OR REPLACE INTO remediation_actions "+values, "rowid"),
+		fmt.Sprintf("REPLACE INTO remediation_actions "+values, "oid"),
+		fmt.Sprintf("INSERT INTO remediation_actions "+values+" ON CONFLICT DO UPDATE SET command = excluded.command", "id"),
+		"INSERT OR REPLACE INTO remediation_actions SELECT * FROM remediation_actions WHERE id = 3",
+		"UPDATE OR REPLACE remediation_actions SET id = 4 WHERE id = 3",
+		"UPDATE OR REPLACE remediation_actions SET rowid = 4 WHERE id = 3",
+		"UPDATE OR REPLACE remediation_actions SET command = 'rm -rf /' WHERE id = 3",
+		"UPDATE OR IGNORE remediation_actions SET command = 'rm -rf /' WHERE id = 3",
+		"UPDATE OR IGNORE remediation_actions SET status = 'pending' WHERE id = 3",
+		"UPDATE OR FAIL remediation_actions SET created_by = 'mallory'",
+		"UPDATE remediation_actions SET rowid = 99 WHERE id = 3",
+		"UPDATE remediation_actions SET _rowid_ = -3 WHERE id = 3",
+		"UPDATE remediation_actions SET oid = 99, status = 'executing', executed_at = '2026-01-19 15:36:01' WHERE id = 3",
+		"UPDATE remediation_actions SET command = s.id FROM servers AS s",
+	} {
+		if _, err := db.Exec(statement); err == nil || !strings.Contains(err.Error(), "remediation_actions_") {
+			t.Errorf("%s: %v, want an error that names the rule", statement, err)
+		}
+		if diff := cmp.Diff(before, rawContents(t, db)); diff != "" {
+			t.Fatalf("%s changed rows (-before +after):\n%s", statement, diff)
+		}
+	}
+}
+
+// SQLite shows a BEFORE INSERT trigger the id -1 for a row whose id it has yet to choose.
+func TestRowWithAnOddIDBlocksNoOther(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	serverStore(t, path)
+	db := rawPool(t, path, goodPool)
+	for _, id := range []int64{-1, 0, math.MinInt64} {
+		tx := beginRaw(t, db)
+		_, err := tx.Exec(`INSERT INTO remediation_actions (id, server_id, action_type, command, created_at, created_by)
+			VALUES (?, 'web-1', 'restart_service', 'true', '2026-01-19 15:36:01', 'dashboard')`, id)
+		_, createErr := remediation.New(sqlite.Tx(tx)).Create(t.Context(), remediation.NewAction{
+			ServerID: "web-1", ActionType: "restart_service", Command: "true", CreatedBy: "dashboard",
+		})
+		if createErr != nil {
+			t.Errorf("after another program wrote the id %d (%v): %v", id, err, createErr)
+		}
+		if err := tx.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A time that the ledger can't read back would make every list with that action fail.
+func TestUnreadableTimesAreRefused(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	ids := walkLifecycle(t, remediation.New(serverStore(t, path)), "web-1", nil)
+	db := rawPool(t, path, "_pragma=foreign_keys(1)") // no _time_format: it binds times as Go writes them by default
+	for _, at := range []any{
+		time.Now(), time.Now().UTC().String(), "", "yesterday", "now", "15:36", 2461060.5, 2461060, 1768836961,
+		[]byte("2026-01-19 15:36:01"),
+	} {
+		for _, write := range []string{
+			`INSERT INTO remediation_actions (created_at, server_id, action_type, command, created_by)
+				VALUES (?, 'web-1', 'restart_service', 'true', 'dashboard')`,
+			fmt.Sprintf("UPDATE remediation_actions SET status = 'approved', approved_by = 'alice', approved_at = ? WHERE id = %d",
+				ids[remediation.Pending][0]),
+		} {
+			tx := beginRaw(t, db)
+			_, err := tx.Exec(write, at)
+			if err == nil || !strings.Contains(err.Error(), "remediation_actions_times") {
+				_, listErr := remediation.New(sqlite.Tx(tx)).List(t.Context(), remediation.Filter{})
+				t.Errorf("%.6s with the time %#v: %v, want an error that names the rule; List then says %v", write, at, err, listErr)
+			}
+			if err := tx.Rollback(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestOutputPastTheEnginesLimitLeavesTheActionExecuting(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	db := rawPool(t, path, goodPool)
+	db.SetMaxOpenConns(1) // the limit belongs to a connection
+	if err := sqlite.Migrate(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	ledger := remediation.New(storeOn(t, db))
+	if err := ledger.AddServer(t.Context(), "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	id := walkLifecycle(t, ledger, "web-1", nil)[remediation.Executing][0]
+	before := rawContents(t, db)
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const limit = 100_000
+	_, err = modernc.Limit(conn, sqlite3.SQLITE_LIMIT_LENGTH, limit)
+	if err := errors.Join(err, conn.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []remediation.Result{
+		{Stdout: strings.Repeat("x", limit+1)},
+		{ExitCode: 1, Stderr: strings.Repeat("x", limit+1)},
+		{Stdout: strings.Repeat("x", limit*2/3), Stderr: strings.Repeat("y", limit*2/3)}, // the row is too long, no value
+	} {
+		_, err := ledger.Finish(t.Context(), "web-1", id, r)
+		tooBig := (*modernc.Error)(nil)
+		if !errors.As(err, &tooBig) || tooBig.Code() != sqlite3.SQLITE_TOOBIG {
+			t.Errorf("Finish with %d and %d bytes: %v, want SQLITE_TOOBIG", len(r.Stdout), len(r.Stderr), err)
+		}
+		if diff := cmp.Diff(before, rawContents(t, db)); diff != "" {
+			t.Fatalf("Finish that failed changed rows (-before +after):\n%s", diff)
+		}
+	}
+	kept := strings.Repeat("x", limit*2/3)
+	got, err := ledger.Finish(t.Context(), "web-1", id, remediation.Result{Stdout: kept})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Status != remediation.Completed || *got.Stdout != kept {
+		t.Errorf("a shorter result left the action %s with %d bytes", got.Status, len(*got.Stdout))
+	}
+}
