@@ -12,14 +12,14 @@ demo: ## run the main job: queue, approve, reject, withdraw, execute, and print 
 	@go run ./internal/demo
 
 test: ## run all tests; those of PostgreSQL need POSTGRES_URL, a superuser's URL
-	go test -count=1 ./...
+	go test -count=1 -parallel 8 ./...
 	@if [ -z "$$POSTGRES_URL" ]; then \
 		echo 'PostgreSQL was not tested. To test it, name a server on which the tests may create databases:'; \
 		echo '  POSTGRES_URL="postgres://postgres@127.0.0.1:5432/postgres" make test'; \
 	fi
 
 race: ## run all tests under the race detector
-	go test -count=1 -race ./...
+	go test -count=1 -parallel 8 -race ./...
 
 lint: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }

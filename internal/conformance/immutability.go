@@ -14,6 +14,7 @@ var immutability = []behaviour{
 	{"TransitionSmugglesNothingIn", transitionSmugglesNothing},
 	{"AC7_ActionKeepsItsAlertAsLongAsTheAlertExists", alertIsKept},
 	{"IdIsNotTakenOver", idIsNotTakenOver},
+	{"AC3_PausedSinceChangesOnlyWithTheMode", pausedSinceIsKept},
 }
 
 // changed is another value for each column.
@@ -124,4 +125,32 @@ func idIsNotTakenOver(t *testing.T, l *ledger) {
 		}
 	}
 	l.exec(t, insert(1000000)) // the statement was right but for the id
+}
+
+func pausedSinceIsKept(t *testing.T, l *ledger) {
+	update := func(serverID, set string) error {
+		_, err := l.db.Raw.ExecContext(t.Context(), "UPDATE servers SET "+set+" WHERE id = "+quote(serverID))
+		return err
+	}
+	const later = "'2026-11-23 13:00:00+00:00'"
+	before := l.contents(t)
+	for serverID, sets := range map[string][]string{
+		normal: {"paused_at = " + later, "is_paused = FALSE, paused_at = " + later},
+		paused: {"paused_at = " + later, "paused_at = NULL", "is_paused = TRUE, paused_at = " + later},
+	} {
+		for _, set := range sets {
+			if err := update(serverID, set); err == nil {
+				t.Errorf("%s: SET %s was accepted", serverID, set)
+			}
+		}
+	}
+	same(t, "what the refused updates left", l.contents(t), before)
+	if l.count(t, "servers WHERE id = "+quote(paused)+" AND paused_at = "+literal(at(0))) != 1 {
+		t.Error("since when the server is paused has changed")
+	}
+	for _, set := range []string{"is_paused = FALSE, paused_at = NULL", "is_paused = TRUE, paused_at = " + later} {
+		if err := update(paused, set); err != nil {
+			t.Errorf("SET %s: %v", set, err)
+		}
+	}
 }

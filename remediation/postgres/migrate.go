@@ -55,7 +55,8 @@ func (d *driver) wait() error {
 	if err := d.tx.QueryRow(d.ctx, "SELECT current_database(), current_schema()").Scan(&name, &schemaName); err != nil {
 		return err
 	}
-	id, err := database.GenerateAdvisoryLockId(name, schemaName, "schema_migrations")
+	// The CLI makes its lock's number of the URL's path, with the slash.
+	id, err := database.GenerateAdvisoryLockId("/"+name, schemaName, "schema_migrations")
 	if err != nil {
 		return err
 	}

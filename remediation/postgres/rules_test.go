@@ -56,6 +56,7 @@ func TestRefusalOfRawSQLNamesTheRule(t *testing.T) {
 			`UPDATE remediation_actions SET alert_id = NULL WHERE id = $1`, []any{at[remediation.Completed]}},
 		"an alert exchanged": {"remediation_actions_immutable_alert",
 			`UPDATE remediation_actions SET alert_id = $2 WHERE id = $1`, []any{at[remediation.Completed], other}},
+		"a pause backdated": {"servers_paused_at", `UPDATE servers SET paused_at = now()`, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := pool.Exec(t.Context(), c.sql, c.args...)
@@ -65,6 +66,9 @@ func TestRefusalOfRawSQLNamesTheRule(t *testing.T) {
 			}
 			want := &pgconn.PgError{
 				Code: "23514", SchemaName: "public", TableName: "remediation_actions", ConstraintName: c.rule, Message: got.Message,
+			}
+			if c.rule == "servers_paused_at" {
+				want.TableName = "servers"
 			}
 			shown := cmpopts.IgnoreFields(pgconn.PgError{}, "Severity", "SeverityUnlocalized", "Where", "File", "Line", "Routine")
 			if diff := cmp.Diff(want, got, shown); diff != "" {

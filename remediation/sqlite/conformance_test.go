@@ -67,6 +67,9 @@ func TestDialectFindsNoWayAroundTheRules(t *testing.T) {
 		"UPDATE remediation_actions SET oid = 7",
 		"UPDATE remediation_actions SET command = CAST(command AS BLOB)",
 		"UPDATE remediation_actions SET created_at = 1",
+		"UPDATE remediation_actions SET status = 'executing', executed_at = 'now'", // would be another time at each look
+		"UPDATE remediation_actions SET status = 'executing', executed_at = 2461368.5",
+		"UPDATE remediation_actions SET status = 'executing', executed_at = unixepoch()",
 		"UPDATE remediation_actions SET status = CAST('rejected' AS BLOB), rejected_at = created_at, " +
 			"rejected_by = 'bob', rejection_reason = 'no'",
 	} {

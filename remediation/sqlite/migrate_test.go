@@ -198,14 +198,15 @@ func TestMigrateCancelledAtAnyPointLeavesNothingHalfDone(t *testing.T) {
 }
 
 // The driver may report a cancellation although the statement was done, so there is more than one way through each point.
-func TestMigrateCancelledAtAnyPointLeavesNoLock(t *testing.T) {
+func TestMigrateCancelledAtAnyPointGivesThePoolBackAsItCame(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	db, other := rawPool(t, path, goodPool), rawPool(t, path, "_pragma=busy_timeout(0)&_txlock=immediate")
+	db.SetMaxOpenConns(1) // so that it is Migrate's connection that is asked
 	if err := sqlite.Migrate(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
-	for range 200 {
+	for range 100 {
 		for n, reached := 1, true; reached; n++ {
 			ctx := endAfter(t.Context(), n)
 			err := sqlite.Migrate(ctx, db)
@@ -218,6 +219,9 @@ func TestMigrateCancelledAtAnyPointLeavesNoLock(t *testing.T) {
 			if err := tx.Rollback(); err != nil {
 				t.Fatal(err)
 			}
+			if diff := cmp.Diff([]string{"5000"}, rawColumn(t, db, "PRAGMA busy_timeout")); diff != "" {
+				t.Fatalf("busy_timeout after a Migrate cancelled at point %d, %v (-want +got):\n%s", n, err, diff)
+			}
 		}
 	}
 }
@@ -227,17 +231,7 @@ func TestMigrateWaitsForAnotherWriter(t *testing.T) {
 	path := ledgerFile(t)
 	writer := holdWriteLock(t, path)
 	db := rawPool(t, path, "_pragma=busy_timeout(1)")
-	done := make(chan error, 1)
-	go func() { done <- sqlite.Migrate(t.Context(), db) }()
-	select {
-	case err := <-done:
-		t.Errorf("Migrate did not wait for the other writer: %v", err)
-	case <-time.After(200 * time.Millisecond): // only to see one that doesn't wait
-	}
-	writer.release(t)
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
+	writer.holdUntilItWaits(t, func() error { return sqlite.Migrate(t.Context(), db) })
 }
 
 func TestMigrateStopsWaitingWhenItsContextEnds(t *testing.T) {
@@ -397,6 +391,22 @@ func holdWriteLock(t *testing.T, path string) writeLock {
 		t.Fatal(err)
 	}
 	return writeLock{tx}
+}
+
+// holdUntilItWaits releases the lock while call waits for it; the call must wait, and then succeed.
+func (w writeLock) holdUntilItWaits(t *testing.T, call func() error) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- call() }()
+	select {
+	case err := <-done:
+		t.Fatalf("it did not wait for the other writer: %v", err)
+	case <-time.After(200 * time.Millisecond): // only to see one that doesn't wait
+	}
+	w.release(t)
+	if err := <-done; err != nil {
+		t.Errorf("after the other writer: %v", err)
+	}
 }
 
 func (w writeLock) release(t *testing.T) {

@@ -285,6 +285,20 @@ func TestOpenWithAShortBusyTimeout(t *testing.T) {
 	}
 }
 
+func TestOpenWaitsForAnotherWriter(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	rawExec(t, rawPool(t, path, ""), "CREATE TABLE mine (name TEXT)")
+	writer := holdWriteLock(t, path)
+	writer.holdUntilItWaits(t, func() error {
+		store, err := sqlite.Open(t.Context(), path)
+		if err != nil {
+			return err
+		}
+		return store.Close()
+	})
+}
+
 func TestOpenIsBusyWhileAnotherProgramHoldsTheFile(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
