@@ -40,9 +40,9 @@ func (s *store) ListActions(ctx context.Context, f remediation.Filter) ([]remedi
 	return actions(st.read.ListActions(ctx, sqlitedb.ListActionsParams{Before: f.Before, MaxRows: limit}))
 }
 
-// listed is every shape of row that sqlc generates for a list; all of them convert to an Action as they are.
+// listed is every shape of row that sqlc generates for many actions; all of them convert to an Action as they are.
 type listed interface {
-	sqlitedb.ListActionsRow | sqlitedb.ListActionsByAlertRow | sqlitedb.ListActionsByServerRow |
+	sqlitedb.RemediationAction | sqlitedb.ListActionsRow | sqlitedb.ListActionsByAlertRow | sqlitedb.ListActionsByServerRow |
 		sqlitedb.ListActionsByServerAndStatusRow | sqlitedb.ListActionsByStatusRow | sqlitedb.ListActionsByTypeRow
 }
 

@@ -1,0 +1,22 @@
+-- PostgreSQL only: COPY, for Import, which moves a ledger here from SQLite with its ids and its history.
+
+-- name: ImportServers :copyfrom
+INSERT INTO servers (id, is_paused, paused_at) VALUES (@id, @is_paused, @paused_at);
+
+-- name: ImportAlerts :copyfrom
+INSERT INTO alerts (id, server_id, title) VALUES (@id, @server_id, @title);
+
+-- name: ImportActions :copyfrom
+INSERT INTO remediation_actions (
+    id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
+    approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
+    stdout, stderr, dedupe_key
+) VALUES (
+    @id, @server_id, @action_type, @status, @service_name, @command, @created_at, @created_by, @alert_id,
+    @approved_at, @approved_by, @rejected_at, @rejected_by, @rejection_reason, @executed_at, @completed_at, @exit_code,
+    @stdout, @stderr, @dedupe_key
+);
+
+-- name: ImportEvents :copyfrom
+INSERT INTO remediation_events (id, action_id, server_id, kind, actor, occurred_at, detail)
+VALUES (@id, @action_id, @server_id, @kind, @actor, @occurred_at, @detail);

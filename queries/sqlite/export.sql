@@ -1,0 +1,13 @@
+-- SQLite only: what Import reads to move a ledger to PostgreSQL, in pages by primary key.
+
+-- name: ExportServers :many
+SELECT id, is_paused, paused_at FROM servers WHERE id > @after ORDER BY id LIMIT CAST(@max_rows AS BIGINT);
+
+-- name: ExportAlerts :many
+SELECT id, server_id, title FROM alerts WHERE id > @after ORDER BY id LIMIT CAST(@max_rows AS BIGINT);
+
+-- name: ExportActions :many
+SELECT * FROM remediation_actions WHERE id > @after ORDER BY id LIMIT CAST(@max_rows AS BIGINT);
+
+-- name: ExportEvents :many
+SELECT * FROM remediation_events WHERE id > @after ORDER BY id LIMIT CAST(@max_rows AS BIGINT);

@@ -1,0 +1,218 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/homelab-cmd/actionledger/db/postgresdb"
+	"github.com/homelab-cmd/actionledger/db/sqlitedb"
+	"github.com/homelab-cmd/actionledger/internal/migration"
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/schema"
+)
+
+// importPage is how many rows are in memory at once; each may carry its outputs.
+const importPage = 100
+
+// Import copies a ledger from SQLite into an empty, migrated PostgreSQL ledger: servers, alerts, actions and events, every id
+// and every audit field as it is, also of actions older than the rules. New ids go on after the highest ever used.
+//
+// It reads one state of ledger, whose schema must be migrated too, and writes one transaction: after an error the
+// PostgreSQL ledger is as empty as before. Only bytes of stdout and stderr that PostgreSQL can't hold become U+FFFD.
+// The role must own the tables, because the triggers are off while old rows arrive. Stop the programs that write to
+// ledger first, or what they write meanwhile stays behind.
+func Import(ctx context.Context, pool *pgxpool.Pool, ledger *sql.DB) error {
+	if err := importLedger(ctx, pool, ledger); err != nil {
+		return fmt.Errorf("import SQLite ledger: %w", err)
+	}
+	return nil
+}
+
+func importLedger(ctx context.Context, pool *pgxpool.Pool, ledger *sql.DB) error {
+	if err := checkVersion(ctx, pool); err != nil {
+		return err
+	}
+	from, err := ledger.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer from.Rollback()
+	if err := checkSource(ctx, from); err != nil {
+		return err
+	}
+	return pgx.BeginFunc(ctx, pool, func(to pgx.Tx) error {
+		if err := lockEmpty(ctx, to); err != nil {
+			return err
+		}
+		// An old row may break rules that are younger than it.
+		if _, err := to.Exec(ctx, "ALTER TABLE remediation_actions DISABLE TRIGGER USER"); err != nil {
+			return err
+		}
+		if err := copyRows(ctx, sqlitedb.New(from), postgresdb.New(to)); err != nil {
+			return err
+		}
+		if _, err := to.Exec(ctx, "ALTER TABLE remediation_actions ENABLE TRIGGER USER"); err != nil {
+			return err
+		}
+		return continueIDs(ctx, from, to)
+	})
+}
+
+// checkSource refuses a database whose columns are not those that the queries name.
+func checkSource(ctx context.Context, from *sql.Tx) error {
+	want, err := migration.Latest(schema.SQLite)
+	if err != nil {
+		return err
+	}
+	var got int
+	var dirty bool
+	if err := from.QueryRowContext(ctx, "SELECT version, dirty FROM schema_migrations LIMIT 1").Scan(&got, &dirty); err != nil {
+		return fmt.Errorf("read the SQLite schema's version: %w", err)
+	}
+	return migration.Check(want, got, dirty)
+}
+
+// lockEmpty keeps other writers out, and refuses to mix two ledgers.
+func lockEmpty(ctx context.Context, to pgx.Tx) error {
+	if _, err := to.Exec(ctx, "LOCK TABLE servers, alerts, remediation_actions, remediation_events IN ACCESS EXCLUSIVE MODE"); err != nil {
+		return err
+	}
+	var used bool
+	err := to.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM servers) OR EXISTS (SELECT 1 FROM remediation_events)").Scan(&used)
+	if err == nil && used {
+		err = &remediation.InputError{Field: "pool", Problem: "has a ledger already: import into an empty one"}
+	}
+	return err
+}
+
+func copyRows(ctx context.Context, from *sqlitedb.Queries, to *postgresdb.Queries) error {
+	err := pages("", func(s sqlitedb.Server) string { return s.ID },
+		func(after string) ([]sqlitedb.Server, error) {
+			return from.ExportServers(ctx, sqlitedb.ExportServersParams{After: after, MaxRows: importPage})
+		},
+		func(page []sqlitedb.Server) error {
+			rows := make([]postgresdb.ImportServersParams, len(page))
+			for i, s := range page {
+				rows[i] = postgresdb.ImportServersParams(s)
+			}
+			_, err := to.ImportServers(ctx, rows)
+			return err
+		})
+	if err != nil {
+		return fmt.Errorf("copy servers: %w", err)
+	}
+	err = pages(int64(math.MinInt64), func(a sqlitedb.Alert) int64 { return a.ID },
+		func(after int64) ([]sqlitedb.Alert, error) {
+			return from.ExportAlerts(ctx, sqlitedb.ExportAlertsParams{After: after, MaxRows: importPage})
+		},
+		func(page []sqlitedb.Alert) error {
+			rows := make([]postgresdb.ImportAlertsParams, len(page))
+			for i, a := range page {
+				rows[i] = postgresdb.ImportAlertsParams(a)
+			}
+			_, err := to.ImportAlerts(ctx, rows)
+			return err
+		})
+	if err != nil {
+		return fmt.Errorf("copy alerts: %w", err)
+	}
+	err = pages(int64(math.MinInt64), func(a sqlitedb.RemediationAction) int64 { return a.ID },
+		func(after int64) ([]sqlitedb.RemediationAction, error) {
+			return from.ExportActions(ctx, sqlitedb.ExportActionsParams{After: after, MaxRows: importPage})
+		},
+		func(page []sqlitedb.RemediationAction) error {
+			rows := make([]postgresdb.ImportActionsParams, len(page))
+			for i, a := range page {
+				rows[i] = postgresdb.ImportActionsParams(a)
+				clean(rows[i].Stdout)
+				clean(rows[i].Stderr)
+			}
+			_, err := to.ImportActions(ctx, rows)
+			return err
+		})
+	if err != nil {
+		return fmt.Errorf("copy actions: %w", err)
+	}
+	err = pages(int64(math.MinInt64), func(e sqlitedb.RemediationEvent) int64 { return e.ID },
+		func(after int64) ([]sqlitedb.RemediationEvent, error) {
+			return from.ExportEvents(ctx, sqlitedb.ExportEventsParams{After: after, MaxRows: importPage})
+		},
+		func(page []sqlitedb.RemediationEvent) error {
+			rows := make([]postgresdb.ImportEventsParams, len(page))
+			for i, e := range page {
+				rows[i] = postgresdb.ImportEventsParams(e)
+			}
+			_, err := to.ImportEvents(ctx, rows)
+			return err
+		})
+	if err != nil {
+		return fmt.Errorf("copy events: %w", err)
+	}
+	return nil
+}
+
+// pages copies all rows after first, in the order of their key.
+func pages[Row, Key any](first Key, key func(Row) Key, read func(Key) ([]Row, error), write func([]Row) error) error {
+	for after := first; ; {
+		page, err := read(after)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		if err := write(page); err != nil {
+			return err
+		}
+		after = key(page[len(page)-1])
+	}
+}
+
+func clean(output *string) {
+	if output == nil {
+		return
+	}
+	*output = strings.Map(func(r rune) rune {
+		if r == 0 {
+			return utf8.RuneError
+		}
+		return r
+	}, *output)
+}
+
+// continueIDs goes on where SQLite would have: its AUTOINCREMENT remembers ids of rows that are gone.
+func continueIDs(ctx context.Context, from *sql.Tx, to pgx.Tx) error {
+	for table, next := range map[string]string{
+		"alerts": `SELECT setval(pg_get_serial_sequence('alerts', 'id'),
+			greatest($1, coalesce(max(id), 0)) + 1, false) FROM alerts`,
+		"remediation_actions": `SELECT setval(pg_get_serial_sequence('remediation_actions', 'id'),
+			greatest($1, coalesce(max(id), 0)) + 1, false) FROM remediation_actions`,
+		"remediation_events": `SELECT setval(pg_get_serial_sequence('remediation_events', 'id'),
+			greatest($1, coalesce(max(id), 0)) + 1, false) FROM remediation_events`,
+	} {
+		used, err := lastID(ctx, from, table)
+		if err != nil {
+			return fmt.Errorf("read the last id of %s: %w", table, err)
+		}
+		if _, err := to.Exec(ctx, next, used); err != nil {
+			return fmt.Errorf("continue the ids of %s: %w", table, err)
+		}
+	}
+	return nil
+}
+
+// lastID is the highest id that SQLite ever gave in table, or 0 for a table that another program made without
+// AUTOINCREMENT; sqlite_sequence exists only beside tables with it.
+func lastID(ctx context.Context, from *sql.Tx, table string) (last int64, err error) {
+	var kept int
+	err = from.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master WHERE name = 'sqlite_sequence'").Scan(&kept)
+	if err != nil || kept == 0 {
+		return 0, err
+	}
+	err = from.QueryRowContext(ctx, "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?", table).Scan(&last)
+	return last, err
+}
