@@ -30,6 +30,8 @@ type Action struct {
 	ExitCode        *int64
 	Stdout          *string // never loaded by List
 	Stderr          *string // never loaded by List
+
+	DedupeKey *string // Create
 }
 
 // utc puts every time of a into UTC, whatever zone the driver read it in.
@@ -51,6 +53,10 @@ type NewAction struct {
 	CreatedBy   string  // at most 50, not "auto"
 	ServiceName *string // optional; at most 255
 	AlertID     *int64  // optional; an alert that exists
+
+	// DedupeKey is optional, at most 255. While an action with this key is open on this server (pending, approved or
+	// executing), Create makes no other: one restart of a service at a time, say, or one apt run of any kind.
+	DedupeKey *string
 }
 
 // Result is what an agent reports of a command that ran.

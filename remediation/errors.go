@@ -27,6 +27,10 @@ var (
 	// ErrInvalidInput says that an argument was refused before anything was written. errors.As finds an *InputError.
 	ErrInvalidInput = errors.New("invalid input")
 
+	// ErrDuplicate says that an open action on that server has the same DedupeKey; nothing was written. errors.As finds a
+	// *DuplicateError.
+	ErrDuplicate = errors.New("duplicate action")
+
 	// ErrSchemaVersion says that the database is older or newer than the code, or that a migration was left half done
 	// by another tool. Migrate mends an older one.
 	ErrSchemaVersion = errors.New("schema version does not fit")
@@ -41,6 +45,8 @@ type TransitionError struct {
 
 func (e *TransitionError) Error() string {
 	switch {
+	case e.From == e.To:
+		return fmt.Sprintf("action %d is %s already", e.ID, e.From)
 	case e.From == Approved && e.To == Executing:
 		return fmt.Sprintf("action %d is held: its server is in maintenance and only %q approved it", e.ID, AutoApprover)
 	case e.From == Approved && e.To == Rejected:
@@ -64,3 +70,15 @@ func (e *InputError) Error() string { return e.Field + " " + e.Problem }
 
 // Unwrap returns ErrInvalidInput.
 func (e *InputError) Unwrap() error { return ErrInvalidInput }
+
+// DuplicateError says which open action has the key already. It matches ErrDuplicate.
+type DuplicateError struct {
+	ExistingID int64
+}
+
+func (e *DuplicateError) Error() string {
+	return fmt.Sprintf("action %d with this dedupe_key is still open", e.ExistingID)
+}
+
+// Unwrap returns ErrDuplicate.
+func (e *DuplicateError) Unwrap() error { return ErrDuplicate }

@@ -13,12 +13,13 @@ const (
 	maxServiceName = 255
 	maxActor       = 50
 	maxTitle       = 255
+	maxDedupeKey   = 255
 	maxText        = 1 << 20 // bytes of a command or a reason, whose columns know no length
 )
 
 const (
 	defaultLimit = 50
-	maxLimit     = 1000
+	maxLimit     = 1000 // actions in a page, and ids in a bulk decision
 )
 
 // checkName refuses what is not clean text of 1 to max characters. Text is never altered: what a person approved must
@@ -79,7 +80,12 @@ func (a NewAction) check() error {
 		return err
 	}
 	if a.ServiceName != nil {
-		return checkName("service_name", *a.ServiceName, maxServiceName)
+		if err := checkName("service_name", *a.ServiceName, maxServiceName); err != nil {
+			return err
+		}
+	}
+	if a.DedupeKey != nil {
+		return checkName("dedupe_key", *a.DedupeKey, maxDedupeKey)
 	}
 	return nil
 }
@@ -97,13 +103,24 @@ func (f Filter) check() error {
 		}
 	}
 	if f.Status != "" && !f.Status.Valid() {
-		return &InputError{"status", fmt.Sprintf("%q is not a status", string(f.Status))}
+		return notAStatus(f.Status)
 	}
 	if f.Before < 0 {
 		return &InputError{"before", "is negative"}
 	}
 	if f.Limit < 0 || f.Limit > maxLimit {
 		return &InputError{"limit", fmt.Sprintf("is %d, but may be 0 to %d", f.Limit, maxLimit)}
+	}
+	return nil
+}
+
+func notAStatus(s Status) error {
+	return &InputError{"status", fmt.Sprintf("%q is none of the six", string(s))}
+}
+
+func checkAtMost(limit int) error {
+	if limit < 1 {
+		return &InputError{"limit", fmt.Sprintf("is %d, but must be at least 1", limit)}
 	}
 	return nil
 }

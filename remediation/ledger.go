@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"time"
 )
@@ -104,7 +105,9 @@ func (l *Ledger) AddAlert(ctx context.Context, serverID, title string) (int64, e
 // (criterion AC2); on one in maintenance it is pending (criterion AC3). The mode is read in the statement that writes
 // the action, so a Pause falls wholly before or wholly after it.
 //
-// ErrServerNotFound or ErrAlertNotFound if what it refers to doesn't exist, *InputError for text that is not clean.
+// ErrServerNotFound or ErrAlertNotFound if what it refers to doesn't exist, *InputError for text that is not clean, and
+// *DuplicateError if an open action of that server has the same DedupeKey. Of several callers that create with one key at
+// once exactly one succeeds, and the others learn its id.
 func (l *Ledger) Create(ctx context.Context, a NewAction) (Action, error) {
 	if err := a.check(); err != nil {
 		return Action{}, fmt.Errorf("create action: %w", err)
@@ -239,6 +242,30 @@ func (l *Ledger) List(ctx context.Context, f Filter) ([]Action, error) {
 		actions[i] = a.utc()
 	}
 	return actions, nil
+}
+
+// All returns every action that List would, newest first, reading a page of Filter.Limit at a time. It ends with the
+// first error. Actions created meanwhile are not returned, and those that change meanwhile are returned once, as they are
+// when their page is read.
+func (l *Ledger) All(ctx context.Context, f Filter) iter.Seq2[Action, error] {
+	return func(yield func(Action, error) bool) {
+		for f := f; ; {
+			page, err := l.List(ctx, f)
+			if err != nil {
+				yield(Action{}, err)
+				return
+			}
+			for _, a := range page {
+				if !yield(a, nil) {
+					return
+				}
+			}
+			if len(page) == 0 {
+				return
+			}
+			f.Before = page[len(page)-1].ID
+		}
+	}
 }
 
 // step is one edge of the lifecycle, as a caller asked for it.

@@ -14,7 +14,7 @@ type Store interface {
 	PauseServer(ctx context.Context, id string, at time.Time) error              // ErrServerNotFound
 	UnpauseServer(ctx context.Context, id string) error                          // ErrServerNotFound
 	AddAlert(ctx context.Context, serverID, title string) (int64, error)         // ErrServerNotFound
-	CreateAction(ctx context.Context, a NewAction, at time.Time) (Action, error) // ErrServerNotFound, ErrAlertNotFound
+	CreateAction(ctx context.Context, a NewAction, at time.Time) (Action, error) // ErrServerNotFound, ErrAlertNotFound, *DuplicateError
 
 	// The transitions return ErrNotFound when no such action is in the status that they start from.
 	ApproveAction(ctx context.Context, id int64, by string, at time.Time) (Action, error)
@@ -23,7 +23,19 @@ type Store interface {
 	StartAction(ctx context.Context, id int64, at time.Time) (Action, error)
 	FinishAction(ctx context.Context, serverID string, id int64, to Status, r Result, at time.Time) (Action, error)
 
+	// The bulk transitions return the actions that were in the right status, in any order.
+	ApproveActions(ctx context.Context, ids []int64, by string, at time.Time) ([]Action, error)
+	RejectActions(ctx context.Context, ids []int64, by, reason string, at time.Time) ([]Action, error)
+	FailOverdueActions(ctx context.Context, executedBefore time.Time, stderr string, limit int, at time.Time) ([]Action, error)
+
 	ClaimAction(ctx context.Context, serverID string, at time.Time) (Action, error) // ErrNothingToClaim
 	GetAction(ctx context.Context, id int64) (Action, error)                        // ErrNotFound
 	ListActions(ctx context.Context, f Filter) ([]Action, error)                    // f.Before and f.Limit are set
+	ActionStatuses(ctx context.Context, ids []int64) (map[int64]Status, error)      // of those that exist
+	ActionStanding(ctx context.Context, id int64) (Standing, error)                 // ErrNotFound
+	CountActions(ctx context.Context, statuses []Status) (map[Status]int64, error)  // without those that have none
+	ListEvents(ctx context.Context, after int64, limit int) ([]Event, error)        // oldest first
+
+	PruneActions(ctx context.Context, before time.Time, limit int) (int64, error)
+	ClearOutput(ctx context.Context, before time.Time, limit int) (int64, error)
 }

@@ -24,7 +24,7 @@ WHERE id = (
     FOR SHARE OF s
     FOR UPDATE OF a SKIP LOCKED
 ) AND status = 'approved'
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
 type ClaimActionParams struct {
@@ -57,6 +57,7 @@ func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (Remed
 		&i.ExitCode,
 		&i.Stdout,
 		&i.Stderr,
+		&i.DedupeKey,
 	)
 	return i, err
 }
@@ -64,17 +65,21 @@ func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (Remed
 const createAction = `-- name: CreateAction :one
 
 INSERT INTO remediation_actions (
-    server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by)
+    server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
+    dedupe_key)
 SELECT s.id, $1, CASE WHEN s.is_paused THEN 'pending' ELSE 'approved' END, $2, $3,
     CAST($4 AS TIMESTAMPTZ), $5, CAST($6 AS BIGINT),
     CASE WHEN s.is_paused THEN NULL ELSE CAST($4 AS TIMESTAMPTZ) END,
-    CASE WHEN s.is_paused THEN NULL ELSE 'auto' END
+    CASE WHEN s.is_paused THEN NULL ELSE 'auto' END,
+    $7
 FROM servers AS s
-WHERE s.id = $7
+WHERE s.id = $8
     AND (CAST($6 AS BIGINT) IS NULL
         OR EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = CAST($6 AS BIGINT)))
 FOR SHARE OF s
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr
+ON CONFLICT (server_id, dedupe_key) WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'approved', 'executing')
+DO NOTHING
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
 type CreateActionParams struct {
@@ -84,12 +89,13 @@ type CreateActionParams struct {
 	CreatedAt   time.Time
 	CreatedBy   string
 	AlertID     *int64
+	DedupeKey   *string
 	ServerID    string
 }
 
 // PostgreSQL only: writers run at the same time here, so a statement that depends on a server's mode locks its row (FOR
 // SHARE makes Pause wait, and sees a Pause that it waited for), and a claim passes over rows that others are claiming.
-// No row comes back when the server or the alert doesn't exist.
+// No row comes back when the server or the alert doesn't exist, or when an open action has the key.
 func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (RemediationAction, error) {
 	row := q.db.QueryRow(ctx, createAction,
 		arg.ActionType,
@@ -98,6 +104,7 @@ func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (Rem
 		arg.CreatedAt,
 		arg.CreatedBy,
 		arg.AlertID,
+		arg.DedupeKey,
 		arg.ServerID,
 	)
 	var i RemediationAction
@@ -121,6 +128,7 @@ func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (Rem
 		&i.ExitCode,
 		&i.Stdout,
 		&i.Stderr,
+		&i.DedupeKey,
 	)
 	return i, err
 }
@@ -131,7 +139,7 @@ SET status = 'executing', executed_at = $1
 WHERE remediation_actions.id = $2 AND status = 'approved'
     AND (approved_by <> 'auto' OR EXISTS (
         SELECT 1 FROM servers AS s WHERE s.id = remediation_actions.server_id AND NOT s.is_paused FOR SHARE))
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
 type StartActionParams struct {
@@ -162,6 +170,7 @@ func (q *Queries) StartAction(ctx context.Context, arg StartActionParams) (Remed
 		&i.ExitCode,
 		&i.Stdout,
 		&i.Stderr,
+		&i.DedupeKey,
 	)
 	return i, err
 }

@@ -48,6 +48,7 @@ func (r iteratorForImportActions) Values() ([]interface{}, error) {
 		r.rows[0].ExitCode,
 		r.rows[0].Stdout,
 		r.rows[0].Stderr,
+		r.rows[0].DedupeKey,
 	}, nil
 }
 
@@ -56,7 +57,7 @@ func (r iteratorForImportActions) Err() error {
 }
 
 func (q *Queries) ImportActions(ctx context.Context, arg []ImportActionsParams) (int64, error) {
-	return q.db.CopyFrom(ctx, []string{"remediation_actions"}, []string{"id", "server_id", "action_type", "status", "service_name", "command", "created_at", "created_by", "alert_id", "approved_at", "approved_by", "rejected_at", "rejected_by", "rejection_reason", "executed_at", "completed_at", "exit_code", "stdout", "stderr"}, &iteratorForImportActions{rows: arg})
+	return q.db.CopyFrom(ctx, []string{"remediation_actions"}, []string{"id", "server_id", "action_type", "status", "service_name", "command", "created_at", "created_by", "alert_id", "approved_at", "approved_by", "rejected_at", "rejected_by", "rejection_reason", "executed_at", "completed_at", "exit_code", "stdout", "stderr", "dedupe_key"}, &iteratorForImportActions{rows: arg})
 }
 
 // iteratorForImportAlerts implements pgx.CopyFromSource.
@@ -91,6 +92,44 @@ func (r iteratorForImportAlerts) Err() error {
 
 func (q *Queries) ImportAlerts(ctx context.Context, arg []ImportAlertsParams) (int64, error) {
 	return q.db.CopyFrom(ctx, []string{"alerts"}, []string{"id", "server_id", "title"}, &iteratorForImportAlerts{rows: arg})
+}
+
+// iteratorForImportEvents implements pgx.CopyFromSource.
+type iteratorForImportEvents struct {
+	rows                 []ImportEventsParams
+	skippedFirstNextCall bool
+}
+
+func (r *iteratorForImportEvents) Next() bool {
+	if len(r.rows) == 0 {
+		return false
+	}
+	if !r.skippedFirstNextCall {
+		r.skippedFirstNextCall = true
+		return true
+	}
+	r.rows = r.rows[1:]
+	return len(r.rows) > 0
+}
+
+func (r iteratorForImportEvents) Values() ([]interface{}, error) {
+	return []interface{}{
+		r.rows[0].ID,
+		r.rows[0].ActionID,
+		r.rows[0].ServerID,
+		r.rows[0].Kind,
+		r.rows[0].Actor,
+		r.rows[0].OccurredAt,
+		r.rows[0].Detail,
+	}, nil
+}
+
+func (r iteratorForImportEvents) Err() error {
+	return nil
+}
+
+func (q *Queries) ImportEvents(ctx context.Context, arg []ImportEventsParams) (int64, error) {
+	return q.db.CopyFrom(ctx, []string{"remediation_events"}, []string{"id", "action_id", "server_id", "kind", "actor", "occurred_at", "detail"}, &iteratorForImportEvents{rows: arg})
 }
 
 // iteratorForImportServers implements pgx.CopyFromSource.

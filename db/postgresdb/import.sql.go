@@ -31,12 +31,23 @@ type ImportActionsParams struct {
 	ExitCode        *int64
 	Stdout          *string
 	Stderr          *string
+	DedupeKey       *string
 }
 
 type ImportAlertsParams struct {
 	ID       int64
 	ServerID string
 	Title    string
+}
+
+type ImportEventsParams struct {
+	ID         int64
+	ActionID   int64
+	ServerID   string
+	Kind       remediation.EventKind
+	Actor      *string
+	OccurredAt time.Time
+	Detail     *string
 }
 
 type ImportServersParams struct {

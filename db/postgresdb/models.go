@@ -36,6 +36,17 @@ type RemediationAction struct {
 	ExitCode        *int64
 	Stdout          *string
 	Stderr          *string
+	DedupeKey       *string
+}
+
+type RemediationEvent struct {
+	ID         int64
+	ActionID   int64
+	ServerID   string
+	Kind       remediation.EventKind
+	Actor      *string
+	OccurredAt time.Time
+	Detail     *string
 }
 
 type Server struct {

@@ -12,9 +12,105 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+const explainAction = `-- name: ExplainAction :one
+SELECT a.id, a.server_id, a.status, a.created_at, a.approved_at, a.approved_by, a.rejected_at, a.rejected_by,
+    a.rejection_reason, a.executed_at, a.completed_at, a.exit_code, s.is_paused, s.paused_at,
+    CAST(coalesce((
+        SELECT e.id FROM remediation_actions AS e
+        WHERE e.server_id = a.server_id AND e.status = 'executing' AND e.id < a.id
+        ORDER BY e.id
+        LIMIT 1
+    ), 0) AS BIGINT) AS behind_executing,
+    CAST(coalesce((
+        SELECT q.id FROM remediation_actions AS q
+        WHERE q.server_id = a.server_id AND q.status = 'approved' AND q.id < a.id
+            AND (q.approved_by <> 'auto' OR NOT s.is_paused)
+        ORDER BY q.id
+        LIMIT 1
+    ), 0) AS BIGINT) AS behind_approved
+FROM remediation_actions AS a
+JOIN servers AS s ON s.id = a.server_id
+WHERE a.id = $1
+`
+
+type ExplainActionRow struct {
+	ID              int64
+	ServerID        string
+	Status          remediation.Status
+	CreatedAt       time.Time
+	ApprovedAt      *time.Time
+	ApprovedBy      *string
+	RejectedAt      *time.Time
+	RejectedBy      *string
+	RejectionReason *string
+	ExecutedAt      *time.Time
+	CompletedAt     *time.Time
+	ExitCode        *int64
+	IsPaused        bool
+	PausedAt        *time.Time
+	BehindExecuting int64
+	BehindApproved  int64
+}
+
+// Everything that Explain needs, in one look. What is ahead on the server is what Claim takes first, or has taken.
+func (q *Queries) ExplainAction(ctx context.Context, id int64) (ExplainActionRow, error) {
+	row := q.db.QueryRow(ctx, explainAction, id)
+	var i ExplainActionRow
+	err := row.Scan(
+		&i.ID,
+		&i.ServerID,
+		&i.Status,
+		&i.CreatedAt,
+		&i.ApprovedAt,
+		&i.ApprovedBy,
+		&i.RejectedAt,
+		&i.RejectedBy,
+		&i.RejectionReason,
+		&i.ExecutedAt,
+		&i.CompletedAt,
+		&i.ExitCode,
+		&i.IsPaused,
+		&i.PausedAt,
+		&i.BehindExecuting,
+		&i.BehindApproved,
+	)
+	return i, err
+}
+
+const explainCreate = `-- name: ExplainCreate :one
+SELECT
+    (SELECT count(*) FROM servers AS s WHERE s.id = $1) AS servers,
+    (SELECT count(*) FROM alerts AS l WHERE l.id = CAST($2 AS BIGINT)) AS alerts,
+    CAST(coalesce((
+        SELECT a.id FROM remediation_actions AS a
+        WHERE a.server_id = $1 AND a.dedupe_key = CAST($3 AS TEXT)
+            AND a.status IN ('pending', 'approved', 'executing')
+    ), 0) AS BIGINT) AS duplicate_of
+`
+
+type ExplainCreateParams struct {
+	ServerID  string
+	AlertID   int64
+	DedupeKey string
+}
+
+type ExplainCreateRow struct {
+	Servers     int64
+	Alerts      int64
+	DuplicateOf int64
+}
+
+// Why an insert wrote nothing: what it refers to, and the open action that has its key (0: none).
+func (q *Queries) ExplainCreate(ctx context.Context, arg ExplainCreateParams) (ExplainCreateRow, error) {
+	row := q.db.QueryRow(ctx, explainCreate, arg.ServerID, arg.AlertID, arg.DedupeKey)
+	var i ExplainCreateRow
+	err := row.Scan(&i.Servers, &i.Alerts, &i.DuplicateOf)
+	return i, err
+}
+
 const getAction = `-- name: GetAction :one
 
-SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr FROM remediation_actions WHERE id = $1
+SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key FROM remediation_actions WHERE id = $1
 `
 
 // Lists leave stdout and stderr where they are: a page of history must not load its outputs. Each filter that narrows a
@@ -42,6 +138,7 @@ func (q *Queries) GetAction(ctx context.Context, id int64) (RemediationAction, e
 		&i.ExitCode,
 		&i.Stdout,
 		&i.Stderr,
+		&i.DedupeKey,
 	)
 	return i, err
 }
@@ -49,7 +146,7 @@ func (q *Queries) GetAction(ctx context.Context, id int64) (RemediationAction, e
 const listActions = `-- name: ListActions :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
 FROM remediation_actions
 WHERE id < $1
 ORDER BY id DESC
@@ -81,6 +178,7 @@ type ListActionsRow struct {
 	ExitCode        *int64
 	Stdout          *string
 	Stderr          *string
+	DedupeKey       *string
 }
 
 func (q *Queries) ListActions(ctx context.Context, arg ListActionsParams) ([]ListActionsRow, error) {
@@ -112,6 +210,7 @@ func (q *Queries) ListActions(ctx context.Context, arg ListActionsParams) ([]Lis
 			&i.ExitCode,
 			&i.Stdout,
 			&i.Stderr,
+			&i.DedupeKey,
 		); err != nil {
 			return nil, err
 		}
@@ -126,7 +225,7 @@ func (q *Queries) ListActions(ctx context.Context, arg ListActionsParams) ([]Lis
 const listActionsByAlert = `-- name: ListActionsByAlert :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
 FROM remediation_actions
 WHERE alert_id = CAST($1 AS BIGINT) AND id < $2
     AND (CAST($3 AS TEXT) = '' OR server_id = CAST($3 AS TEXT))
@@ -165,6 +264,7 @@ type ListActionsByAlertRow struct {
 	ExitCode        *int64
 	Stdout          *string
 	Stderr          *string
+	DedupeKey       *string
 }
 
 func (q *Queries) ListActionsByAlert(ctx context.Context, arg ListActionsByAlertParams) ([]ListActionsByAlertRow, error) {
@@ -203,6 +303,7 @@ func (q *Queries) ListActionsByAlert(ctx context.Context, arg ListActionsByAlert
 			&i.ExitCode,
 			&i.Stdout,
 			&i.Stderr,
+			&i.DedupeKey,
 		); err != nil {
 			return nil, err
 		}
@@ -217,7 +318,7 @@ func (q *Queries) ListActionsByAlert(ctx context.Context, arg ListActionsByAlert
 const listActionsByServer = `-- name: ListActionsByServer :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
 FROM remediation_actions
 WHERE server_id = $1 AND id < $2
     AND (CAST($3 AS TEXT) = '' OR action_type = CAST($3 AS TEXT))
@@ -252,6 +353,7 @@ type ListActionsByServerRow struct {
 	ExitCode        *int64
 	Stdout          *string
 	Stderr          *string
+	DedupeKey       *string
 }
 
 func (q *Queries) ListActionsByServer(ctx context.Context, arg ListActionsByServerParams) ([]ListActionsByServerRow, error) {
@@ -288,6 +390,7 @@ func (q *Queries) ListActionsByServer(ctx context.Context, arg ListActionsByServ
 			&i.ExitCode,
 			&i.Stdout,
 			&i.Stderr,
+			&i.DedupeKey,
 		); err != nil {
 			return nil, err
 		}
@@ -302,7 +405,7 @@ func (q *Queries) ListActionsByServer(ctx context.Context, arg ListActionsByServ
 const listActionsByServerAndStatus = `-- name: ListActionsByServerAndStatus :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
 FROM remediation_actions
 WHERE server_id = $1 AND status = $2 AND id < $3
     AND (CAST($4 AS TEXT) = '' OR action_type = CAST($4 AS TEXT))
@@ -338,6 +441,7 @@ type ListActionsByServerAndStatusRow struct {
 	ExitCode        *int64
 	Stdout          *string
 	Stderr          *string
+	DedupeKey       *string
 }
 
 func (q *Queries) ListActionsByServerAndStatus(ctx context.Context, arg ListActionsByServerAndStatusParams) ([]ListActionsByServerAndStatusRow, error) {
@@ -375,6 +479,7 @@ func (q *Queries) ListActionsByServerAndStatus(ctx context.Context, arg ListActi
 			&i.ExitCode,
 			&i.Stdout,
 			&i.Stderr,
+			&i.DedupeKey,
 		); err != nil {
 			return nil, err
 		}
@@ -389,7 +494,7 @@ func (q *Queries) ListActionsByServerAndStatus(ctx context.Context, arg ListActi
 const listActionsByStatus = `-- name: ListActionsByStatus :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
 FROM remediation_actions
 WHERE status = $1 AND id < $2
     AND (CAST($3 AS TEXT) = '' OR action_type = CAST($3 AS TEXT))
@@ -424,6 +529,7 @@ type ListActionsByStatusRow struct {
 	ExitCode        *int64
 	Stdout          *string
 	Stderr          *string
+	DedupeKey       *string
 }
 
 func (q *Queries) ListActionsByStatus(ctx context.Context, arg ListActionsByStatusParams) ([]ListActionsByStatusRow, error) {
@@ -460,6 +566,7 @@ func (q *Queries) ListActionsByStatus(ctx context.Context, arg ListActionsByStat
 			&i.ExitCode,
 			&i.Stdout,
 			&i.Stderr,
+			&i.DedupeKey,
 		); err != nil {
 			return nil, err
 		}
@@ -474,7 +581,7 @@ func (q *Queries) ListActionsByStatus(ctx context.Context, arg ListActionsByStat
 const listActionsByType = `-- name: ListActionsByType :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
 FROM remediation_actions
 WHERE action_type = $1 AND id < $2
 ORDER BY id DESC
@@ -507,6 +614,7 @@ type ListActionsByTypeRow struct {
 	ExitCode        *int64
 	Stdout          *string
 	Stderr          *string
+	DedupeKey       *string
 }
 
 func (q *Queries) ListActionsByType(ctx context.Context, arg ListActionsByTypeParams) ([]ListActionsByTypeRow, error) {
@@ -538,6 +646,7 @@ func (q *Queries) ListActionsByType(ctx context.Context, arg ListActionsByTypePa
 			&i.ExitCode,
 			&i.Stdout,
 			&i.Stderr,
+			&i.DedupeKey,
 		); err != nil {
 			return nil, err
 		}

@@ -64,17 +64,6 @@ func (q *Queries) PauseServer(ctx context.Context, arg PauseServerParams) (int64
 	return result.RowsAffected(), nil
 }
 
-const serverExists = `-- name: ServerExists :one
-SELECT count(*) FROM servers WHERE id = $1
-`
-
-func (q *Queries) ServerExists(ctx context.Context, id string) (int64, error) {
-	row := q.db.QueryRow(ctx, serverExists, id)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
-}
-
 const unpauseServer = `-- name: UnpauseServer :execrows
 UPDATE servers
 SET is_paused = FALSE, paused_at = NULL

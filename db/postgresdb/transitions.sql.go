@@ -17,7 +17,7 @@ const approveAction = `-- name: ApproveAction :one
 UPDATE remediation_actions
 SET status = 'approved', approved_at = $1, approved_by = CAST($2 AS TEXT)
 WHERE id = $3 AND status = 'pending'
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
 type ApproveActionParams struct {
@@ -50,6 +50,7 @@ func (q *Queries) ApproveAction(ctx context.Context, arg ApproveActionParams) (R
 		&i.ExitCode,
 		&i.Stdout,
 		&i.Stderr,
+		&i.DedupeKey,
 	)
 	return i, err
 }
@@ -59,7 +60,7 @@ UPDATE remediation_actions
 SET status = $1, completed_at = $2, exit_code = CAST($3 AS BIGINT),
     stdout = CAST($4 AS TEXT), stderr = CAST($5 AS TEXT)
 WHERE id = $6 AND server_id = $7 AND status = 'executing'
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
 type FinishActionParams struct {
@@ -104,6 +105,7 @@ func (q *Queries) FinishAction(ctx context.Context, arg FinishActionParams) (Rem
 		&i.ExitCode,
 		&i.Stdout,
 		&i.Stderr,
+		&i.DedupeKey,
 	)
 	return i, err
 }
@@ -113,7 +115,7 @@ UPDATE remediation_actions
 SET status = 'rejected', rejected_at = $1, rejected_by = CAST($2 AS TEXT),
     rejection_reason = CAST($3 AS TEXT)
 WHERE id = $4 AND status = 'pending'
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
 type RejectActionParams struct {
@@ -151,6 +153,7 @@ func (q *Queries) RejectAction(ctx context.Context, arg RejectActionParams) (Rem
 		&i.ExitCode,
 		&i.Stdout,
 		&i.Stderr,
+		&i.DedupeKey,
 	)
 	return i, err
 }
@@ -160,7 +163,7 @@ UPDATE remediation_actions
 SET status = 'rejected', rejected_at = $1, rejected_by = CAST($2 AS TEXT),
     rejection_reason = CAST($3 AS TEXT)
 WHERE id = $4 AND status = 'approved'
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
 type WithdrawActionParams struct {
@@ -198,6 +201,7 @@ func (q *Queries) WithdrawAction(ctx context.Context, arg WithdrawActionParams) 
 		&i.ExitCode,
 		&i.Stdout,
 		&i.Stderr,
+		&i.DedupeKey,
 	)
 	return i, err
 }

@@ -22,7 +22,7 @@ WHERE id = (
     ORDER BY a.id
     LIMIT 1
 ) AND status = 'approved'
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
 type ClaimActionParams struct {
@@ -54,6 +54,7 @@ func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (Remed
 		&i.ExitCode,
 		&i.Stdout,
 		&i.Stderr,
+		&i.DedupeKey,
 	)
 	return i, err
 }
@@ -61,15 +62,19 @@ func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (Remed
 const createAction = `-- name: CreateAction :one
 
 INSERT INTO remediation_actions (
-    server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by)
+    server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
+    dedupe_key)
 SELECT s.id, ?1, CASE WHEN s.is_paused THEN 'pending' ELSE 'approved' END, ?2, ?3,
     ?4, ?5, ?6,
     CASE WHEN s.is_paused THEN NULL ELSE ?4 END,
-    CASE WHEN s.is_paused THEN NULL ELSE 'auto' END
+    CASE WHEN s.is_paused THEN NULL ELSE 'auto' END,
+    ?7
 FROM servers AS s
-WHERE s.id = ?7
+WHERE s.id = ?8
     AND (?6 IS NULL OR EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = ?6))
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr
+ON CONFLICT (server_id, dedupe_key) WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'approved', 'executing')
+DO NOTHING
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
 type CreateActionParams struct {
@@ -79,13 +84,14 @@ type CreateActionParams struct {
 	CreatedAt   time.Time
 	CreatedBy   string
 	AlertID     *int64
+	DedupeKey   *string
 	ServerID    string
 }
 
 // SQLite only: SQLite has one writer at a time, where PostgreSQL needs row locks; and "CAST(@created_at AS timestamptz)",
 // without which PostgreSQL can't type the CASE, turns a time into a number here.
-// No row comes back when the server or the alert doesn't exist. The mode is read where the row is written, so nobody can
-// pause the server in between.
+// No row comes back when the server or the alert doesn't exist, or when an open action has the key. The mode is read
+// where the row is written, so nobody can pause the server in between.
 func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (RemediationAction, error) {
 	row := q.queryRow(ctx, q.createActionStmt, createAction,
 		arg.ActionType,
@@ -94,6 +100,7 @@ func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (Rem
 		arg.CreatedAt,
 		arg.CreatedBy,
 		arg.AlertID,
+		arg.DedupeKey,
 		arg.ServerID,
 	)
 	var i RemediationAction
@@ -117,6 +124,7 @@ func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (Rem
 		&i.ExitCode,
 		&i.Stdout,
 		&i.Stderr,
+		&i.DedupeKey,
 	)
 	return i, err
 }
@@ -127,7 +135,7 @@ SET status = 'executing', executed_at = ?1
 WHERE remediation_actions.id = ?2 AND status = 'approved'
     AND (approved_by <> 'auto' OR EXISTS (
         SELECT 1 FROM servers AS s WHERE s.id = remediation_actions.server_id AND NOT s.is_paused))
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
 type StartActionParams struct {
@@ -158,6 +166,7 @@ func (q *Queries) StartAction(ctx context.Context, arg StartActionParams) (Remed
 		&i.ExitCode,
 		&i.Stdout,
 		&i.Stderr,
+		&i.DedupeKey,
 	)
 	return i, err
 }

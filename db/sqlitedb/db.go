@@ -33,11 +33,26 @@ func Prepare(ctx context.Context, db DBTX) (*Queries, error) {
 	if q.approveActionStmt, err = db.PrepareContext(ctx, approveAction); err != nil {
 		return nil, fmt.Errorf("error preparing query ApproveAction: %w", err)
 	}
+	if q.approveActionsStmt, err = db.PrepareContext(ctx, approveActions); err != nil {
+		return nil, fmt.Errorf("error preparing query ApproveActions: %w", err)
+	}
 	if q.claimActionStmt, err = db.PrepareContext(ctx, claimAction); err != nil {
 		return nil, fmt.Errorf("error preparing query ClaimAction: %w", err)
 	}
+	if q.clearOutputStmt, err = db.PrepareContext(ctx, clearOutput); err != nil {
+		return nil, fmt.Errorf("error preparing query ClearOutput: %w", err)
+	}
+	if q.countActionsStmt, err = db.PrepareContext(ctx, countActions); err != nil {
+		return nil, fmt.Errorf("error preparing query CountActions: %w", err)
+	}
 	if q.createActionStmt, err = db.PrepareContext(ctx, createAction); err != nil {
 		return nil, fmt.Errorf("error preparing query CreateAction: %w", err)
+	}
+	if q.explainActionStmt, err = db.PrepareContext(ctx, explainAction); err != nil {
+		return nil, fmt.Errorf("error preparing query ExplainAction: %w", err)
+	}
+	if q.explainCreateStmt, err = db.PrepareContext(ctx, explainCreate); err != nil {
+		return nil, fmt.Errorf("error preparing query ExplainCreate: %w", err)
 	}
 	if q.exportActionsStmt, err = db.PrepareContext(ctx, exportActions); err != nil {
 		return nil, fmt.Errorf("error preparing query ExportActions: %w", err)
@@ -45,8 +60,14 @@ func Prepare(ctx context.Context, db DBTX) (*Queries, error) {
 	if q.exportAlertsStmt, err = db.PrepareContext(ctx, exportAlerts); err != nil {
 		return nil, fmt.Errorf("error preparing query ExportAlerts: %w", err)
 	}
+	if q.exportEventsStmt, err = db.PrepareContext(ctx, exportEvents); err != nil {
+		return nil, fmt.Errorf("error preparing query ExportEvents: %w", err)
+	}
 	if q.exportServersStmt, err = db.PrepareContext(ctx, exportServers); err != nil {
 		return nil, fmt.Errorf("error preparing query ExportServers: %w", err)
+	}
+	if q.failOverdueActionsStmt, err = db.PrepareContext(ctx, failOverdueActions); err != nil {
+		return nil, fmt.Errorf("error preparing query FailOverdueActions: %w", err)
 	}
 	if q.finishActionStmt, err = db.PrepareContext(ctx, finishAction); err != nil {
 		return nil, fmt.Errorf("error preparing query FinishAction: %w", err)
@@ -72,14 +93,23 @@ func Prepare(ctx context.Context, db DBTX) (*Queries, error) {
 	if q.listActionsByTypeStmt, err = db.PrepareContext(ctx, listActionsByType); err != nil {
 		return nil, fmt.Errorf("error preparing query ListActionsByType: %w", err)
 	}
+	if q.listEventsStmt, err = db.PrepareContext(ctx, listEvents); err != nil {
+		return nil, fmt.Errorf("error preparing query ListEvents: %w", err)
+	}
+	if q.listStatusesStmt, err = db.PrepareContext(ctx, listStatuses); err != nil {
+		return nil, fmt.Errorf("error preparing query ListStatuses: %w", err)
+	}
 	if q.pauseServerStmt, err = db.PrepareContext(ctx, pauseServer); err != nil {
 		return nil, fmt.Errorf("error preparing query PauseServer: %w", err)
+	}
+	if q.pruneActionsStmt, err = db.PrepareContext(ctx, pruneActions); err != nil {
+		return nil, fmt.Errorf("error preparing query PruneActions: %w", err)
 	}
 	if q.rejectActionStmt, err = db.PrepareContext(ctx, rejectAction); err != nil {
 		return nil, fmt.Errorf("error preparing query RejectAction: %w", err)
 	}
-	if q.serverExistsStmt, err = db.PrepareContext(ctx, serverExists); err != nil {
-		return nil, fmt.Errorf("error preparing query ServerExists: %w", err)
+	if q.rejectActionsStmt, err = db.PrepareContext(ctx, rejectActions); err != nil {
+		return nil, fmt.Errorf("error preparing query RejectActions: %w", err)
 	}
 	if q.startActionStmt, err = db.PrepareContext(ctx, startAction); err != nil {
 		return nil, fmt.Errorf("error preparing query StartAction: %w", err)
@@ -110,14 +140,39 @@ func (q *Queries) Close() error {
 			err = fmt.Errorf("error closing approveActionStmt: %w", cerr)
 		}
 	}
+	if q.approveActionsStmt != nil {
+		if cerr := q.approveActionsStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing approveActionsStmt: %w", cerr)
+		}
+	}
 	if q.claimActionStmt != nil {
 		if cerr := q.claimActionStmt.Close(); cerr != nil {
 			err = fmt.Errorf("error closing claimActionStmt: %w", cerr)
 		}
 	}
+	if q.clearOutputStmt != nil {
+		if cerr := q.clearOutputStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing clearOutputStmt: %w", cerr)
+		}
+	}
+	if q.countActionsStmt != nil {
+		if cerr := q.countActionsStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing countActionsStmt: %w", cerr)
+		}
+	}
 	if q.createActionStmt != nil {
 		if cerr := q.createActionStmt.Close(); cerr != nil {
 			err = fmt.Errorf("error closing createActionStmt: %w", cerr)
+		}
+	}
+	if q.explainActionStmt != nil {
+		if cerr := q.explainActionStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing explainActionStmt: %w", cerr)
+		}
+	}
+	if q.explainCreateStmt != nil {
+		if cerr := q.explainCreateStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing explainCreateStmt: %w", cerr)
 		}
 	}
 	if q.exportActionsStmt != nil {
@@ -130,9 +185,19 @@ func (q *Queries) Close() error {
 			err = fmt.Errorf("error closing exportAlertsStmt: %w", cerr)
 		}
 	}
+	if q.exportEventsStmt != nil {
+		if cerr := q.exportEventsStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing exportEventsStmt: %w", cerr)
+		}
+	}
 	if q.exportServersStmt != nil {
 		if cerr := q.exportServersStmt.Close(); cerr != nil {
 			err = fmt.Errorf("error closing exportServersStmt: %w", cerr)
+		}
+	}
+	if q.failOverdueActionsStmt != nil {
+		if cerr := q.failOverdueActionsStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing failOverdueActionsStmt: %w", cerr)
 		}
 	}
 	if q.finishActionStmt != nil {
@@ -175,9 +240,24 @@ func (q *Queries) Close() error {
 			err = fmt.Errorf("error closing listActionsByTypeStmt: %w", cerr)
 		}
 	}
+	if q.listEventsStmt != nil {
+		if cerr := q.listEventsStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing listEventsStmt: %w", cerr)
+		}
+	}
+	if q.listStatusesStmt != nil {
+		if cerr := q.listStatusesStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing listStatusesStmt: %w", cerr)
+		}
+	}
 	if q.pauseServerStmt != nil {
 		if cerr := q.pauseServerStmt.Close(); cerr != nil {
 			err = fmt.Errorf("error closing pauseServerStmt: %w", cerr)
+		}
+	}
+	if q.pruneActionsStmt != nil {
+		if cerr := q.pruneActionsStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing pruneActionsStmt: %w", cerr)
 		}
 	}
 	if q.rejectActionStmt != nil {
@@ -185,9 +265,9 @@ func (q *Queries) Close() error {
 			err = fmt.Errorf("error closing rejectActionStmt: %w", cerr)
 		}
 	}
-	if q.serverExistsStmt != nil {
-		if cerr := q.serverExistsStmt.Close(); cerr != nil {
-			err = fmt.Errorf("error closing serverExistsStmt: %w", cerr)
+	if q.rejectActionsStmt != nil {
+		if cerr := q.rejectActionsStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing rejectActionsStmt: %w", cerr)
 		}
 	}
 	if q.startActionStmt != nil {
@@ -247,11 +327,18 @@ type Queries struct {
 	addAlertStmt                     *sql.Stmt
 	addServerStmt                    *sql.Stmt
 	approveActionStmt                *sql.Stmt
+	approveActionsStmt               *sql.Stmt
 	claimActionStmt                  *sql.Stmt
+	clearOutputStmt                  *sql.Stmt
+	countActionsStmt                 *sql.Stmt
 	createActionStmt                 *sql.Stmt
+	explainActionStmt                *sql.Stmt
+	explainCreateStmt                *sql.Stmt
 	exportActionsStmt                *sql.Stmt
 	exportAlertsStmt                 *sql.Stmt
+	exportEventsStmt                 *sql.Stmt
 	exportServersStmt                *sql.Stmt
+	failOverdueActionsStmt           *sql.Stmt
 	finishActionStmt                 *sql.Stmt
 	getActionStmt                    *sql.Stmt
 	listActionsStmt                  *sql.Stmt
@@ -260,9 +347,12 @@ type Queries struct {
 	listActionsByServerAndStatusStmt *sql.Stmt
 	listActionsByStatusStmt          *sql.Stmt
 	listActionsByTypeStmt            *sql.Stmt
+	listEventsStmt                   *sql.Stmt
+	listStatusesStmt                 *sql.Stmt
 	pauseServerStmt                  *sql.Stmt
+	pruneActionsStmt                 *sql.Stmt
 	rejectActionStmt                 *sql.Stmt
-	serverExistsStmt                 *sql.Stmt
+	rejectActionsStmt                *sql.Stmt
 	startActionStmt                  *sql.Stmt
 	unpauseServerStmt                *sql.Stmt
 	withdrawActionStmt               *sql.Stmt
@@ -275,11 +365,18 @@ func (q *Queries) WithTx(tx *sql.Tx) *Queries {
 		addAlertStmt:                     q.addAlertStmt,
 		addServerStmt:                    q.addServerStmt,
 		approveActionStmt:                q.approveActionStmt,
+		approveActionsStmt:               q.approveActionsStmt,
 		claimActionStmt:                  q.claimActionStmt,
+		clearOutputStmt:                  q.clearOutputStmt,
+		countActionsStmt:                 q.countActionsStmt,
 		createActionStmt:                 q.createActionStmt,
+		explainActionStmt:                q.explainActionStmt,
+		explainCreateStmt:                q.explainCreateStmt,
 		exportActionsStmt:                q.exportActionsStmt,
 		exportAlertsStmt:                 q.exportAlertsStmt,
+		exportEventsStmt:                 q.exportEventsStmt,
 		exportServersStmt:                q.exportServersStmt,
+		failOverdueActionsStmt:           q.failOverdueActionsStmt,
 		finishActionStmt:                 q.finishActionStmt,
 		getActionStmt:                    q.getActionStmt,
 		listActionsStmt:                  q.listActionsStmt,
@@ -288,9 +385,12 @@ func (q *Queries) WithTx(tx *sql.Tx) *Queries {
 		listActionsByServerAndStatusStmt: q.listActionsByServerAndStatusStmt,
 		listActionsByStatusStmt:          q.listActionsByStatusStmt,
 		listActionsByTypeStmt:            q.listActionsByTypeStmt,
+		listEventsStmt:                   q.listEventsStmt,
+		listStatusesStmt:                 q.listStatusesStmt,
 		pauseServerStmt:                  q.pauseServerStmt,
+		pruneActionsStmt:                 q.pruneActionsStmt,
 		rejectActionStmt:                 q.rejectActionStmt,
-		serverExistsStmt:                 q.serverExistsStmt,
+		rejectActionsStmt:                q.rejectActionsStmt,
 		startActionStmt:                  q.startActionStmt,
 		unpauseServerStmt:                q.unpauseServerStmt,
 		withdrawActionStmt:               q.withdrawActionStmt,

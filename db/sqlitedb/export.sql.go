@@ -10,7 +10,7 @@ import (
 )
 
 const exportActions = `-- name: ExportActions :many
-SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr FROM remediation_actions WHERE id > ?1 ORDER BY id LIMIT CAST(?2 AS BIGINT)
+SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key FROM remediation_actions WHERE id > ?1 ORDER BY id LIMIT CAST(?2 AS BIGINT)
 `
 
 type ExportActionsParams struct {
@@ -47,6 +47,7 @@ func (q *Queries) ExportActions(ctx context.Context, arg ExportActionsParams) ([
 			&i.ExitCode,
 			&i.Stdout,
 			&i.Stderr,
+			&i.DedupeKey,
 		); err != nil {
 			return nil, err
 		}
@@ -80,6 +81,46 @@ func (q *Queries) ExportAlerts(ctx context.Context, arg ExportAlertsParams) ([]A
 	for rows.Next() {
 		var i Alert
 		if err := rows.Scan(&i.ID, &i.ServerID, &i.Title); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const exportEvents = `-- name: ExportEvents :many
+SELECT id, action_id, server_id, kind, actor, occurred_at, detail FROM remediation_events WHERE id > ?1 ORDER BY id LIMIT CAST(?2 AS BIGINT)
+`
+
+type ExportEventsParams struct {
+	After   int64
+	MaxRows int64
+}
+
+func (q *Queries) ExportEvents(ctx context.Context, arg ExportEventsParams) ([]RemediationEvent, error) {
+	rows, err := q.query(ctx, q.exportEventsStmt, exportEvents, arg.After, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []RemediationEvent
+	for rows.Next() {
+		var i RemediationEvent
+		if err := rows.Scan(
+			&i.ID,
+			&i.ActionID,
+			&i.ServerID,
+			&i.Kind,
+			&i.Actor,
+			&i.OccurredAt,
+			&i.Detail,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

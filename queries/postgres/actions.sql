@@ -1,19 +1,23 @@
 -- PostgreSQL only: writers run at the same time here, so a statement that depends on a server's mode locks its row (FOR
 -- SHARE makes Pause wait, and sees a Pause that it waited for), and a claim passes over rows that others are claiming.
 
--- No row comes back when the server or the alert doesn't exist.
+-- No row comes back when the server or the alert doesn't exist, or when an open action has the key.
 -- name: CreateAction :one
 INSERT INTO remediation_actions (
-    server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by)
+    server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
+    dedupe_key)
 SELECT s.id, @action_type, CASE WHEN s.is_paused THEN 'pending' ELSE 'approved' END, sqlc.narg('service_name'), @command,
     CAST(@created_at AS TIMESTAMPTZ), @created_by, CAST(sqlc.narg('alert_id') AS BIGINT),
     CASE WHEN s.is_paused THEN NULL ELSE CAST(@created_at AS TIMESTAMPTZ) END,
-    CASE WHEN s.is_paused THEN NULL ELSE 'auto' END
+    CASE WHEN s.is_paused THEN NULL ELSE 'auto' END,
+    sqlc.narg('dedupe_key')
 FROM servers AS s
 WHERE s.id = @server_id
     AND (CAST(sqlc.narg('alert_id') AS BIGINT) IS NULL
         OR EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = CAST(sqlc.narg('alert_id') AS BIGINT)))
 FOR SHARE OF s
+ON CONFLICT (server_id, dedupe_key) WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'approved', 'executing')
+DO NOTHING
 RETURNING *;
 
 -- The oldest by id. In maintenance nothing runs that no person approved. The outer status guard is what delivers an

@@ -10,9 +10,13 @@ INSERT INTO alerts (id, server_id, title) VALUES (@id, @server_id, @title);
 INSERT INTO remediation_actions (
     id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    stdout, stderr
+    stdout, stderr, dedupe_key
 ) VALUES (
     @id, @server_id, @action_type, @status, @service_name, @command, @created_at, @created_by, @alert_id,
     @approved_at, @approved_by, @rejected_at, @rejected_by, @rejection_reason, @executed_at, @completed_at, @exit_code,
-    @stdout, @stderr
+    @stdout, @stderr, @dedupe_key
 );
+
+-- name: ImportEvents :copyfrom
+INSERT INTO remediation_events (id, action_id, server_id, kind, actor, occurred_at, detail)
+VALUES (@id, @action_id, @server_id, @kind, @actor, @occurred_at, @detail);

@@ -7,7 +7,7 @@ SELECT * FROM remediation_actions WHERE id = @id;
 -- name: ListActions :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
 FROM remediation_actions
 WHERE id < @before
 ORDER BY id DESC
@@ -16,7 +16,7 @@ LIMIT CAST(@max_rows AS BIGINT);
 -- name: ListActionsByAlert :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
 FROM remediation_actions
 WHERE alert_id = CAST(@alert_id AS BIGINT) AND id < @before
     AND (CAST(@server_id AS TEXT) = '' OR server_id = CAST(@server_id AS TEXT))
@@ -28,7 +28,7 @@ LIMIT CAST(@max_rows AS BIGINT);
 -- name: ListActionsByServer :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
 FROM remediation_actions
 WHERE server_id = @server_id AND id < @before
     AND (CAST(@action_type AS TEXT) = '' OR action_type = CAST(@action_type AS TEXT))
@@ -38,7 +38,7 @@ LIMIT CAST(@max_rows AS BIGINT);
 -- name: ListActionsByServerAndStatus :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
 FROM remediation_actions
 WHERE server_id = @server_id AND status = @status AND id < @before
     AND (CAST(@action_type AS TEXT) = '' OR action_type = CAST(@action_type AS TEXT))
@@ -48,7 +48,7 @@ LIMIT CAST(@max_rows AS BIGINT);
 -- name: ListActionsByStatus :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
 FROM remediation_actions
 WHERE status = @status AND id < @before
     AND (CAST(@action_type AS TEXT) = '' OR action_type = CAST(@action_type AS TEXT))
@@ -58,8 +58,40 @@ LIMIT CAST(@max_rows AS BIGINT);
 -- name: ListActionsByType :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
 FROM remediation_actions
 WHERE action_type = @action_type AND id < @before
 ORDER BY id DESC
 LIMIT CAST(@max_rows AS BIGINT);
+
+-- Why an insert wrote nothing: what it refers to, and the open action that has its key (0: none).
+-- name: ExplainCreate :one
+SELECT
+    (SELECT count(*) FROM servers AS s WHERE s.id = @server_id) AS servers,
+    (SELECT count(*) FROM alerts AS l WHERE l.id = CAST(@alert_id AS BIGINT)) AS alerts,
+    CAST(coalesce((
+        SELECT a.id FROM remediation_actions AS a
+        WHERE a.server_id = @server_id AND a.dedupe_key = CAST(@dedupe_key AS TEXT)
+            AND a.status IN ('pending', 'approved', 'executing')
+    ), 0) AS BIGINT) AS duplicate_of;
+
+-- Everything that Explain needs, in one look. What is ahead on the server is what Claim takes first, or has taken.
+-- name: ExplainAction :one
+SELECT a.id, a.server_id, a.status, a.created_at, a.approved_at, a.approved_by, a.rejected_at, a.rejected_by,
+    a.rejection_reason, a.executed_at, a.completed_at, a.exit_code, s.is_paused, s.paused_at,
+    CAST(coalesce((
+        SELECT e.id FROM remediation_actions AS e
+        WHERE e.server_id = a.server_id AND e.status = 'executing' AND e.id < a.id
+        ORDER BY e.id
+        LIMIT 1
+    ), 0) AS BIGINT) AS behind_executing,
+    CAST(coalesce((
+        SELECT q.id FROM remediation_actions AS q
+        WHERE q.server_id = a.server_id AND q.status = 'approved' AND q.id < a.id
+            AND (q.approved_by <> 'auto' OR NOT s.is_paused)
+        ORDER BY q.id
+        LIMIT 1
+    ), 0) AS BIGINT) AS behind_approved
+FROM remediation_actions AS a
+JOIN servers AS s ON s.id = a.server_id
+WHERE a.id = @id;

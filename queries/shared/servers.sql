@@ -23,6 +23,3 @@ SELECT s.id, CAST(@title AS TEXT)
 FROM servers AS s
 WHERE s.id = @server_id
 RETURNING id;
-
--- name: ServerExists :one
-SELECT count(*) FROM servers WHERE id = @id;

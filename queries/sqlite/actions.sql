@@ -1,18 +1,22 @@
 -- SQLite only: SQLite has one writer at a time, where PostgreSQL needs row locks; and "CAST(@created_at AS timestamptz)",
 -- without which PostgreSQL can't type the CASE, turns a time into a number here.
 
--- No row comes back when the server or the alert doesn't exist. The mode is read where the row is written, so nobody can
--- pause the server in between.
+-- No row comes back when the server or the alert doesn't exist, or when an open action has the key. The mode is read
+-- where the row is written, so nobody can pause the server in between.
 -- name: CreateAction :one
 INSERT INTO remediation_actions (
-    server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by)
+    server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
+    dedupe_key)
 SELECT s.id, @action_type, CASE WHEN s.is_paused THEN 'pending' ELSE 'approved' END, @service_name, @command,
     @created_at, @created_by, @alert_id,
     CASE WHEN s.is_paused THEN NULL ELSE @created_at END,
-    CASE WHEN s.is_paused THEN NULL ELSE 'auto' END
+    CASE WHEN s.is_paused THEN NULL ELSE 'auto' END,
+    @dedupe_key
 FROM servers AS s
 WHERE s.id = @server_id
     AND (@alert_id IS NULL OR EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = @alert_id))
+ON CONFLICT (server_id, dedupe_key) WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'approved', 'executing')
+DO NOTHING
 RETURNING *;
 
 -- The oldest by id. In maintenance nothing runs that no person approved.

@@ -8,3 +8,6 @@ SELECT id, server_id, title FROM alerts WHERE id > @after ORDER BY id LIMIT CAST
 
 -- name: ExportActions :many
 SELECT * FROM remediation_actions WHERE id > @after ORDER BY id LIMIT CAST(@max_rows AS BIGINT);
+
+-- name: ExportEvents :many
+SELECT * FROM remediation_events WHERE id > @after ORDER BY id LIMIT CAST(@max_rows AS BIGINT);

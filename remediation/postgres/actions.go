@@ -52,19 +52,25 @@ func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at ti
 	if err != nil {
 		return remediation.Action{}, err
 	}
-	row, err := q.CreateAction(ctx, postgresdb.CreateActionParams{
-		ServerID:    a.ServerID,
-		ActionType:  a.ActionType,
-		ServiceName: a.ServiceName,
-		Command:     a.Command,
-		CreatedAt:   at,
-		CreatedBy:   a.CreatedBy,
-		AlertID:     a.AlertID,
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = missingReference(ctx, q, a.ServerID)
+	for {
+		row, err := q.CreateAction(ctx, postgresdb.CreateActionParams{
+			ServerID:    a.ServerID,
+			ActionType:  a.ActionType,
+			ServiceName: a.ServiceName,
+			Command:     a.Command,
+			CreatedAt:   at,
+			CreatedBy:   a.CreatedBy,
+			AlertID:     a.AlertID,
+			DedupeKey:   a.DedupeKey,
+		})
+		if errors.Is(err, pgx.ErrNoRows) {
+			err = whyNotCreated(ctx, q, a)
+			if err == nil {
+				continue // the open action that had the key has ended since: the key is free
+			}
+		}
+		return remediation.Action(row), deleted(err)
 	}
-	return remediation.Action(row), deleted(err)
 }
 
 func (s *store) ApproveAction(ctx context.Context, id int64, by string, at time.Time) (remediation.Action, error) {
@@ -143,13 +149,27 @@ func (s *store) GetAction(ctx context.Context, id int64) (remediation.Action, er
 	return remediation.Action(row), missing(err, remediation.ErrNotFound)
 }
 
-// missingReference says why CreateAction wrote nothing.
-func missingReference(ctx context.Context, q *postgresdb.Queries, serverID string) error {
-	found, err := q.ServerExists(ctx, serverID)
-	if err := server(found, err); err != nil {
-		return err
+// whyNotCreated says why CreateAction wrote nothing, or nil if the reason is gone.
+func whyNotCreated(ctx context.Context, q *postgresdb.Queries, a remediation.NewAction) error {
+	p := postgresdb.ExplainCreateParams{ServerID: a.ServerID}
+	if a.AlertID != nil {
+		p.AlertID = *a.AlertID
 	}
-	return remediation.ErrAlertNotFound
+	if a.DedupeKey != nil {
+		p.DedupeKey = *a.DedupeKey
+	}
+	found, err := q.ExplainCreate(ctx, p)
+	switch {
+	case err != nil:
+		return err
+	case found.Servers == 0:
+		return remediation.ErrServerNotFound
+	case a.AlertID != nil && found.Alerts == 0:
+		return remediation.ErrAlertNotFound
+	case found.DuplicateOf != 0:
+		return &remediation.DuplicateError{ExistingID: found.DuplicateOf}
+	}
+	return nil
 }
 
 // server turns the number of servers that a statement found into its error.

@@ -23,8 +23,8 @@ import (
 // importPage is how many rows are in memory at once; each may carry its outputs.
 const importPage = 100
 
-// Import copies a ledger from SQLite into an empty, migrated PostgreSQL ledger: servers, alerts and actions, every id
-// and every audit field as it is, also of actions older than the rules. New ids go on after the highest ever used.
+// Import copies a ledger from SQLite into an empty, migrated PostgreSQL ledger: servers, alerts, actions and events,
+// every id and every audit field as it is, also of actions older than the rules. New ids go on after the highest ever used.
 //
 // It reads one state of ledger, whose schema must be migrated too, and writes one transaction: after an error the
 // PostgreSQL ledger is as empty as before. Only bytes of stdout and stderr that PostgreSQL can't hold become U+FFFD.
@@ -87,11 +87,11 @@ func checkSource(ctx context.Context, from *sql.Tx) error {
 
 // lockEmpty keeps other writers out, and refuses to mix two ledgers.
 func lockEmpty(ctx context.Context, to pgx.Tx) error {
-	if _, err := to.Exec(ctx, "LOCK TABLE servers, alerts, remediation_actions IN ACCESS EXCLUSIVE MODE"); err != nil {
+	if _, err := to.Exec(ctx, "LOCK TABLE servers, alerts, remediation_actions, remediation_events IN ACCESS EXCLUSIVE MODE"); err != nil {
 		return err
 	}
 	var used bool
-	err := to.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM servers) OR EXISTS (SELECT 1 FROM alerts)").Scan(&used)
+	err := to.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM servers) OR EXISTS (SELECT 1 FROM remediation_events)").Scan(&used)
 	if err == nil && used {
 		err = &remediation.InputError{Field: "pool", Problem: "has a ledger already: import into an empty one"}
 	}
@@ -146,6 +146,21 @@ func copyRows(ctx context.Context, from *sqlitedb.Queries, to *postgresdb.Querie
 	if err != nil {
 		return fmt.Errorf("copy actions: %w", err)
 	}
+	err = pages(int64(math.MinInt64), func(e sqlitedb.RemediationEvent) int64 { return e.ID },
+		func(after int64) ([]sqlitedb.RemediationEvent, error) {
+			return from.ExportEvents(ctx, sqlitedb.ExportEventsParams{After: after, MaxRows: importPage})
+		},
+		func(page []sqlitedb.RemediationEvent) error {
+			rows := make([]postgresdb.ImportEventsParams, len(page))
+			for i, e := range page {
+				rows[i] = postgresdb.ImportEventsParams(e)
+			}
+			_, err := to.ImportEvents(ctx, rows)
+			return err
+		})
+	if err != nil {
+		return fmt.Errorf("copy events: %w", err)
+	}
 	return nil
 }
 
@@ -182,6 +197,8 @@ func continueIDs(ctx context.Context, from *sql.Tx, to pgx.Tx) error {
 			greatest($1, coalesce(max(id), 0)) + 1, false) FROM alerts`,
 		"remediation_actions": `SELECT setval(pg_get_serial_sequence('remediation_actions', 'id'),
 			greatest($1, coalesce(max(id), 0)) + 1, false) FROM remediation_actions`,
+		"remediation_events": `SELECT setval(pg_get_serial_sequence('remediation_events', 'id'),
+			greatest($1, coalesce(max(id), 0)) + 1, false) FROM remediation_events`,
 	} {
 		used, err := lastID(ctx, from, table)
 		if err != nil {

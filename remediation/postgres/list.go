@@ -40,9 +40,9 @@ func (s *store) ListActions(ctx context.Context, f remediation.Filter) ([]remedi
 	return actions(q.ListActions(ctx, postgresdb.ListActionsParams{Before: f.Before, MaxRows: limit}))
 }
 
-// listed is every shape of row that sqlc generates for a list; all of them convert to an Action as they are.
+// listed is every shape of row that sqlc generates for many actions; all of them convert to an Action as they are.
 type listed interface {
-	postgresdb.ListActionsRow | postgresdb.ListActionsByAlertRow | postgresdb.ListActionsByServerRow |
+	postgresdb.RemediationAction | postgresdb.ListActionsRow | postgresdb.ListActionsByAlertRow | postgresdb.ListActionsByServerRow |
 		postgresdb.ListActionsByServerAndStatusRow | postgresdb.ListActionsByStatusRow | postgresdb.ListActionsByTypeRow
 }
 

@@ -10,144 +10,143 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// row is what a statement about one action returns.
+type row = sqlitedb.RemediationAction
+
 func (s *store) AddServer(ctx context.Context, id string) error {
-	st, err := s.statements(ctx)
-	if err != nil {
-		return err
-	}
-	return st.write.AddServer(ctx, id)
+	_, err := write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (struct{}, error) {
+		return struct{}{}, q.AddServer(ctx, id)
+	})
+	return err
 }
 
 func (s *store) PauseServer(ctx context.Context, id string, at time.Time) error {
-	st, err := s.statements(ctx)
-	if err != nil {
-		return err
-	}
-	n, err := st.write.PauseServer(ctx, sqlitedb.PauseServerParams{ID: id, PausedAt: &at})
-	return server(n, err)
+	return server(write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (int64, error) {
+		return q.PauseServer(ctx, sqlitedb.PauseServerParams{ID: id, PausedAt: &at})
+	}))
 }
 
 func (s *store) UnpauseServer(ctx context.Context, id string) error {
-	st, err := s.statements(ctx)
-	if err != nil {
-		return err
-	}
-	n, err := st.write.UnpauseServer(ctx, id)
-	return server(n, err)
+	return server(write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (int64, error) {
+		return q.UnpauseServer(ctx, id)
+	}))
 }
 
 func (s *store) AddAlert(ctx context.Context, serverID, title string) (int64, error) {
-	st, err := s.statements(ctx)
-	if err != nil {
-		return 0, err
-	}
-	id, err := st.write.AddAlert(ctx, sqlitedb.AddAlertParams{ServerID: serverID, Title: title})
+	id, err := write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (int64, error) {
+		return q.AddAlert(ctx, sqlitedb.AddAlertParams{ServerID: serverID, Title: title})
+	})
 	return id, missing(err, remediation.ErrServerNotFound)
 }
 
 func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at time.Time) (remediation.Action, error) {
-	st, err := s.statements(ctx)
-	if err != nil {
-		return remediation.Action{}, err
+	for {
+		created, err := write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (row, error) {
+			return q.CreateAction(ctx, sqlitedb.CreateActionParams{
+				ServerID:    a.ServerID,
+				ActionType:  a.ActionType,
+				ServiceName: a.ServiceName,
+				Command:     a.Command,
+				CreatedAt:   at,
+				CreatedBy:   a.CreatedBy,
+				AlertID:     a.AlertID,
+				DedupeKey:   a.DedupeKey,
+			})
+		})
+		if errors.Is(err, sql.ErrNoRows) {
+			err = s.whyNotCreated(ctx, a)
+			if err == nil {
+				continue // the open action that had the key has ended since: the key is free
+			}
+		}
+		return remediation.Action(created), err
 	}
-	row, err := st.write.CreateAction(ctx, sqlitedb.CreateActionParams{
-		ServerID:    a.ServerID,
-		ActionType:  a.ActionType,
-		ServiceName: a.ServiceName,
-		Command:     a.Command,
-		CreatedAt:   at,
-		CreatedBy:   a.CreatedBy,
-		AlertID:     a.AlertID,
-	})
-	if errors.Is(err, sql.ErrNoRows) {
-		err = missingReference(ctx, st.write, a.ServerID)
-	}
-	return remediation.Action(row), err
 }
 
 func (s *store) ApproveAction(ctx context.Context, id int64, by string, at time.Time) (remediation.Action, error) {
-	st, err := s.statements(ctx)
-	if err != nil {
-		return remediation.Action{}, err
-	}
-	row, err := st.write.ApproveAction(ctx, sqlitedb.ApproveActionParams{ID: id, ApprovedBy: by, ApprovedAt: &at})
-	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+	return oneAction(write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (row, error) {
+		return q.ApproveAction(ctx, sqlitedb.ApproveActionParams{ID: id, ApprovedBy: by, ApprovedAt: &at})
+	}))
 }
 
 func (s *store) RejectAction(ctx context.Context, id int64, by, reason string, at time.Time) (remediation.Action, error) {
-	st, err := s.statements(ctx)
-	if err != nil {
-		return remediation.Action{}, err
-	}
-	row, err := st.write.RejectAction(ctx, sqlitedb.RejectActionParams{
-		ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
-	})
-	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+	return oneAction(write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (row, error) {
+		return q.RejectAction(ctx, sqlitedb.RejectActionParams{
+			ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
+		})
+	}))
 }
 
 func (s *store) WithdrawAction(ctx context.Context, id int64, by, reason string, at time.Time) (remediation.Action, error) {
-	st, err := s.statements(ctx)
-	if err != nil {
-		return remediation.Action{}, err
-	}
-	row, err := st.write.WithdrawAction(ctx, sqlitedb.WithdrawActionParams{
-		ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
-	})
-	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+	return oneAction(write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (row, error) {
+		return q.WithdrawAction(ctx, sqlitedb.WithdrawActionParams{
+			ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
+		})
+	}))
 }
 
 func (s *store) ClaimAction(ctx context.Context, serverID string, at time.Time) (remediation.Action, error) {
-	st, err := s.statements(ctx)
-	if err != nil {
-		return remediation.Action{}, err
-	}
-	row, err := st.write.ClaimAction(ctx, sqlitedb.ClaimActionParams{ServerID: serverID, ExecutedAt: &at})
-	return remediation.Action(row), missing(err, remediation.ErrNothingToClaim)
+	claimed, err := write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (row, error) {
+		return q.ClaimAction(ctx, sqlitedb.ClaimActionParams{ServerID: serverID, ExecutedAt: &at})
+	})
+	return remediation.Action(claimed), missing(err, remediation.ErrNothingToClaim)
 }
 
 func (s *store) StartAction(ctx context.Context, id int64, at time.Time) (remediation.Action, error) {
-	st, err := s.statements(ctx)
-	if err != nil {
-		return remediation.Action{}, err
-	}
-	row, err := st.write.StartAction(ctx, sqlitedb.StartActionParams{ID: id, ExecutedAt: &at})
-	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+	return oneAction(write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (row, error) {
+		return q.StartAction(ctx, sqlitedb.StartActionParams{ID: id, ExecutedAt: &at})
+	}))
 }
 
 func (s *store) FinishAction(ctx context.Context, serverID string, id int64, to remediation.Status, r remediation.Result,
 	at time.Time) (remediation.Action, error) {
-	st, err := s.statements(ctx)
-	if err != nil {
-		return remediation.Action{}, err
-	}
-	row, err := st.write.FinishAction(ctx, sqlitedb.FinishActionParams{
-		ID:          id,
-		ServerID:    serverID,
-		Status:      to,
-		CompletedAt: &at,
-		ExitCode:    r.ExitCode,
-		Stdout:      r.Stdout,
-		Stderr:      r.Stderr,
-	})
-	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+	return oneAction(write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (row, error) {
+		return q.FinishAction(ctx, sqlitedb.FinishActionParams{
+			ID:          id,
+			ServerID:    serverID,
+			Status:      to,
+			CompletedAt: &at,
+			ExitCode:    r.ExitCode,
+			Stdout:      r.Stdout,
+			Stderr:      r.Stderr,
+		})
+	}))
 }
 
 func (s *store) GetAction(ctx context.Context, id int64) (remediation.Action, error) {
-	st, err := s.statements(ctx)
-	if err != nil {
-		return remediation.Action{}, err
-	}
-	row, err := st.read.GetAction(ctx, id)
-	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+	return oneAction(read(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (row, error) {
+		return q.GetAction(ctx, id)
+	}))
 }
 
-// missingReference says why CreateAction wrote nothing.
-func missingReference(ctx context.Context, q *sqlitedb.Queries, serverID string) error {
-	found, err := q.ServerExists(ctx, serverID)
-	if err := server(found, err); err != nil {
-		return err
+// whyNotCreated says why CreateAction wrote nothing, or nil if the reason is gone.
+func (s *store) whyNotCreated(ctx context.Context, a remediation.NewAction) error {
+	p := sqlitedb.ExplainCreateParams{ServerID: a.ServerID}
+	if a.AlertID != nil {
+		p.AlertID = *a.AlertID
 	}
-	return remediation.ErrAlertNotFound
+	if a.DedupeKey != nil {
+		p.DedupeKey = *a.DedupeKey
+	}
+	found, err := read(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (sqlitedb.ExplainCreateRow, error) {
+		return q.ExplainCreate(ctx, p)
+	})
+	switch {
+	case err != nil:
+		return err
+	case found.Servers == 0:
+		return remediation.ErrServerNotFound
+	case a.AlertID != nil && found.Alerts == 0:
+		return remediation.ErrAlertNotFound
+	case found.DuplicateOf != 0:
+		return &remediation.DuplicateError{ExistingID: found.DuplicateOf}
+	}
+	return nil
+}
+
+// oneAction gives the answer of a statement about one action by id its meaning.
+func oneAction(action row, err error) (remediation.Action, error) {
+	return remediation.Action(action), missing(err, remediation.ErrNotFound)
 }
 
 // server turns the number of servers that a statement found into its error.

@@ -9,41 +9,40 @@ import (
 
 // ListActions picks the query whose index narrows the history most; the rest of the filter is checked row by row.
 func (s *store) ListActions(ctx context.Context, f remediation.Filter) ([]remediation.Action, error) {
-	st, err := s.statements(ctx)
-	if err != nil {
-		return nil, err
-	}
-	limit := int64(f.Limit)
-	switch {
-	case f.AlertID != nil:
-		return actions(st.read.ListActionsByAlert(ctx, sqlitedb.ListActionsByAlertParams{
-			AlertID: *f.AlertID, ServerID: f.ServerID, Status: string(f.Status), ActionType: f.ActionType,
-			Before: f.Before, MaxRows: limit,
-		}))
-	case f.ServerID != "" && f.Status != "":
-		return actions(st.read.ListActionsByServerAndStatus(ctx, sqlitedb.ListActionsByServerAndStatusParams{
-			ServerID: f.ServerID, Status: f.Status, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
-		}))
-	case f.ServerID != "":
-		return actions(st.read.ListActionsByServer(ctx, sqlitedb.ListActionsByServerParams{
-			ServerID: f.ServerID, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
-		}))
-	case f.Status != "":
-		return actions(st.read.ListActionsByStatus(ctx, sqlitedb.ListActionsByStatusParams{
-			Status: f.Status, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
-		}))
-	case f.ActionType != "":
-		return actions(st.read.ListActionsByType(ctx, sqlitedb.ListActionsByTypeParams{
-			ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
-		}))
-	}
-	return actions(st.read.ListActions(ctx, sqlitedb.ListActionsParams{Before: f.Before, MaxRows: limit}))
+	return read(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) ([]remediation.Action, error) {
+		limit := int64(f.Limit)
+		switch {
+		case f.AlertID != nil:
+			return actions(q.ListActionsByAlert(ctx, sqlitedb.ListActionsByAlertParams{
+				AlertID: *f.AlertID, ServerID: f.ServerID, Status: string(f.Status), ActionType: f.ActionType,
+				Before: f.Before, MaxRows: limit,
+			}))
+		case f.ServerID != "" && f.Status != "":
+			return actions(q.ListActionsByServerAndStatus(ctx, sqlitedb.ListActionsByServerAndStatusParams{
+				ServerID: f.ServerID, Status: f.Status, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
+			}))
+		case f.ServerID != "":
+			return actions(q.ListActionsByServer(ctx, sqlitedb.ListActionsByServerParams{
+				ServerID: f.ServerID, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
+			}))
+		case f.Status != "":
+			return actions(q.ListActionsByStatus(ctx, sqlitedb.ListActionsByStatusParams{
+				Status: f.Status, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
+			}))
+		case f.ActionType != "":
+			return actions(q.ListActionsByType(ctx, sqlitedb.ListActionsByTypeParams{
+				ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
+			}))
+		}
+		return actions(q.ListActions(ctx, sqlitedb.ListActionsParams{Before: f.Before, MaxRows: limit}))
+	})
 }
 
-// listed is every shape of row that sqlc generates for a list; all of them convert to an Action as they are.
+// listed is every shape of row that sqlc generates for many actions; all of them convert to an Action as they are.
 type listed interface {
-	sqlitedb.ListActionsRow | sqlitedb.ListActionsByAlertRow | sqlitedb.ListActionsByServerRow |
-		sqlitedb.ListActionsByServerAndStatusRow | sqlitedb.ListActionsByStatusRow | sqlitedb.ListActionsByTypeRow
+	sqlitedb.RemediationAction | sqlitedb.ListActionsRow | sqlitedb.ListActionsByAlertRow |
+		sqlitedb.ListActionsByServerRow | sqlitedb.ListActionsByServerAndStatusRow | sqlitedb.ListActionsByStatusRow |
+		sqlitedb.ListActionsByTypeRow
 }
 
 func actions[Row listed](rows []Row, err error) ([]remediation.Action, error) {

@@ -14,9 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	modernc "modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
-
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
@@ -150,9 +147,4 @@ func useWAL(ctx context.Context, db *sql.DB, wait time.Duration) error {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-}
-
-func isBusy(err error) bool {
-	failed := (*modernc.Error)(nil)
-	return errors.As(err, &failed) && failed.Code()&0xff == sqlite3.SQLITE_BUSY
 }

@@ -24,8 +24,8 @@ import (
 // Migrate has run, every call returns remediation.ErrSchemaVersion.
 type Store struct {
 	store
-	writer, reader *sql.DB
-	owned          bool // Open made the pools, so Close closes them
+	reader *sql.DB
+	owned  bool // Open made the pools, so Close closes them
 }
 
 var _ remediation.Store = (*Store)(nil)
@@ -46,7 +46,11 @@ func New(ctx context.Context, db *sql.DB) (*Store, error) {
 }
 
 func newStore(writer, reader *sql.DB, owned bool) *Store {
-	s := &Store{writer: writer, reader: reader, owned: owned}
+	s := &Store{reader: reader, owned: owned}
+	s.writer = writer
+	if owned {
+		s.commits = newCommits()
+	}
 	s.prepare = func(ctx context.Context) (*statements, error) {
 		if err := checkVersion(ctx, s.writer); err != nil {
 			return nil, err
@@ -86,10 +90,18 @@ func Tx(tx *sql.Tx) remediation.Store {
 // Migrate brings the database to the schema that the code needs; see the function Migrate.
 func (s *Store) Migrate(ctx context.Context) error { return Migrate(ctx, s.writer) }
 
-// Close releases the prepared statements and, after Open, the database. Calls under way end first.
+// ErrClosed is the error of every call after Close.
+var ErrClosed = errors.New("the ledger's store is closed")
+
+// Close releases the prepared statements and, after Open, the database. Calls under way end first, so that none of them
+// is left without its answer. Closing again does nothing.
 func (s *Store) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.open.Lock()
+	defer s.open.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
 	var err error
 	if st := s.ready.Swap(nil); st != nil {
 		err = st.write.Close()
@@ -106,8 +118,13 @@ func (s *Store) Close() error {
 // store implements remediation.Store on whatever prepare connects it to.
 type store struct {
 	prepare func(context.Context) (*statements, error)
-	ready   atomic.Pointer[statements]
-	mu      sync.Mutex // held while preparing
+	writer  *sql.DB  // with commits: where a shared transaction begins
+	commits *commits // nil where every call commits, or doesn't, by itself
+
+	ready  atomic.Pointer[statements]
+	mu     sync.Mutex   // held while preparing
+	open   sync.RWMutex // read-held during every call
+	closed bool
 }
 
 type statements struct{ write, read *sqlitedb.Queries }
@@ -127,4 +144,46 @@ func (s *store) statements(ctx context.Context) (*statements, error) {
 	}
 	s.ready.Store(st)
 	return st, nil
+}
+
+// write runs one statement that changes the database.
+func write[T any](ctx context.Context, s *store, run func(context.Context, *sqlitedb.Queries) (T, error)) (T, error) {
+	var result T
+	s.open.RLock()
+	defer s.open.RUnlock()
+	if s.closed {
+		return result, ErrClosed
+	}
+	st, err := s.statements(ctx)
+	if err != nil {
+		return result, err
+	}
+	if s.commits == nil {
+		return run(ctx, st.write)
+	}
+	answer := new(T)
+	err = s.commits.do(ctx, s.writer, st.write, func(ctx context.Context, q *sqlitedb.Queries) (err error) {
+		*answer, err = run(ctx, q)
+		return err
+	})
+	if err != nil {
+		return result, err // the statement may still be running for a caller that gave up: answer is not ours to read
+	}
+	return *answer, nil
+}
+
+// read runs one statement that changes nothing, and never waits for a writer.
+func read[T any](ctx context.Context, s *store, run func(context.Context, *sqlitedb.Queries) (T, error)) (T, error) {
+	s.open.RLock()
+	defer s.open.RUnlock()
+	if s.closed {
+		var none T
+		return none, ErrClosed
+	}
+	st, err := s.statements(ctx)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return run(ctx, st.read)
 }

@@ -54,7 +54,8 @@ FOR EACH ROW WHEN (
     (NEW.id, NEW.server_id, NEW.action_type, NEW.service_name, NEW.command, NEW.created_at, NEW.created_by))
 EXECUTE FUNCTION remediation_actions_refuse('what an action is never changes');
 
--- An audit field is written once, by the transition that it belongs to.
+-- An audit field is written once, by the transition that it belongs to. One change comes after the end: both outputs of a
+-- terminal action may be cleared, when they have been kept long enough.
 CREATE TRIGGER remediation_actions_immutable_audit
 BEFORE UPDATE OF approved_at, approved_by, rejected_at, rejected_by, rejection_reason,
     executed_at, completed_at, exit_code, stdout, stderr ON remediation_actions
@@ -67,13 +68,14 @@ FOR EACH ROW WHEN (
     OR (OLD.executed_at IS NOT NULL AND NEW.executed_at IS DISTINCT FROM OLD.executed_at)
     OR (OLD.completed_at IS NOT NULL AND NEW.completed_at IS DISTINCT FROM OLD.completed_at)
     OR (OLD.exit_code IS NOT NULL AND NEW.exit_code IS DISTINCT FROM OLD.exit_code)
-    OR (OLD.stdout IS NOT NULL AND NEW.stdout IS DISTINCT FROM OLD.stdout)
-    OR (OLD.stderr IS NOT NULL AND NEW.stderr IS DISTINCT FROM OLD.stderr)
     OR (OLD.status = NEW.status
         AND (OLD.approved_at, OLD.approved_by, OLD.rejected_at, OLD.rejected_by, OLD.rejection_reason,
-             OLD.executed_at, OLD.completed_at, OLD.exit_code, OLD.stdout, OLD.stderr)
+             OLD.executed_at, OLD.completed_at, OLD.exit_code)
         IS DISTINCT FROM (NEW.approved_at, NEW.approved_by, NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
-                          NEW.executed_at, NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr)))
+                          NEW.executed_at, NEW.completed_at, NEW.exit_code))
+    OR (OLD.status = NEW.status
+        AND (OLD.stdout, OLD.stderr) IS DISTINCT FROM (NEW.stdout, NEW.stderr)
+        AND NOT (OLD.status IN ('completed', 'failed', 'rejected') AND NEW.stdout IS NULL AND NEW.stderr IS NULL)))
 EXECUTE FUNCTION remediation_actions_refuse('an audit field is written once, with its change of status');
 
 -- ON DELETE SET NULL arrives here as an UPDATE, after its alert is gone. The search path is the one of this migration,

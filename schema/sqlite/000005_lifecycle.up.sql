@@ -82,7 +82,8 @@ BEGIN
     SELECT RAISE(ABORT, 'remediation_actions_immutable: this id is taken');
 END;
 
--- An audit field is written once, by the transition that it belongs to.
+-- An audit field is written once, by the transition that it belongs to. One change comes after the end: both outputs of a
+-- terminal action may be cleared, when they have been kept long enough.
 CREATE TRIGGER remediation_actions_immutable_audit
 BEFORE UPDATE OF approved_at, approved_by, rejected_at, rejected_by, rejection_reason,
     executed_at, completed_at, exit_code, stdout, stderr ON remediation_actions
@@ -94,13 +95,14 @@ WHEN (OLD.approved_at IS NOT NULL AND NEW.approved_at IS NOT OLD.approved_at)
     OR (OLD.executed_at IS NOT NULL AND NEW.executed_at IS NOT OLD.executed_at)
     OR (OLD.completed_at IS NOT NULL AND NEW.completed_at IS NOT OLD.completed_at)
     OR (OLD.exit_code IS NOT NULL AND NEW.exit_code IS NOT OLD.exit_code)
-    OR (OLD.stdout IS NOT NULL AND NEW.stdout IS NOT OLD.stdout)
-    OR (OLD.stderr IS NOT NULL AND NEW.stderr IS NOT OLD.stderr)
     OR (OLD.status = NEW.status
         AND (OLD.approved_at, OLD.approved_by, OLD.rejected_at, OLD.rejected_by, OLD.rejection_reason,
-             OLD.executed_at, OLD.completed_at, OLD.exit_code, OLD.stdout, OLD.stderr)
+             OLD.executed_at, OLD.completed_at, OLD.exit_code)
         IS NOT (NEW.approved_at, NEW.approved_by, NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
-                NEW.executed_at, NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr))
+                NEW.executed_at, NEW.completed_at, NEW.exit_code))
+    OR (OLD.status = NEW.status
+        AND (OLD.stdout, OLD.stderr) IS NOT (NEW.stdout, NEW.stderr)
+        AND NOT (OLD.status IN ('completed', 'failed', 'rejected') AND NEW.stdout IS NULL AND NEW.stderr IS NULL))
 BEGIN
     SELECT RAISE(ABORT, 'remediation_actions_immutable: an audit field is written once, with its change of status');
 END;

@@ -1,0 +1,113 @@
+package remediation
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Outcome is what a bulk decision did with one id.
+type Outcome struct {
+	ID     int64
+	Action Action // as it is after the decision; zero if Err is not nil
+	Err    error  // as the decision on this id alone would have returned it
+}
+
+// ApproveMany approves up to 1,000 pending actions in one statement and returns one Outcome per id, in the order asked.
+// Unknown and already decided ids get the error that Approve gives; an id that is named twice gets its outcome twice.
+// Concurrent callers see each action decided by exactly one of them.
+//
+// The error is for the call as a whole, *InputError for more ids or for a bad name: then nothing was decided.
+func (l *Ledger) ApproveMany(ctx context.Context, ids []int64, by string) ([]Outcome, error) {
+	if err := checkActor("by", by); err != nil {
+		return nil, fmt.Errorf("approve actions: %w", err)
+	}
+	now := l.now()
+	return l.decide(ctx, "approve", Approved, ids, func() ([]Action, error) {
+		return l.store.ApproveActions(ctx, ids, by, now)
+	})
+}
+
+// RejectMany rejects up to 1,000 pending actions for one reason. It is to Reject what ApproveMany is to Approve.
+func (l *Ledger) RejectMany(ctx context.Context, ids []int64, by, reason string) ([]Outcome, error) {
+	if err := checkDecision(by, reason); err != nil {
+		return nil, fmt.Errorf("reject actions: %w", err)
+	}
+	now := l.now()
+	return l.decide(ctx, "reject", Rejected, ids, func() ([]Action, error) {
+		return l.store.RejectActions(ctx, ids, by, reason, now)
+	})
+}
+
+// decide applies one statement to all ids and, only if some did not answer, reads those once more to say why. Nothing
+// comes back to pending, so what they are then is what they were.
+func (l *Ledger) decide(ctx context.Context, verb string, to Status, ids []int64, apply func() ([]Action, error)) ([]Outcome, error) {
+	if len(ids) > maxLimit {
+		return nil, fmt.Errorf("%s actions: %w", verb, &InputError{"ids", fmt.Sprintf("are %d, but may be at most %d", len(ids), maxLimit)})
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	actions, err := apply()
+	if err != nil {
+		return nil, fmt.Errorf("%s %d actions: %w", verb, len(ids), err)
+	}
+	decided := make(map[int64]Action, len(actions))
+	for _, a := range actions {
+		decided[a.ID] = a.utc()
+	}
+	var others []int64
+	for _, id := range ids {
+		if _, ok := decided[id]; !ok {
+			others = append(others, id)
+		}
+	}
+	var statuses map[int64]Status
+	var unread error // what was decided stays decided, so this is an error of the other ids only
+	if len(others) > 0 {
+		statuses, unread = l.store.ActionStatuses(ctx, others)
+	}
+	outcomes := make([]Outcome, len(ids))
+	for i, id := range ids {
+		outcomes[i].ID = id
+		if a, ok := decided[id]; ok {
+			outcomes[i].Action = a
+		} else if unread != nil {
+			outcomes[i].Err = fmt.Errorf("%s action %d: %w", verb, id, unread)
+		} else if from, ok := statuses[id]; ok {
+			outcomes[i].Err = fmt.Errorf("%s: %w", verb, &TransitionError{id, from, to})
+		} else {
+			outcomes[i].Err = fmt.Errorf("%s action %d: %w", verb, id, ErrNotFound)
+		}
+	}
+	return outcomes, nil
+}
+
+// FailOverdue closes what an agent never reported: up to limit actions that execute for longer than olderThan become
+// failed, without an exit code, and their stderr says after how long no result came. It returns them, oldest first. It
+// runs nothing again, and a result that arrives later gets a *TransitionError whose From is failed.
+//
+// However many sweepers run at once, each action is closed once, and one that is finished meanwhile is left alone.
+// *InputError if olderThan is not positive or limit is below 1.
+func (l *Ledger) FailOverdue(ctx context.Context, olderThan time.Duration, limit int) ([]Action, error) {
+	err := checkAtMost(limit)
+	if olderThan <= 0 {
+		err = &InputError{"older_than", fmt.Sprintf("is %s, but must be positive", olderThan)}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("fail overdue actions: %w", err)
+	}
+	now := l.now()
+	actions, err := l.store.FailOverdueActions(ctx, now.Add(-olderThan).Truncate(time.Microsecond),
+		fmt.Sprintf("no result came within %s", olderThan), limit, now)
+	if err != nil {
+		return nil, fmt.Errorf("fail overdue actions: %w", err)
+	}
+	for i, a := range actions {
+		actions[i] = a.utc()
+	}
+	slices.SortFunc(actions, func(a, b Action) int { return cmp.Compare(a.ID, b.ID) })
+	return actions, nil
+}

@@ -1,0 +1,59 @@
+package remediation
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// EventKind is what happened to an action.
+type EventKind string
+
+const (
+	EventCreated   EventKind = "created"
+	EventApproved  EventKind = "approved"
+	EventRejected  EventKind = "rejected" // also by Withdraw
+	EventExecuting EventKind = "executing"
+	EventCompleted EventKind = "completed"
+	EventFailed    EventKind = "failed"
+	EventDeleted   EventKind = "deleted" // by Prune, with its server, or by hand
+)
+
+// Event is one line of the record that the database keeps of every change to an action, whoever made it. Events are
+// only ever appended, and outlive their action and its server. The fields are the columns, in their order.
+type Event struct {
+	ID         int64
+	ActionID   int64
+	ServerID   string
+	Kind       EventKind
+	Actor      *string // the person, "auto", or for executing and its result the server; nil if nobody reported or is known
+	OccurredAt time.Time
+	Detail     *string // created: the command; rejected: the reason; completed, failed: the exit code; deleted: the status it had
+}
+
+// Events returns up to limit events (0 means 50) whose id is greater than after, oldest first: the change feed. Call it
+// again with the last ID of what it returned, and no event is missed or repeated, whatever transactions are open
+// meanwhile; an empty answer means that there is nothing new yet. Start with 0.
+//
+// On PostgreSQL an event shows once every transaction that may still write an earlier one has ended, so one that stays
+// open holds back the feed. Don't call it in a transaction of isolation level REPEATABLE READ, or on a replica.
+func (l *Ledger) Events(ctx context.Context, after int64, limit int) ([]Event, error) {
+	if limit == 0 {
+		limit = defaultLimit
+	}
+	err := checkAtMost(limit)
+	if after < 0 {
+		err = &InputError{"after", "is negative"}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	events, err := l.store.ListEvents(ctx, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	for i := range events {
+		events[i].OccurredAt = events[i].OccurredAt.UTC()
+	}
+	return events, nil
+}

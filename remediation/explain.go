@@ -1,0 +1,140 @@
+package remediation
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Reason says why an action is not running, or that it is.
+type Reason string
+
+const (
+	ReasonAwaitingApproval Reason = "awaiting_approval" // a person must approve or reject it
+	ReasonMaintenance      Reason = "maintenance"       // only "auto" approved it and its server is paused: Unpause or Withdraw
+	ReasonBehind           Reason = "behind"            // its server's agent has another action before it: see Behind
+	ReasonUnclaimed        Reason = "unclaimed"         // it is next, and its server's agent has not come for it
+	ReasonExecuting        Reason = "executing"         // it runs
+	ReasonFinished         Reason = "finished"          // it ran
+	ReasonRejected         Reason = "rejected"          // it never runs
+	ReasonNoApproval       Reason = "no_approval"       // it is older than the rules, and approved by nobody on record
+)
+
+// Explanation is the answer of Explain. String gives it as a sentence for a person.
+type Explanation struct {
+	ActionID int64
+	ServerID string
+	Status   Status
+	Reason   Reason
+	Since    time.Time // since when: created, paused, approved, executed, completed or rejected, by Reason; zero if unknown
+	By       string    // who approved or rejected it, if somebody did
+	Behind   int64     // for ReasonBehind: the first action before it on that server, executing or next to be claimed
+	Detail   string    // for ReasonRejected the reason given, for ReasonFinished the exit code, "" if none came
+}
+
+// Standing is an action among what decides whether it may run, as a Store reads it in one statement.
+type Standing struct {
+	ID              int64
+	ServerID        string
+	Status          Status
+	CreatedAt       time.Time
+	ApprovedAt      *time.Time
+	ApprovedBy      *string
+	RejectedAt      *time.Time
+	RejectedBy      *string
+	RejectionReason *string
+	ExecutedAt      *time.Time
+	CompletedAt     *time.Time
+	ExitCode        *int64
+	IsPaused        bool
+	PausedAt        *time.Time
+	BehindExecuting int64 // the oldest executing action before it on its server, 0 if there is none
+	BehindApproved  int64 // the oldest that Claim would take before it, 0 if there is none
+}
+
+// Explain says why an action isn't running, in terms that a person can act on, or ErrNotFound. It is one read: what it
+// says was true at one moment.
+func (l *Ledger) Explain(ctx context.Context, id int64) (Explanation, error) {
+	s, err := l.store.ActionStanding(ctx, id)
+	if err != nil {
+		return Explanation{}, fmt.Errorf("explain action %d: %w", id, err)
+	}
+	return s.explain(), nil
+}
+
+func (s Standing) explain() Explanation {
+	e := Explanation{ActionID: s.ID, ServerID: s.ServerID, Status: s.Status, By: value(s.ApprovedBy)}
+	switch s.Status {
+	case Pending:
+		e.Reason, e.Since = ReasonAwaitingApproval, s.CreatedAt.UTC()
+	case Rejected:
+		e.Reason, e.Since, e.By, e.Detail = ReasonRejected, at(s.RejectedAt), value(s.RejectedBy), value(s.RejectionReason)
+	case Executing:
+		e.Reason, e.Since = ReasonExecuting, at(s.ExecutedAt)
+	case Completed, Failed:
+		e.Reason, e.Since = ReasonFinished, at(s.CompletedAt)
+		if s.ExitCode != nil {
+			e.Detail = fmt.Sprint(*s.ExitCode)
+		}
+	case Approved:
+		e.Since = at(s.ApprovedAt)
+		switch {
+		case s.ApprovedAt == nil || e.By == "":
+			e.Reason = ReasonNoApproval
+		case s.IsPaused && e.By == AutoApprover:
+			e.Reason, e.Since = ReasonMaintenance, at(s.PausedAt)
+		case s.BehindExecuting != 0:
+			e.Reason, e.Behind = ReasonBehind, s.BehindExecuting
+		case s.BehindApproved != 0:
+			e.Reason, e.Behind = ReasonBehind, s.BehindApproved
+		default:
+			e.Reason = ReasonUnclaimed
+		}
+	}
+	return e
+}
+
+// String returns the explanation as one sentence.
+func (e Explanation) String() string {
+	since := "an unknown time"
+	if !e.Since.IsZero() {
+		since = e.Since.Format(time.DateTime) + " UTC"
+	}
+	switch e.Reason {
+	case ReasonAwaitingApproval:
+		return fmt.Sprintf("action %d has been waiting for a person's approval since %s", e.ActionID, since)
+	case ReasonMaintenance:
+		return fmt.Sprintf("action %d is held: server %q has been in maintenance since %s and only %q approved it",
+			e.ActionID, e.ServerID, since, AutoApprover)
+	case ReasonBehind:
+		return fmt.Sprintf("action %d waits behind action %d on server %q", e.ActionID, e.Behind, e.ServerID)
+	case ReasonUnclaimed:
+		return fmt.Sprintf("action %d is next on server %q, whose agent has not claimed it since %s", e.ActionID, e.ServerID, since)
+	case ReasonExecuting:
+		return fmt.Sprintf("action %d has been executing on server %q since %s", e.ActionID, e.ServerID, since)
+	case ReasonRejected:
+		return fmt.Sprintf("action %d was rejected by %s at %s: %s", e.ActionID, e.By, since, e.Detail)
+	case ReasonFinished:
+		if e.Detail == "" {
+			return fmt.Sprintf("action %d %s at %s without an exit code", e.ActionID, e.Status, since)
+		}
+		return fmt.Sprintf("action %d %s at %s with exit code %s", e.ActionID, e.Status, since, e.Detail)
+	case ReasonNoApproval:
+		return fmt.Sprintf("action %d is never claimed: it is older than the rules and nobody on record approved it", e.ActionID)
+	}
+	return fmt.Sprintf("action %d is %s", e.ActionID, e.Status)
+}
+
+func value(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+func at(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}

@@ -1,0 +1,187 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"runtime"
+	"sync/atomic"
+
+	modernc "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/homelab-cmd/actionledger/db/sqlitedb"
+)
+
+// maxShared bounds how many calls wait in line, and so how many share one commit.
+const maxShared = 256
+
+// commits lets calls that come at the same time share one commit, which is what a durable write costs. Whoever gets the
+// turn runs what waits in line, each call as its own statement in one transaction, commits once, and only then answers.
+// A call that finds nobody else takes the turn and runs its statement alone, as if commits were not here. There is no
+// goroutine of its own: a call that waits in line takes the turn itself when it is free.
+type commits struct {
+	turn chan struct{} // holds one token while somebody runs statements
+	line chan *call
+	size int // of the last round; its owner has the turn
+}
+
+func newCommits() *commits {
+	return &commits{turn: make(chan struct{}, 1), line: make(chan *call, maxShared)}
+}
+
+// call is one statement in line.
+type call struct {
+	run   func(context.Context, *sqlitedb.Queries) error
+	state atomic.Int32 // who decides about it: see the constants
+	err   error
+	done  chan struct{} // closed when err is final
+}
+
+const (
+	waiting = iota // may be taken, or given up by its caller
+	taken          // runs: what becomes of it is no longer its caller's to say
+	givenUp        // its context ended while it waited; it never runs
+)
+
+// do runs one statement and returns when it is durable, has failed, or ctx has ended. When ctx ends while the statement
+// waits, it never runs.
+func (c *commits) do(ctx context.Context, db *sql.DB, q *sqlitedb.Queries, run func(context.Context, *sqlitedb.Queries) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case c.turn <- struct{}{}:
+		return c.lead(ctx, db, q, &call{run: run})
+	default:
+	}
+	own := &call{run: run, done: make(chan struct{})}
+	select {
+	case c.line <- own:
+	case c.turn <- struct{}{}:
+		return c.lead(ctx, db, q, own)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for {
+		select {
+		case <-own.done:
+			return own.err
+		case c.turn <- struct{}{}:
+			if !own.state.CompareAndSwap(waiting, taken) {
+				<-c.turn // somebody had it run while we took the turn
+				<-own.done
+				return own.err
+			}
+			return c.lead(ctx, db, q, own)
+		case <-ctx.Done():
+			if own.state.CompareAndSwap(waiting, givenUp) {
+				return ctx.Err()
+			}
+			// It runs already, in somebody else's transaction: what ctx can still end is the wait.
+			select {
+			case <-own.done:
+				return own.err
+			default:
+				return ctx.Err()
+			}
+		}
+	}
+}
+
+// lead runs own and everything in line, and gives the turn back. It has the turn.
+func (c *commits) lead(ctx context.Context, db *sql.DB, q *sqlitedb.Queries, own *call) error {
+	defer func() { <-c.turn }()
+	if c.size > 1 {
+		// Those who were answered with the last round are about to come back. A call that was alone doesn't look.
+		for seen := -1; seen < len(c.line); runtime.Gosched() {
+			seen = len(c.line)
+		}
+	}
+	round := append(make([]*call, 0, 1+len(c.line)), own)
+	for len(round) < maxShared {
+		select {
+		case next := <-c.line:
+			if next != own && next.state.CompareAndSwap(waiting, taken) {
+				round = append(round, next)
+			}
+			continue
+		default:
+		}
+		break
+	}
+	c.size = len(round)
+	if len(round) == 1 {
+		return own.run(ctx, q)
+	}
+	together(db, q, round)
+	for _, other := range round[1:] {
+		close(other.done)
+	}
+	return own.err
+}
+
+// together runs a round in one transaction. It is nobody's context that ends it: an interrupted write inside a
+// transaction makes SQLite roll back all of it (https://www.sqlite.org/c3ref/interrupt.html).
+func together(db *sql.DB, q *sqlitedb.Queries, round []*call) {
+	ctx := context.Background()
+	err := inTransaction(ctx, db, q, round)
+	if err == nil {
+		return
+	}
+	alone := errors.Is(err, errAlone)
+	for _, call := range round {
+		if alone {
+			call.err = call.run(ctx, q)
+		} else {
+			call.err = err
+		}
+	}
+}
+
+// errAlone says that the transaction is gone, with nothing written, because of one call in it.
+var errAlone = errors.New("each call must run alone")
+
+func inTransaction(ctx context.Context, db *sql.DB, q *sqlitedb.Queries, round []*call) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	inTx := q.WithTx(tx)
+	for _, call := range round {
+		call.err = call.run(ctx, inTx)
+		if !ownFault(call.err) {
+			// SQLite may have rolled back everything, and would commit the next statement by itself.
+			if err := tx.Rollback(); err != nil && !isInactive(err) {
+				return err
+			}
+			return errAlone
+		}
+	}
+	return tx.Commit()
+}
+
+// ownFault reports whether err is of a kind that undoes only the statement that it came from.
+func ownFault(err error) bool {
+	if err == nil || errors.Is(err, sql.ErrNoRows) {
+		return true
+	}
+	switch code(err) & 0xff {
+	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH:
+		return true
+	}
+	return false
+}
+
+// isInactive reports whether a rollback failed because SQLite had made it already.
+func isInactive(err error) bool { return code(err) == sqlite3.SQLITE_ERROR }
+
+func isBusy(err error) bool { return code(err)&0xff == sqlite3.SQLITE_BUSY }
+
+// code is SQLite's extended result code, or 0 if err does not come from SQLite.
+func code(err error) int {
+	if failed := (*modernc.Error)(nil); errors.As(err, &failed) {
+		return failed.Code()
+	}
+	return 0
+}

@@ -1,0 +1,11 @@
+DROP TRIGGER remediation_events_truncated ON remediation_actions;
+DROP TRIGGER remediation_events_deleted ON remediation_actions;
+DROP TRIGGER remediation_events_updated ON remediation_actions;
+DROP TRIGGER remediation_events_inserted ON remediation_actions;
+DROP TABLE remediation_events;
+DROP FUNCTION remediation_events_keep();
+DROP FUNCTION remediation_events_deleted();
+DROP FUNCTION remediation_events_updated();
+DROP FUNCTION remediation_events_inserted();
+DROP FUNCTION remediation_events_horizon();
+DROP FUNCTION remediation_events_hold();

@@ -1,0 +1,2 @@
+DROP INDEX remediation_actions_ended_output;
+DROP INDEX remediation_actions_ended;
