@@ -48,7 +48,7 @@ type Standing struct {
 	ExitCode        *int64
 	IsPaused        bool
 	PausedAt        *time.Time
-	BehindExecuting int64 // the oldest executing action before it on its server, 0 if there is none
+	BehindExecuting int64 // the oldest action that executes on its server, 0 if there is none
 	BehindApproved  int64 // the oldest that Claim would take before it, 0 if there is none
 }
 

@@ -16,12 +16,12 @@ const approveActions = `-- name: ApproveActions :many
 
 UPDATE remediation_actions
 SET status = 'approved', approved_at = $1, approved_by = CAST($2 AS TEXT)
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT a.id FROM remediation_actions AS a
     WHERE a.id = ANY(CAST($3 AS BIGINT[])) AND a.status = 'pending'
     ORDER BY a.id
     FOR UPDATE
-) AND status = 'pending'
+)) AND status = 'pending'
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
@@ -32,7 +32,8 @@ type ApproveActionsParams struct {
 }
 
 // PostgreSQL only: a list is an array here, one JSON parameter on SQLite; and rows are locked in the order of their ids, so
-// that two bulk decisions can't wait for each other in a circle.
+// that two bulk decisions can't wait for each other in a circle. ARRAY(…) runs once; IN (…) may run once a row, and then
+// LIMIT limits nothing.
 func (q *Queries) ApproveActions(ctx context.Context, arg ApproveActionsParams) ([]RemediationAction, error) {
 	rows, err := q.db.Query(ctx, approveActions, arg.ApprovedAt, arg.ApprovedBy, arg.Ids)
 	if err != nil {
@@ -109,14 +110,16 @@ func (q *Queries) CountActions(ctx context.Context, statuses []string) ([]CountA
 const failOverdueActions = `-- name: FailOverdueActions :many
 UPDATE remediation_actions
 SET status = 'failed', completed_at = $1, stderr = CAST($2 AS TEXT)
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT a.id FROM remediation_actions AS a
     WHERE a.status = 'executing' AND a.executed_at < $3
-        AND a.approved_at IS NOT NULL AND a.approved_by IS NOT NULL
+        AND a.approved_at IS NOT NULL AND a.approved_by <> ''
+        AND coalesce(a.rejected_at, a.completed_at) IS NULL
+        AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
     ORDER BY a.id
     LIMIT CAST($4 AS BIGINT)
     FOR UPDATE SKIP LOCKED
-) AND status = 'executing'
+)) AND status = 'executing'
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
@@ -127,7 +130,7 @@ type FailOverdueActionsParams struct {
 	MaxRows        int64
 }
 
-// A row from before the rules that was never approved can't be closed under them, and must not stop the sweep.
+// A row from before the rules that can't be closed under them must not stop the sweep.
 func (q *Queries) FailOverdueActions(ctx context.Context, arg FailOverdueActionsParams) ([]RemediationAction, error) {
 	rows, err := q.db.Query(ctx, failOverdueActions,
 		arg.CompletedAt,
@@ -207,12 +210,12 @@ const rejectActions = `-- name: RejectActions :many
 UPDATE remediation_actions
 SET status = 'rejected', rejected_at = $1, rejected_by = CAST($2 AS TEXT),
     rejection_reason = CAST($3 AS TEXT)
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT a.id FROM remediation_actions AS a
     WHERE a.id = ANY(CAST($4 AS BIGINT[])) AND a.status = 'pending'
     ORDER BY a.id
     FOR UPDATE
-) AND status = 'pending'
+)) AND status = 'pending'
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 

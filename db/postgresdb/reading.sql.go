@@ -17,14 +17,14 @@ SELECT a.id, a.server_id, a.status, a.created_at, a.approved_at, a.approved_by, 
     a.rejection_reason, a.executed_at, a.completed_at, a.exit_code, s.is_paused, s.paused_at,
     CAST(coalesce((
         SELECT e.id FROM remediation_actions AS e
-        WHERE e.server_id = a.server_id AND e.status = 'executing' AND e.id < a.id
+        WHERE e.server_id = a.server_id AND e.status = 'executing' AND e.id <> a.id
         ORDER BY e.id
         LIMIT 1
     ), 0) AS BIGINT) AS behind_executing,
     CAST(coalesce((
         SELECT q.id FROM remediation_actions AS q
         WHERE q.server_id = a.server_id AND q.status = 'approved' AND q.id < a.id
-            AND (q.approved_by <> 'auto' OR NOT s.is_paused)
+            AND (q.approved_by <> 'auto' OR NOT s.is_paused) AND q.approved_at IS NOT NULL AND q.approved_by <> ''
         ORDER BY q.id
         LIMIT 1
     ), 0) AS BIGINT) AS behind_approved
@@ -52,7 +52,7 @@ type ExplainActionRow struct {
 	BehindApproved  int64
 }
 
-// Everything that Explain needs, in one look. What is ahead on the server is what Claim takes first, or has taken.
+// Everything that Explain needs, in one look. What is ahead on the server is what an agent runs, or Claim takes first.
 func (q *Queries) ExplainAction(ctx context.Context, id int64) (ExplainActionRow, error) {
 	row := q.db.QueryRow(ctx, explainAction, id)
 	var i ExplainActionRow

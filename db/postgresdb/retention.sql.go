@@ -13,7 +13,7 @@ import (
 const clearOutput = `-- name: ClearOutput :execrows
 UPDATE remediation_actions
 SET stdout = NULL, stderr = NULL
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT a.id
     FROM remediation_actions AS a
     WHERE a.status IN ('completed', 'failed', 'rejected')
@@ -21,7 +21,8 @@ WHERE id IN (
         AND coalesce(a.completed_at, a.rejected_at, a.created_at) < $1
     ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at)
     LIMIT CAST($2 AS BIGINT)
-) AND status IN ('completed', 'failed', 'rejected')
+    FOR UPDATE SKIP LOCKED
+)) AND status IN ('completed', 'failed', 'rejected')
 `
 
 type ClearOutputParams struct {
@@ -40,14 +41,15 @@ func (q *Queries) ClearOutput(ctx context.Context, arg ClearOutputParams) (int64
 const pruneActions = `-- name: PruneActions :execrows
 
 DELETE FROM remediation_actions
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT a.id
     FROM remediation_actions AS a
     WHERE a.status IN ('completed', 'failed', 'rejected')
         AND coalesce(a.completed_at, a.rejected_at, a.created_at) < $1
     ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at)
     LIMIT CAST($2 AS BIGINT)
-) AND status IN ('completed', 'failed', 'rejected')
+    FOR UPDATE SKIP LOCKED
+)) AND status IN ('completed', 'failed', 'rejected')
 `
 
 type PruneActionsParams struct {
@@ -55,7 +57,8 @@ type PruneActionsParams struct {
 	MaxRows int64
 }
 
-// Both take the oldest first and only what is terminal, also when somebody else has pruned in between.
+// PostgreSQL only: two of these at once pass over each other's rows instead of waiting in a circle. ARRAY(…) runs once;
+// IN (…) may run once a row, and then LIMIT limits nothing. Oldest first, and only what is terminal.
 func (q *Queries) PruneActions(ctx context.Context, arg PruneActionsParams) (int64, error) {
 	result, err := q.db.Exec(ctx, pruneActions, arg.Before, arg.MaxRows)
 	if err != nil {

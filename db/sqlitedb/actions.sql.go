@@ -72,8 +72,9 @@ SELECT s.id, ?1, CASE WHEN s.is_paused THEN 'pending' ELSE 'approved' END, ?2, ?
 FROM servers AS s
 WHERE s.id = ?8
     AND (?6 IS NULL OR EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = ?6))
-ON CONFLICT (server_id, dedupe_key) WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'approved', 'executing')
-DO NOTHING
+    AND NOT EXISTS (
+        SELECT 1 FROM remediation_actions AS o
+        WHERE o.server_id = s.id AND o.dedupe_key = ?7 AND o.status IN ('pending', 'approved', 'executing'))
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 

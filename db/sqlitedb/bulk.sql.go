@@ -112,7 +112,9 @@ SET status = 'failed', completed_at = ?1, stderr = CAST(?2 AS TEXT)
 WHERE id IN (
     SELECT a.id FROM remediation_actions AS a
     WHERE a.status = 'executing' AND a.executed_at < ?3
-        AND a.approved_at IS NOT NULL AND a.approved_by IS NOT NULL
+        AND a.approved_at IS NOT NULL AND a.approved_by <> ''
+        AND coalesce(a.rejected_at, a.completed_at) IS NULL
+        AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
     ORDER BY a.id
     LIMIT CAST(?4 AS BIGINT)
 ) AND status = 'executing'
@@ -126,7 +128,7 @@ type FailOverdueActionsParams struct {
 	MaxRows        int64
 }
 
-// A row from before the rules that was never approved can't be closed under them, and must not stop the sweep.
+// A row from before the rules that can't be closed under them must not stop the sweep.
 func (q *Queries) FailOverdueActions(ctx context.Context, arg FailOverdueActionsParams) ([]RemediationAction, error) {
 	rows, err := q.query(ctx, q.failOverdueActionsStmt, failOverdueActions,
 		arg.CompletedAt,

@@ -55,7 +55,8 @@ type PruneActionsParams struct {
 	MaxRows int64
 }
 
-// Both take the oldest first and only what is terminal, also when somebody else has pruned in between.
+// SQLite only: it has one writer at a time, where PostgreSQL must lock rows to take them once. Oldest first, and only
+// what is terminal.
 func (q *Queries) PruneActions(ctx context.Context, arg PruneActionsParams) (int64, error) {
 	result, err := q.exec(ctx, q.pruneActionsStmt, pruneActions, arg.Before, arg.MaxRows)
 	if err != nil {

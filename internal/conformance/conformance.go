@@ -30,7 +30,7 @@ type Tx struct {
 // Run proves every behaviour on a database of its own, which open makes.
 func Run(t *testing.T, open func(t *testing.T) Database) {
 	for _, b := range slices.Concat(lifecycle, results, alerts, claims, errs, input, text, times, lists, transactions,
-		races, rules, immutability) {
+		races, rules, immutability, dedupe, bulk, overdue, explain, events, retention, counts) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			b.check(t, newLedger(t, open(t)))

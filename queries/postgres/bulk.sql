@@ -1,44 +1,47 @@
 -- PostgreSQL only: a list is an array here, one JSON parameter on SQLite; and rows are locked in the order of their ids, so
--- that two bulk decisions can't wait for each other in a circle.
+-- that two bulk decisions can't wait for each other in a circle. ARRAY(…) runs once; IN (…) may run once a row, and then
+-- LIMIT limits nothing.
 
 -- name: ApproveActions :many
 UPDATE remediation_actions
 SET status = 'approved', approved_at = @approved_at, approved_by = CAST(@approved_by AS TEXT)
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT a.id FROM remediation_actions AS a
     WHERE a.id = ANY(CAST(@ids AS BIGINT[])) AND a.status = 'pending'
     ORDER BY a.id
     FOR UPDATE
-) AND status = 'pending'
+)) AND status = 'pending'
 RETURNING *;
 
 -- name: RejectActions :many
 UPDATE remediation_actions
 SET status = 'rejected', rejected_at = @rejected_at, rejected_by = CAST(@rejected_by AS TEXT),
     rejection_reason = CAST(@rejection_reason AS TEXT)
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT a.id FROM remediation_actions AS a
     WHERE a.id = ANY(CAST(@ids AS BIGINT[])) AND a.status = 'pending'
     ORDER BY a.id
     FOR UPDATE
-) AND status = 'pending'
+)) AND status = 'pending'
 RETURNING *;
 
 -- name: ListStatuses :many
 SELECT id, status FROM remediation_actions WHERE id = ANY(CAST(@ids AS BIGINT[]));
 
--- A row from before the rules that was never approved can't be closed under them, and must not stop the sweep.
+-- A row from before the rules that can't be closed under them must not stop the sweep.
 -- name: FailOverdueActions :many
 UPDATE remediation_actions
 SET status = 'failed', completed_at = @completed_at, stderr = CAST(@stderr AS TEXT)
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT a.id FROM remediation_actions AS a
     WHERE a.status = 'executing' AND a.executed_at < @executed_before
-        AND a.approved_at IS NOT NULL AND a.approved_by IS NOT NULL
+        AND a.approved_at IS NOT NULL AND a.approved_by <> ''
+        AND coalesce(a.rejected_at, a.completed_at) IS NULL
+        AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
     ORDER BY a.id
     LIMIT CAST(@max_rows AS BIGINT)
     FOR UPDATE SKIP LOCKED
-) AND status = 'executing'
+)) AND status = 'executing'
 RETURNING *;
 
 -- name: CountActions :many

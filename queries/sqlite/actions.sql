@@ -15,8 +15,9 @@ SELECT s.id, @action_type, CASE WHEN s.is_paused THEN 'pending' ELSE 'approved' 
 FROM servers AS s
 WHERE s.id = @server_id
     AND (@alert_id IS NULL OR EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = @alert_id))
-ON CONFLICT (server_id, dedupe_key) WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'approved', 'executing')
-DO NOTHING
+    AND NOT EXISTS (
+        SELECT 1 FROM remediation_actions AS o
+        WHERE o.server_id = s.id AND o.dedupe_key = @dedupe_key AND o.status IN ('pending', 'approved', 'executing'))
 RETURNING *;
 
 -- The oldest by id. In maintenance nothing runs that no person approved.

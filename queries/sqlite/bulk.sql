@@ -16,14 +16,16 @@ RETURNING *;
 -- name: ListStatuses :many
 SELECT id, status FROM remediation_actions WHERE id IN (SELECT value FROM json_each(CAST(@ids AS TEXT)));
 
--- A row from before the rules that was never approved can't be closed under them, and must not stop the sweep.
+-- A row from before the rules that can't be closed under them must not stop the sweep.
 -- name: FailOverdueActions :many
 UPDATE remediation_actions
 SET status = 'failed', completed_at = @completed_at, stderr = CAST(@stderr AS TEXT)
 WHERE id IN (
     SELECT a.id FROM remediation_actions AS a
     WHERE a.status = 'executing' AND a.executed_at < @executed_before
-        AND a.approved_at IS NOT NULL AND a.approved_by IS NOT NULL
+        AND a.approved_at IS NOT NULL AND a.approved_by <> ''
+        AND coalesce(a.rejected_at, a.completed_at) IS NULL
+        AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
     ORDER BY a.id
     LIMIT CAST(@max_rows AS BIGINT)
 ) AND status = 'executing'

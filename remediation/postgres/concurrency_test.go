@@ -194,14 +194,14 @@ func TestPauseWaitsForWhatDependsOnTheMode(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m.again(t)
+			if err := m.ledger.Unpause(t.Context(), "web-1"); err != nil {
+				t.Fatal(err)
+			}
 			if err := depends(t.Context(), m.inside); err != nil {
 				t.Fatal(err)
 			}
 			if err := m.waits(t, func(ctx context.Context) error { return m.ledger.Pause(ctx, "web-1") }); err != nil {
 				t.Errorf("Pause: %v", err)
-			}
-			if err := m.ledger.Unpause(t.Context(), "web-1"); err != nil {
-				t.Fatal(err)
 			}
 		})
 	}

@@ -216,11 +216,7 @@ func TestCancelledImportLeavesTheTargetEmpty(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		tracer := &copies{interruption{at: at, do: cancel}}
-		config := must[*pgxpool.Config](t)(pgxpool.ParseConfig(url))
-		config.MaxConns = 1
-		config.ConnConfig.Tracer = tracer
-		pool := must[*pgxpool.Pool](t)(pgxpool.NewWithConfig(t.Context(), config))
-		defer pool.Close()
+		pool := traced(t, url, tracer)
 		err = postgres.Import(ctx, pool, from)
 		statements = tracer.seen
 		useAll(t, pool)

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -133,14 +134,44 @@ func (i *interruption) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.T
 
 func (*interruption) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// interrupted is a Migrate of which i sees every statement.
-func interrupted(t *testing.T, url string, i *interruption) error {
+// traced is a pool of one connection, of which i sees every statement.
+func traced(t *testing.T, url string, i pgx.QueryTracer) *pgxpool.Pool {
 	t.Helper()
 	config := must[*pgxpool.Config](t)(pgxpool.ParseConfig(url))
+	config.MaxConns = 1
 	config.ConnConfig.Tracer = i
 	pool := must[*pgxpool.Pool](t)(pgxpool.NewWithConfig(t.Context(), config))
-	defer pool.Close()
-	return postgres.Migrate(t.Context(), pool)
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func TestCancelledMigrateChangesNothing(t *testing.T) {
+	t.Parallel()
+	url := pgtest.EmptyURL(t)
+	observer := connect(t, url)
+	upTo(t, observer, 3)
+	version, schema := stateOf(t, observer), schemaOf(t, observer)
+	for at := 1; ; at++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		i := &interruption{at: at, do: cancel}
+		pool := traced(t, url, i)
+		err := postgres.Migrate(ctx, pool)
+		if i.seen < at { // so it was not cancelled
+			t.Logf("cancelled before each of %d statements", i.seen)
+			if err != nil {
+				t.Error(err)
+			}
+			same(t, "version", stateOf(t, observer), &state{newest(t), false})
+			return
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("Migrate, cancelled at statement %d: %v, want context.Canceled", at, err)
+		}
+		same(t, fmt.Sprintf("version after a cancel at statement %d", at), stateOf(t, observer), version)
+		same(t, fmt.Sprintf("schema after a cancel at statement %d", at), schemaOf(t, observer), schema)
+		useAll(t, pool)
+	}
 }
 
 func TestKilledMigrateLeavesNothingHalfDone(t *testing.T) {
@@ -178,17 +209,17 @@ func TestKilledMigrateLeavesNothingHalfDone(t *testing.T) {
 	}
 
 	whole := &interruption{}
-	finish(0, interrupted(t, url, whole))
+	finish(0, postgres.Migrate(t.Context(), traced(t, url, whole)))
 	failed := 0
 	for at := 1; at <= whole.seen; at++ {
 		// Once it is gone before the statement is sent, and once it goes while the statement is on its way.
-		err := interrupted(t, url, &interruption{at: at, do: kill})
+		err := postgres.Migrate(t.Context(), traced(t, url, &interruption{at: at, do: kill}))
 		if err == nil {
 			t.Errorf("killed before statement %d, Migrate said that all went well", at)
 		}
 		finish(at, err)
 		var killing sync.WaitGroup
-		err = interrupted(t, url, &interruption{at: at, do: func() { killing.Go(kill) }})
+		err = postgres.Migrate(t.Context(), traced(t, url, &interruption{at: at, do: func() { killing.Go(kill) }}))
 		killing.Wait()
 		if err != nil {
 			failed++

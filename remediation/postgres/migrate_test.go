@@ -128,7 +128,7 @@ func TestCancelledWaitForTheLockChangesNothing(t *testing.T) {
 	upTo(t, conn, 3)
 	version, schema := stateOf(t, conn), schemaOf(t, conn)
 
-	lock := must[string](t)(database.GenerateAdvisoryLockId(one[string](t, conn, "SELECT current_database()::text"),
+	lock := must[string](t)(database.GenerateAdvisoryLockId(one[string](t, conn, "SELECT '/' || current_database()"),
 		"public", "schema_migrations"))
 	run(t, conn, "SELECT pg_advisory_lock($1)", lock)
 	for range 4 { // twice as often as there are connections to leak

@@ -125,7 +125,10 @@ var owned = []string{
 	"ALTER TABLE servers DROP COLUMN is_paused",
 	"SET session_replication_role = 'replica'",
 	"TRUNCATE remediation_actions",
-	"DELETE FROM remediation_actions",
+	"DELETE FROM remediation_events",
+	"UPDATE remediation_events SET actor = 'eve'",
+	"INSERT INTO remediation_events (action_id, server_id, kind, occurred_at) VALUES (1, 'web-1', 'approved', now())",
+	"TRUNCATE remediation_events",
 	"DELETE FROM alerts",
 	"DELETE FROM servers",
 	"TRUNCATE servers CASCADE",
@@ -138,6 +141,7 @@ var owned = []string{
 
 // queued is what only the hub may do.
 var queued = []string{
+	"DELETE FROM remediation_actions",
 	"INSERT INTO servers (id) VALUES ('web-2')",
 	"INSERT INTO alerts (server_id, title) VALUES ('web-1', 'down')",
 	`INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by, approved_at, approved_by)
@@ -156,6 +160,16 @@ func TestHubRoleLivesTheLifecycleAndChangesNoSchema(t *testing.T) {
 	t.Parallel()
 	r := newRoles(t)
 	walk(t, newLedger(postgres.New(r.pool(t, "ledger_hub"))), "web-1")
+	hub := newLedger(postgres.New(r.pool(t, "ledger_hub")))
+	if events, err := hub.Events(t.Context(), 0, 1000); err != nil || len(events) == 0 {
+		t.Errorf("the hub reads %d events: %v", len(events), err)
+	}
+	if _, err := hub.ClearOutput(t.Context(), now, 1); err != nil {
+		t.Errorf("the hub clears outputs: %v", err)
+	}
+	if _, err := hub.Prune(t.Context(), now, 1); err != nil {
+		t.Errorf("the hub prunes: %v", err)
+	}
 	everything := slices.Collect(maps.Keys(calls(nil)))
 	r.forbidden(t, "ledger_hub", everything, owned, map[string]string{
 		"UPDATE remediation_actions SET command = 'rm -rf /'":                 "23514",

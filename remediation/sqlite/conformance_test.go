@@ -70,6 +70,7 @@ func TestDialectFindsNoWayAroundTheRules(t *testing.T) {
 		"UPDATE remediation_actions SET status = 'executing', executed_at = 'now'", // would be another time at each look
 		"UPDATE remediation_actions SET status = 'executing', executed_at = 2461368.5",
 		"UPDATE remediation_actions SET status = 'executing', executed_at = unixepoch()",
+		"UPDATE remediation_actions SET status = 'executing', executed_at = CAST('2026-11-23 12:00:00+00:00' AS BLOB)",
 		"UPDATE remediation_actions SET status = CAST('rejected' AS BLOB), rejected_at = created_at, " +
 			"rejected_by = 'bob', rejection_reason = 'no'",
 	} {

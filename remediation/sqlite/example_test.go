@@ -192,7 +192,7 @@ func ExampleTx() {
 	}
 	fmt.Println(status+",", line)
 	// Output:
-	// approve: action 1 is approved and can't become approved
+	// approve: action 1 is approved already
 	// approved, alice approved it
 }
 

@@ -41,10 +41,10 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	if err := conn.QueryRowContext(ctx, "PRAGMA busy_timeout").Scan(&busyTimeout); err != nil {
 		return err
 	}
-	if err := setBusyTimeout(ctx, conn, migrateWait.Milliseconds()); err != nil {
-		return err
+	err = setBusyTimeout(ctx, conn, migrateWait.Milliseconds())
+	if err == nil {
+		err = migration.Up(schema.SQLite, &driver{ctx: ctx, conn: conn})
 	}
-	err = migration.Up(schema.SQLite, &driver{ctx: ctx, conn: conn})
 	// The connection goes back to the caller's pool as it came, also when ctx has ended.
 	ctx = context.WithoutCancel(ctx)
 	if err != nil {

@@ -143,15 +143,15 @@ func TestOpenSaysWhyAPathIsNoDatabase(t *testing.T) {
 		}
 	}
 	left := map[string]string{}
-	for _, path := range must(filepath.Glob(filepath.Join(dir, "*"))) {
-		left[filepath.Base(path)] = string(must(os.ReadFile(path)))
+	for _, path := range mustRead(filepath.Glob(filepath.Join(dir, "*"))) {
+		left[filepath.Base(path)] = string(mustRead(os.ReadFile(path)))
 	}
 	if diff := cmp.Diff(files, left); diff != "" {
 		t.Errorf("files (-before +after):\n%s", diff)
 	}
 }
 
-func must[T any](v T, err error) T {
+func mustRead[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
 	}
@@ -235,7 +235,7 @@ func TestCallsAfterCloseSayWhy(t *testing.T) {
 	if err := store.Migrate(t.Context()); err == nil || !strings.Contains(err.Error(), "closed") {
 		t.Errorf("Migrate after Close: %v, want an error that says it is closed", err)
 	}
-	if left := must(filepath.Glob(path + "-*")); left != nil {
+	if left := mustRead(filepath.Glob(path + "-*")); left != nil {
 		t.Errorf("Close left %v", left)
 	}
 }

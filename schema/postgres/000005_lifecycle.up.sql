@@ -2,6 +2,9 @@
 -- trigger with the name that it has on SQLite, and not a CHECK, which would bind rows from before this migration as
 -- soon as anything touched them, such as ON DELETE SET NULL.
 
+-- The functions below keep this search path, with temporary tables last: a caller's must not stand in for ours.
+SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
+
 -- A refusal is a check_violation (23514) whose constraint is the trigger's name.
 CREATE FUNCTION remediation_actions_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -73,13 +76,15 @@ FOR EACH ROW WHEN (
              OLD.executed_at, OLD.completed_at, OLD.exit_code)
         IS DISTINCT FROM (NEW.approved_at, NEW.approved_by, NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
                           NEW.executed_at, NEW.completed_at, NEW.exit_code))
+    OR (OLD.status <> NEW.status
+        AND ((OLD.stdout IS NOT NULL AND NEW.stdout IS DISTINCT FROM OLD.stdout)
+            OR (OLD.stderr IS NOT NULL AND NEW.stderr IS DISTINCT FROM OLD.stderr)))
     OR (OLD.status = NEW.status
         AND (OLD.stdout, OLD.stderr) IS DISTINCT FROM (NEW.stdout, NEW.stderr)
         AND NOT (OLD.status IN ('completed', 'failed', 'rejected') AND NEW.stdout IS NULL AND NEW.stderr IS NULL)))
 EXECUTE FUNCTION remediation_actions_refuse('an audit field is written once, with its change of status');
 
--- ON DELETE SET NULL arrives here as an UPDATE, after its alert is gone. The search path is the one of this migration,
--- whatever the caller's is.
+-- ON DELETE SET NULL arrives here as an UPDATE, after its alert is gone.
 CREATE FUNCTION remediation_actions_keep_alert() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     IF NEW.alert_id IS NULL AND NOT EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = OLD.alert_id) THEN

@@ -11,6 +11,9 @@ CREATE TABLE remediation_events (
     detail TEXT
 );
 
+-- The functions below keep this search path, with temporary tables last: a caller's must not stand in for ours.
+SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
+
 -- A sequence gives ids in another order than the one in which transactions commit, and neither ids nor transaction ids
 -- alone say which smaller id is still to come. So a transaction that is about to take ids first locks the last one
 -- taken, which is smaller than any of its own, until it ends; a reader stays below the smallest lock that is held. One

@@ -100,6 +100,9 @@ WHEN (OLD.approved_at IS NOT NULL AND NEW.approved_at IS NOT OLD.approved_at)
              OLD.executed_at, OLD.completed_at, OLD.exit_code)
         IS NOT (NEW.approved_at, NEW.approved_by, NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
                 NEW.executed_at, NEW.completed_at, NEW.exit_code))
+    OR (OLD.status <> NEW.status
+        AND ((OLD.stdout IS NOT NULL AND NEW.stdout IS NOT OLD.stdout)
+            OR (OLD.stderr IS NOT NULL AND NEW.stderr IS NOT OLD.stderr)))
     OR (OLD.status = NEW.status
         AND (OLD.stdout, OLD.stderr) IS NOT (NEW.stdout, NEW.stderr)
         AND NOT (OLD.status IN ('completed', 'failed', 'rejected') AND NEW.stdout IS NULL AND NEW.stderr IS NULL))

@@ -4,6 +4,17 @@ ALTER TABLE remediation_actions ADD COLUMN dedupe_key VARCHAR(255);
 CREATE UNIQUE INDEX remediation_actions_open_key ON remediation_actions (server_id, dedupe_key)
 WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'approved', 'executing');
 
+-- Without this, INSERT OR REPLACE would delete the open action that has the key.
+CREATE TRIGGER remediation_actions_open_key_replace
+BEFORE INSERT ON remediation_actions
+WHEN NEW.dedupe_key IS NOT NULL AND NEW.status IN ('pending', 'approved', 'executing') AND EXISTS (
+    SELECT 1 FROM remediation_actions AS o
+    WHERE o.server_id = NEW.server_id AND o.dedupe_key = NEW.dedupe_key
+        AND o.status IN ('pending', 'approved', 'executing'))
+BEGIN
+    SELECT RAISE(ABORT, 'remediation_actions_open_key: an open action has this key');
+END;
+
 CREATE TRIGGER remediation_actions_immutable_key
 BEFORE UPDATE OF dedupe_key ON remediation_actions
 WHEN NEW.dedupe_key IS NOT OLD.dedupe_key

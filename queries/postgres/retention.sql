@@ -1,20 +1,22 @@
--- Both take the oldest first and only what is terminal, also when somebody else has pruned in between.
+-- PostgreSQL only: two of these at once pass over each other's rows instead of waiting in a circle. ARRAY(…) runs once;
+-- IN (…) may run once a row, and then LIMIT limits nothing. Oldest first, and only what is terminal.
 
 -- name: PruneActions :execrows
 DELETE FROM remediation_actions
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT a.id
     FROM remediation_actions AS a
     WHERE a.status IN ('completed', 'failed', 'rejected')
         AND coalesce(a.completed_at, a.rejected_at, a.created_at) < @before
     ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at)
     LIMIT CAST(@max_rows AS BIGINT)
-) AND status IN ('completed', 'failed', 'rejected');
+    FOR UPDATE SKIP LOCKED
+)) AND status IN ('completed', 'failed', 'rejected');
 
 -- name: ClearOutput :execrows
 UPDATE remediation_actions
 SET stdout = NULL, stderr = NULL
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT a.id
     FROM remediation_actions AS a
     WHERE a.status IN ('completed', 'failed', 'rejected')
@@ -22,4 +24,5 @@ WHERE id IN (
         AND coalesce(a.completed_at, a.rejected_at, a.created_at) < @before
     ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at)
     LIMIT CAST(@max_rows AS BIGINT)
-) AND status IN ('completed', 'failed', 'rejected');
+    FOR UPDATE SKIP LOCKED
+)) AND status IN ('completed', 'failed', 'rejected');

@@ -1,0 +1,321 @@
+package conformance
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var bulk = []behaviour{
+	{"BulkOutcomesAreThoseOfTheSingleCalls", bulkEqualsSingle},
+	{"BulkTakesAThousandIdsAndNoMore", bulkLimit},
+	{"BulkOfNothingDecidesNothing", bulkOfNothing},
+	{"BulkBadInputDecidesNothing", bulkBadInput},
+	{"BulkRaceOfApprovalsDecidesEachOnce", bulkApprovalsRace},
+	{"BulkRaceOfApproveAndRejectDecidesEachOnce", bulkDecisionsRace},
+	{"BulkRaceOfListsOfDifferentSizesDecidesEachOnce", bulkOfDifferentSizesRace},
+	{"BulkInTheCallersTransaction", bulkInTx},
+	{"BulkReadsTheClockOnce", bulkReadsClockOnce},
+}
+
+// many is a bulk decision and the step that it makes with each action.
+type many struct {
+	step step
+	call func(t *testing.T, l *remediation.Ledger, ids []int64) ([]remediation.Outcome, error)
+}
+
+var approveMany = many{approve, func(t *testing.T, l *remediation.Ledger, ids []int64) ([]remediation.Outcome, error) {
+	return l.ApproveMany(t.Context(), ids, "bob")
+}}
+
+var rejectMany = many{reject, func(t *testing.T, l *remediation.Ledger, ids []int64) ([]remediation.Outcome, error) {
+	return l.RejectMany(t.Context(), ids, "carol", "not on a Friday")
+}}
+
+var manys = []many{approveMany, rejectMany}
+
+// pendings stores n pending actions and returns their ids, oldest first.
+func (l *ledger) pendings(t *testing.T, n int) []int64 {
+	t.Helper()
+	list := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Pending)}, n)...)
+	slices.Reverse(list)
+	return list
+}
+
+// single is the outcome that the decision on one id alone has.
+func (m many) single(t *testing.T, l *ledger, id int64) remediation.Outcome {
+	a, err := m.step.call(t.Context(), l.Ledger, paused, id)
+	return remediation.Outcome{ID: id, Action: a, Err: err}
+}
+
+// sameOutcome compares what a caller can see of two outcomes of different actions: text but for the id, and types.
+func sameOutcome(t *testing.T, got, want remediation.Outcome) {
+	t.Helper()
+	same(t, "id", got.ID, want.ID)
+	same(t, "action", got.Action, want.Action)
+	if (got.Err == nil) != (want.Err == nil) {
+		t.Errorf("%d: error is %v, want %v", got.ID, got.Err, want.Err)
+		return
+	}
+	if want.Err == nil {
+		return
+	}
+	same(t, "the text of the error", got.Err.Error(), want.Err.Error())
+	same(t, "ErrNotFound", errors.Is(got.Err, remediation.ErrNotFound), errors.Is(want.Err, remediation.ErrNotFound))
+	transition := (*remediation.TransitionError)(nil)
+	if errors.As(want.Err, &transition) {
+		refused(t, got.Err, *transition)
+	}
+}
+
+func bulkEqualsSingle(t *testing.T, l *ledger) {
+	for _, m := range manys {
+		in := map[remediation.Status]remediation.Action{}
+		for _, status := range remediation.Statuses() {
+			in[status] = l.in(t, status)
+		}
+		second := l.in(t, remediation.Pending)
+		gone := l.in(t, remediation.Pending).ID
+		l.exec(t, "DELETE FROM remediation_actions WHERE id = "+number(gone))
+		asked := []int64{in[remediation.Completed].ID, second.ID, gone, in[remediation.Approved].ID, in[remediation.Pending].ID, -1,
+			second.ID, in[remediation.Rejected].ID, 1 << 62, in[remediation.Executing].ID, in[remediation.Failed].ID, 0,
+			in[remediation.Pending].ID, gone, in[remediation.Approved].ID}
+		// A decided action answers a second decision with an error, so only what is not pending can be asked alone before.
+		want := make([]remediation.Outcome, len(asked))
+		now := l.clock.tick()
+		for i, id := range asked {
+			switch id {
+			case second.ID:
+				want[i] = remediation.Outcome{ID: id, Action: m.step.after(second, now)}
+			case in[remediation.Pending].ID:
+				want[i] = remediation.Outcome{ID: id, Action: m.step.after(in[remediation.Pending], now)}
+			default:
+				want[i] = m.single(t, l, id)
+				if want[i].Err == nil {
+					t.Fatalf("the single decision on %d succeeded", id)
+				}
+			}
+		}
+		got, err := m.call(t, l.Ledger, asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "how many outcomes", len(got), len(asked))
+		for i := range got {
+			sameOutcome(t, got[i], want[i])
+		}
+		for _, a := range []remediation.Action{in[remediation.Pending], second} {
+			same(t, "the row", l.get(t, a.ID), m.step.after(a, now))
+		}
+		for status, a := range in {
+			if status != remediation.Pending {
+				same(t, "the row that was not pending", l.get(t, a.ID), a)
+			}
+		}
+	}
+}
+
+func bulkLimit(t *testing.T, l *ledger) {
+	for _, m := range manys {
+		all := l.pendings(t, 1001)
+		before := l.count(t, "remediation_actions WHERE status = 'pending'")
+		outcomes, err := m.call(t, l.Ledger, all)
+		badInput(t, err, "ids")
+		same(t, "the outcomes of too many", len(outcomes), 0)
+		_, err = m.call(t, l.Ledger, slices.Repeat(all[:1], 1001))
+		badInput(t, err, "ids")
+		same(t, "what is pending still", l.count(t, "remediation_actions WHERE status = 'pending'"), before)
+
+		slices.Reverse(all)
+		outcomes, err = m.call(t, l.Ledger, all[:1000])
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "how many outcomes", len(outcomes), 1000)
+		for i, o := range outcomes {
+			if o.ID != all[i] || o.Action.ID != all[i] || o.Action.Status != m.step.to || o.Err != nil {
+				t.Fatalf("outcome %d is %+v, want %d decided", i, o, all[i])
+			}
+		}
+		same(t, "what is pending still", l.count(t, "remediation_actions WHERE status = 'pending'"), before-1000)
+		l.exec(t, "DELETE FROM remediation_actions")
+	}
+}
+
+func bulkOfNothing(t *testing.T, l *ledger) {
+	l.in(t, remediation.Pending)
+	before := l.contents(t)
+	for _, m := range manys {
+		for _, none := range [][]int64{nil, {}} {
+			outcomes, err := m.call(t, l.Ledger, none)
+			if err != nil || len(outcomes) != 0 {
+				t.Errorf("no ids: %v, %v", outcomes, err)
+			}
+		}
+	}
+	same(t, "what they left", l.contents(t), before)
+}
+
+func bulkBadInput(t *testing.T, l *ledger) {
+	asked := []int64{l.in(t, remediation.Pending).ID, l.in(t, remediation.Pending).ID}
+	before := l.contents(t)
+	for name, s := range (argument{method: "ApproveMany", most: longestActor}).bad() {
+		t.Run("by/"+name, func(t *testing.T) {
+			outcomes, err := l.ApproveMany(t.Context(), asked, s)
+			badInput(t, err, "by")
+			same(t, "outcomes", len(outcomes), 0)
+			outcomes, err = l.RejectMany(t.Context(), asked, s, "no")
+			badInput(t, err, "by")
+			same(t, "outcomes", len(outcomes), 0)
+			_, err = l.ApproveMany(t.Context(), nil, s)
+			badInput(t, err, "by")
+		})
+	}
+	for name, s := range (argument{method: "RejectMany", most: longestText}).bad() {
+		t.Run("reason/"+name, func(t *testing.T) {
+			outcomes, err := l.RejectMany(t.Context(), asked, "carol", s)
+			badInput(t, err, "reason")
+			same(t, "outcomes", len(outcomes), 0)
+		})
+	}
+	same(t, "what the refused calls left", l.contents(t), before)
+}
+
+// bulkRace lets racers decide the same ids at once, every second one in the opposite order, and returns who decided each.
+func (l *ledger) bulkRace(t *testing.T, ids []int64, racers []*remediation.Ledger, of func(i int) many) map[int64]int {
+	t.Helper()
+	outcomes, errs := make([][]remediation.Outcome, len(racers)), make([]error, len(racers))
+	race(racers, func(i int, racer *remediation.Ledger) {
+		asked := slices.Clone(ids)
+		if i/2%2 == 1 {
+			slices.Reverse(asked)
+		}
+		outcomes[i], errs[i] = of(i).call(t, racer, asked)
+	})
+	winner := map[int64]int{}
+	decided := map[int64]remediation.Action{}
+	for i, list := range outcomes {
+		if errs[i] != nil {
+			t.Fatalf("racer %d: %v", i, errs[i])
+		}
+		for _, o := range list {
+			if o.Err != nil {
+				continue
+			}
+			if by, twice := winner[o.ID]; twice {
+				t.Fatalf("action %d was decided by %d and by %d", o.ID, by, i)
+			}
+			winner[o.ID], decided[o.ID] = i, o.Action
+		}
+	}
+	for i, list := range outcomes {
+		for _, o := range list {
+			if o.Err != nil {
+				refused(t, o.Err, remediation.TransitionError{ID: o.ID, From: decided[o.ID].Status, To: of(i).step.to})
+			}
+		}
+	}
+	for _, id := range ids {
+		if _, ok := winner[id]; !ok {
+			t.Fatalf("nobody decided %d", id)
+		}
+		same(t, "the row", l.get(t, id), decided[id])
+	}
+	return winner
+}
+
+func bulkApprovalsRace(t *testing.T, l *ledger) {
+	racers := l.racers(t, 4)
+	for range 15 {
+		l.bulkRace(t, l.pendings(t, 40), racers, func(int) many { return approveMany })
+	}
+}
+
+// A short list and a long one are looked up in different ways, and the rows lie in another order than their ids.
+func bulkOfDifferentSizesRace(t *testing.T, l *ledger) {
+	const size = 900
+	racers := l.racers(t, 4)
+	for round := range 6 {
+		var all []int64
+		var rows []string
+		r := rowOf(example(remediation.Pending))
+		for i := range size {
+			id := int64(1000000 - round*size - i)
+			r["id"] = number(id)
+			all, rows = append(all, id), append(rows, r.values(append([]string{"id"}, given...)))
+		}
+		l.exec(t, "INSERT INTO remediation_actions (id, "+strings.Join(given, ", ")+") VALUES "+strings.Join(rows, ", "))
+		l.exec(t, "ANALYZE")
+		decided := make([]int, len(racers))
+		race(racers, func(i int, racer *remediation.Ledger) {
+			asked := all
+			if i >= len(racers)/2 {
+				asked = []int64{all[5], all[size/2], all[size-5]}
+			}
+			outcomes, err := manys[i%2].call(t, racer, asked)
+			if err != nil {
+				t.Errorf("%d ids: %v", len(asked), err)
+			}
+			for _, o := range outcomes {
+				if o.Err == nil {
+					decided[i]++
+				}
+			}
+		})
+		same(t, "how many were decided", decided[0]+decided[1]+decided[2]+decided[3], size)
+	}
+}
+
+func bulkDecisionsRace(t *testing.T, l *ledger) {
+	racers := l.racers(t, 4)
+	for range 15 {
+		l.bulkRace(t, l.pendings(t, 40), racers, func(i int) many { return manys[i%2] })
+	}
+}
+
+func bulkInTx(t *testing.T, l *ledger) {
+	for _, m := range manys {
+		first, second := l.in(t, remediation.Pending), l.in(t, remediation.Pending)
+		taken := l.in(t, remediation.Executing)
+		asked := []int64{second.ID, taken.ID, first.ID, 1 << 62}
+		for _, keep := range []bool{false, true} {
+			tx := l.db.Begin(t)
+			inside := l.on(tx.Store)
+			outcomes, err := m.call(t, inside, asked)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []remediation.Action{m.step.after(second, l.clock.now), m.step.after(first, l.clock.now)}
+			same(t, "decided inside", []remediation.Action{outcomes[0].Action, outcomes[2].Action}, want)
+			refused(t, outcomes[1].Err, remediation.TransitionError{ID: taken.ID, From: taken.Status, To: m.step.to})
+			wantError(t, "unknown", outcomes[3].Err, remediation.ErrNotFound)
+			if keep {
+				err = tx.Commit()
+			} else {
+				err = tx.Rollback()
+				want = []remediation.Action{second, first}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := []remediation.Action{l.get(t, second.ID), l.get(t, first.ID)}
+			slices.SortFunc(got, func(a, b remediation.Action) int { return cmp.Compare(b.ID, a.ID) })
+			same(t, "afterwards", got, want)
+		}
+	}
+}
+
+func bulkReadsClockOnce(t *testing.T, l *ledger) {
+	for _, m := range manys {
+		asked := l.pendings(t, 20)
+		before := l.clock.readings
+		if _, err := m.call(t, l.Ledger, asked); err != nil {
+			t.Fatal(err)
+		}
+		same(t, "readings of the clock", l.clock.readings-before, 1)
+	}
+}

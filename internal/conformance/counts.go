@@ -1,0 +1,196 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"testing"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var counts = []behaviour{
+	{"CountsTellEveryStatusAlsoTheEmptyOnes", countsOfAll},
+	{"CountsTellTheStatusesNamed", countsOfSome},
+	{"CountsRefuseWhatIsNoStatus", countsInput},
+	{"AllGivesEachOnceInOrder", allInOrder},
+	{"AllFollowsTheFilter", allFilters},
+	{"AllStopsReadingWhenItsCallerDoes", allStops},
+	{"AllYieldsItsError", allYieldsError},
+	{"AllPassesOverWhatIsCreatedMeanwhile", allWhileCreating},
+}
+
+func (l *ledger) counts(t *testing.T, statuses ...remediation.Status) map[remediation.Status]int64 {
+	t.Helper()
+	n, err := l.Counts(t.Context(), statuses...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func countsOfAll(t *testing.T, l *ledger) {
+	want := map[remediation.Status]int64{}
+	for _, status := range remediation.Statuses() {
+		want[status] = 0
+	}
+	same(t, "an empty ledger", l.counts(t), want)
+	for i, status := range remediation.Statuses() {
+		l.fill(t, slices.Repeat([]remediation.Action{example(status)}, i+2)...)
+		want[status] = int64(i + 2)
+		same(t, "Counts", l.counts(t), want)
+	}
+	l.take(t, l.in(t, remediation.Approved), withdraw)
+	want[remediation.Rejected]++
+	same(t, "Counts of both servers", l.counts(t), want)
+}
+
+func countsOfSome(t *testing.T, l *ledger) {
+	l.fill(t, append(examples(), examples()...)...)
+	l.exec(t, "DELETE FROM remediation_actions WHERE status = 'failed'")
+	same(t, "one", l.counts(t, remediation.Pending), map[remediation.Status]int64{remediation.Pending: 2})
+	same(t, "one that is empty", l.counts(t, remediation.Failed), map[remediation.Status]int64{remediation.Failed: 0})
+	same(t, "some, one twice", l.counts(t, remediation.Executing, remediation.Failed, remediation.Executing),
+		map[remediation.Status]int64{remediation.Executing: 2, remediation.Failed: 0})
+}
+
+func countsInput(t *testing.T, l *ledger) {
+	for _, bad := range []remediation.Status{"", "paused", "Pending", "pending\x00", "\xff"} {
+		n, err := l.Counts(t.Context(), remediation.Pending, bad)
+		badInput(t, err, "status")
+		same(t, "Counts", len(n), 0)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := l.Counts(ctx)
+	wantError(t, "Counts", err, context.Canceled)
+}
+
+// collect reads everything that All gives.
+func collect(t *testing.T, all iter.Seq2[remediation.Action, error]) []remediation.Action {
+	t.Helper()
+	list := []remediation.Action{}
+	for a, err := range all {
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, a)
+	}
+	return list
+}
+
+func allInOrder(t *testing.T, l *ledger) {
+	same(t, "of nothing", collect(t, l.All(t.Context(), remediation.Filter{})), []remediation.Action{})
+	for range 4 {
+		l.fill(t, append(examples(), withdrawn())...) // 28 in all: the last page of 7 is a full one
+		want := l.list(t, remediation.Filter{Limit: 1000})
+		for _, limit := range []int{0, 1, 6, 7, 28, 1000} {
+			all := l.All(t.Context(), remediation.Filter{Limit: limit})
+			for range 2 { // it can be read again
+				same(t, "All", collect(t, all), want)
+			}
+		}
+		same(t, "All before", collect(t, l.All(t.Context(), remediation.Filter{Limit: 7, Before: want[2].ID})), want[3:])
+	}
+}
+
+func allFilters(t *testing.T, l *ledger) {
+	alert := l.alert(t, normal)
+	for i := range 40 {
+		a := example(remediation.Statuses()[i%6])
+		a.ServerID, a.ActionType = []string{normal, paused}[i%2], []string{"restart_service", "clear_cache", "reboot"}[i%3]
+		if i%4 == 0 {
+			a.AlertID = &alert
+		}
+		l.store(t, a)
+	}
+	for _, f := range []remediation.Filter{
+		{ServerID: normal}, {Status: remediation.Approved}, {ActionType: "clear_cache"}, {AlertID: &alert},
+		{ServerID: paused, Status: remediation.Approved}, {ServerID: normal, ActionType: "reboot", AlertID: &alert},
+		{ServerID: "nowhere"},
+	} {
+		f.Limit = 1000
+		want := l.list(t, f)
+		f.Limit = 7
+		same(t, "All", collect(t, l.All(t.Context(), f)), want)
+	}
+}
+
+// pageCounter counts how many pages are read.
+type pageCounter struct {
+	remediation.Store
+	pages int
+}
+
+func (c *pageCounter) ListActions(ctx context.Context, f remediation.Filter) ([]remediation.Action, error) {
+	c.pages++
+	return c.Store.ListActions(ctx, f)
+}
+
+func allStops(t *testing.T, l *ledger) {
+	stored := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Approved)}, 30)...)
+	for after, pages := range map[int]int{1: 1, 7: 1, 8: 2, 14: 2, 15: 3} {
+		c := &pageCounter{Store: l.db.Store}
+		var got []int64
+		for a, err := range l.on(c).All(t.Context(), remediation.Filter{Limit: 7}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got = append(got, a.ID); len(got) == after {
+				break
+			}
+		}
+		same(t, "what was read", got, stored[:after])
+		same(t, "pages", c.pages, pages)
+	}
+	c := &pageCounter{Store: l.db.Store}
+	l.on(c).All(t.Context(), remediation.Filter{})
+	same(t, "pages of what nobody ranges over", c.pages, 0)
+}
+
+func allYieldsError(t *testing.T, l *ledger) {
+	l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Approved)}, 20)...)
+	ctx, cancel := context.WithCancel(t.Context())
+	var got, failed int
+	for a, err := range l.All(ctx, remediation.Filter{Limit: 7}) {
+		if err != nil {
+			failed++
+			wantError(t, "All", err, context.Canceled)
+			same(t, "what came with the error", a, remediation.Action{})
+			continue // it must end by itself
+		}
+		if got++; got == 9 {
+			cancel() // in the middle of the second page
+		}
+	}
+	cancel()
+	same(t, "what came before the error", got, 14)
+	same(t, "errors", failed, 1)
+
+	failed = 0
+	for _, err := range l.All(t.Context(), remediation.Filter{Status: "paused"}) {
+		badInput(t, err, "status")
+		failed++
+		if errors.Is(err, remediation.ErrInvalidInput) {
+			break
+		}
+	}
+	same(t, "errors of a bad filter", failed, 1)
+}
+
+func allWhileCreating(t *testing.T, l *ledger) {
+	want := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Approved)}, 20)...)
+	var got []int64
+	for a, err := range l.All(t.Context(), remediation.Filter{Limit: 7}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, a.ID)
+		l.create(t, newAction(normal))
+		if err := l.update(t, a.ID, "status = 'rejected', rejected_at = created_at, rejected_by = 'eve', rejection_reason = 'no'"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same(t, "All", got, want)
+}

@@ -1,0 +1,319 @@
+package conformance
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var dedupe = []behaviour{
+	{"DedupeRaceOfCreatesHasOneWinner", keyRace},
+	{"DedupeIsPerServerAndKey", keyIsPerServer},
+	{"DedupeKeyIsHeldWhileOpenAndFreeAfterwards", keyIsHeldWhileOpen},
+	{"DedupeRefusalLeavesTxUsable", keyInTx},
+	{"DedupeWaitsForWhatAnOpenTxDoesWithTheKey", keyWaitsForTx},
+	{"DedupeHoldsAgainstRawSQL", keyAgainstRaw},
+	{"DedupeKeyNeverChanges", keyNeverChanges},
+	{"DedupeUnknownReferenceIsStillNamed", keyAndUnknownReference},
+	{"DedupeCreateRacingWithFinishIsNewOrDuplicate", createRacesWithFinish},
+	{"DedupeKeyIsChecked", keyIsChecked},
+}
+
+func keyed(serverID, key string) remediation.NewAction {
+	a := newAction(serverID)
+	a.DedupeKey = &key
+	return a
+}
+
+// duplicateOf expects err to be the *DuplicateError about the action with this id.
+func duplicateOf(t *testing.T, err error, id int64) {
+	t.Helper()
+	d := (*remediation.DuplicateError)(nil)
+	if !errors.Is(err, remediation.ErrDuplicate) || !errors.As(err, &d) {
+		t.Errorf("error is %v, want a *DuplicateError", err)
+		return
+	}
+	same(t, "DuplicateError", *d, remediation.DuplicateError{ExistingID: id})
+	if !strings.Contains(err.Error(), number(id)) {
+		t.Errorf("%q doesn't name action %d", err, id)
+	}
+}
+
+func keyRace(t *testing.T, l *ledger) {
+	racers := l.racers(t, 32)
+	for _, serverID := range []string{normal, paused} {
+		created, errs := make([]remediation.Action, len(racers)), make([]error, len(racers))
+		race(racers, func(i int, racer *remediation.Ledger) {
+			created[i], errs[i] = racer.Create(t.Context(), keyed(serverID, "apt"))
+		})
+		var won []remediation.Action
+		for i, err := range errs {
+			if err == nil {
+				won = append(won, created[i])
+			}
+		}
+		if len(won) != 1 {
+			t.Fatalf("%d creates succeeded on %s: %v", len(won), serverID, errs)
+		}
+		same(t, "dedupe_key", won[0].DedupeKey, new("apt"))
+		for i, err := range errs {
+			if err != nil {
+				duplicateOf(t, err, won[0].ID)
+				same(t, "the action of a refused Create", created[i], remediation.Action{})
+			}
+		}
+		same(t, "the rows", l.list(t, remediation.Filter{ServerID: serverID}), won)
+		same(t, "Get", l.get(t, won[0].ID), won[0])
+	}
+}
+
+func keyIsPerServer(t *testing.T, l *ledger) {
+	holder := l.create(t, keyed(normal, "apt"))
+	for _, a := range []remediation.NewAction{
+		keyed(paused, "apt"), keyed(normal, "apt2"), keyed(normal, "APT"), keyed(normal, "apt "), newAction(normal), newAction(normal),
+	} {
+		l.create(t, a)
+	}
+	// What is asked for doesn't matter, only the key.
+	other := keyed(normal, "apt")
+	other.ActionType, other.Command, other.CreatedBy, other.ServiceName = "upgrade", "apt-get upgrade", "bob", nil
+	for _, a := range []remediation.NewAction{keyed(normal, "apt"), other} {
+		_, err := l.Create(t.Context(), a)
+		duplicateOf(t, err, holder.ID)
+	}
+	same(t, "the rows", len(l.list(t, remediation.Filter{})), 7)
+}
+
+func keyIsHeldWhileOpen(t *testing.T, l *ledger) {
+	for name, path := range map[string][]step{
+		"completed": {approve, start, complete},
+		"failed":    {approve, start, fail},
+		"rejected":  {reject},
+		"withdrawn": {approve, withdraw},
+	} {
+		holder := l.create(t, keyed(paused, name))
+		for _, s := range path {
+			_, err := l.Create(t.Context(), keyed(paused, name))
+			duplicateOf(t, err, holder.ID)
+			holder = l.take(t, holder, s)
+			same(t, name+": dedupe_key after "+s.name, holder.DedupeKey, &name)
+		}
+		next := l.create(t, keyed(paused, name))
+		if next.ID == holder.ID {
+			t.Errorf("%s: the next action has the same id", name)
+		}
+		_, err := l.Create(t.Context(), keyed(paused, name))
+		duplicateOf(t, err, next.ID)
+	}
+}
+
+func keyInTx(t *testing.T, l *ledger) {
+	holder := l.create(t, keyed(normal, "apt"))
+	tx := l.db.Begin(t)
+	inside := l.on(tx.Store)
+	_, err := inside.Create(t.Context(), keyed(normal, "apt"))
+	duplicateOf(t, err, holder.ID)
+	own, err := inside.Create(t.Context(), keyed(normal, "nginx"))
+	if err != nil {
+		t.Fatalf("after the refusal: %v", err)
+	}
+	_, err = inside.Create(t.Context(), keyed(normal, "nginx"))
+	duplicateOf(t, err, own.ID)
+	if _, err := inside.Withdraw(t.Context(), holder.ID, "dave", "no"); err != nil {
+		t.Fatal(err)
+	}
+	next, err := inside.Create(t.Context(), keyed(normal, "apt"))
+	if err != nil {
+		t.Fatalf("the key is free inside the transaction: %v", err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []remediation.Action{own, next} {
+		same(t, "after the commit", l.get(t, a.ID), a)
+		_, err := l.Create(t.Context(), keyed(normal, *a.DedupeKey))
+		duplicateOf(t, err, a.ID)
+	}
+
+	tx = l.db.Begin(t)
+	if _, err := l.on(tx.Store).Create(t.Context(), keyed(paused, "apt")); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	l.create(t, keyed(paused, "apt")) // a rolled back create holds nothing
+}
+
+// A transaction that takes or frees the key decides when it ends, and not before.
+func keyWaitsForTx(t *testing.T, l *ledger) {
+	for _, frees := range []bool{false, true} {
+		for _, commits := range []bool{false, true} {
+			key := fmt.Sprintf("frees %t, commits %t", frees, commits)
+			var holder remediation.Action
+			if frees {
+				holder = l.create(t, keyed(normal, key))
+			}
+			tx := l.db.Begin(t)
+			inside := l.on(tx.Store)
+			var err error
+			if frees {
+				_, err = inside.Withdraw(t.Context(), holder.ID, "dave", "no")
+			} else {
+				holder, err = inside.Create(t.Context(), keyed(normal, key))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			created := make(chan error, 1)
+			go func() {
+				_, err := l.Create(t.Context(), keyed(normal, key))
+				created <- err
+			}()
+			end := tx.Rollback
+			if commits {
+				end = tx.Commit
+			}
+			if err := end(); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-created; frees == commits && err != nil {
+				t.Errorf("%s: %v, want a new action", key, err)
+			} else if frees != commits {
+				duplicateOf(t, err, holder.ID)
+			}
+		}
+	}
+}
+
+// insertKeyed writes an action with a key past the ledger.
+func (l *ledger) insertKeyed(t *testing.T, a remediation.Action, key string) error {
+	t.Helper()
+	columns := append(append([]string{"status", "dedupe_key"}, given...), audit...)
+	r := rowOf(a)
+	r["dedupe_key"] = quote(key)
+	_, err := l.db.Raw.ExecContext(t.Context(),
+		"INSERT INTO remediation_actions ("+strings.Join(columns, ", ")+") VALUES "+r.values(columns))
+	return err
+}
+
+func keyAgainstRaw(t *testing.T, l *ledger) {
+	for _, held := range examples() {
+		key := string(held.Status)
+		if err := l.insertKeyed(t, held, key); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range examples() {
+			if held.Status.Terminal() && !a.Status.Terminal() {
+				continue // the first open one would hold the key from here on
+			}
+			err := l.insertKeyed(t, a, key)
+			if free := held.Status.Terminal() || a.Status.Terminal(); (err == nil) != free {
+				t.Errorf("%s with the key of one that is %s: %v", a.Status, held.Status, err)
+			}
+		}
+	}
+	if n := l.count(t, "(SELECT 1 FROM remediation_actions WHERE dedupe_key IS NOT NULL AND status IN "+
+		"('pending', 'approved', 'executing') GROUP BY server_id, dedupe_key HAVING count(*) > 1) AS twice"); n != 0 {
+		t.Errorf("%d keys are held twice", n)
+	}
+}
+
+func keyNeverChanges(t *testing.T, l *ledger) {
+	for _, status := range remediation.Statuses() {
+		bare := l.in(t, status)
+		with := l.take(t, l.create(t, keyed(paused, string(status))), way[status]...)
+		l.wontUpdate(t, bare, "dedupe_key = 'other'")
+		for _, set := range []string{"dedupe_key = 'other'", "dedupe_key = NULL", "dedupe_key = dedupe_key || 'x'"} {
+			l.wontUpdate(t, with, set)
+		}
+		if err := l.update(t, with.ID, "dedupe_key = "+quote(string(status))); err != nil {
+			t.Errorf("%s: writing what is there already: %v", status, err)
+		}
+	}
+	pending := l.in(t, remediation.Pending)
+	l.wontUpdate(t, pending, "status = 'approved', approved_at = created_at, approved_by = 'bob', dedupe_key = 'smuggled'")
+}
+
+func keyAndUnknownReference(t *testing.T, l *ledger) {
+	holder := l.create(t, keyed(normal, "apt"))
+	before := l.contents(t)
+	_, err := l.Create(t.Context(), keyed("nowhere", "apt"))
+	wantError(t, "unknown server", err, remediation.ErrServerNotFound)
+	a := keyed(normal, "nginx")
+	a.AlertID = new(int64(1 << 62))
+	_, err = l.Create(t.Context(), a)
+	wantError(t, "unknown alert", err, remediation.ErrAlertNotFound)
+	same(t, "what the refused calls left", l.contents(t), before)
+
+	alert := l.alert(t, normal)
+	a = keyed(normal, "apt")
+	a.AlertID = &alert
+	_, err = l.Create(t.Context(), a)
+	duplicateOf(t, err, holder.ID)
+}
+
+func createRacesWithFinish(t *testing.T, l *ledger) {
+	racers := l.racers(t, 4)
+	for range 25 {
+		holder := l.create(t, keyed(normal, "apt"))
+		if _, err := l.Start(t.Context(), holder.ID); err != nil {
+			t.Fatal(err)
+		}
+		created, errs := make([]remediation.Action, len(racers)), make([]error, len(racers))
+		race(racers, func(i int, racer *remediation.Ledger) {
+			if i == 0 {
+				created[i], errs[i] = racer.Finish(t.Context(), normal, holder.ID, remediation.Result{})
+				return
+			}
+			created[i], errs[i] = racer.Create(t.Context(), keyed(normal, "apt"))
+		})
+		if errs[0] != nil {
+			t.Fatal(errs[0])
+		}
+		var won []int64
+		for i := 1; i < len(racers); i++ {
+			if errs[i] == nil {
+				won = append(won, created[i].ID)
+			}
+		}
+		if len(won) > 1 {
+			t.Fatalf("%v have one key", won)
+		}
+		for _, err := range errs[1:] {
+			d := (*remediation.DuplicateError)(nil)
+			if err != nil && !errors.As(err, &d) {
+				t.Errorf("Create: %v, want a new action or a *DuplicateError", err)
+			} else if err != nil && d.ExistingID != holder.ID && (len(won) == 0 || d.ExistingID != won[0]) {
+				t.Errorf("Create names %d, but %d held the key, and then %v", d.ExistingID, holder.ID, won)
+			}
+		}
+		for _, id := range won {
+			if _, err := l.Withdraw(t.Context(), id, "dave", "next round"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func keyIsChecked(t *testing.T, l *ledger) {
+	longest := strings.Repeat("日", 255)
+	arg := argument{method: "Create", field: "dedupe_key", most: longest}
+	before := l.contents(t)
+	for name, s := range arg.bad() {
+		t.Run(name, func(t *testing.T) {
+			_, err := l.Create(t.Context(), keyed(normal, s))
+			badInput(t, err, "dedupe_key")
+		})
+	}
+	same(t, "what the refused calls left", l.contents(t), before)
+	for _, key := range []string{longest, "restart_service:nginx", "it's \"quoted\" \\ %_ 🚀", " x "} {
+		a := l.create(t, keyed(normal, key))
+		same(t, "the key", l.get(t, a.ID).DedupeKey, &key)
+		_, err := l.Create(t.Context(), keyed(normal, key))
+		duplicateOf(t, err, a.ID)
+	}
+}

@@ -1,0 +1,444 @@
+package conformance
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var events = []behaviour{
+	{"EventsTellTheWholeLifecycle", eventsOfEveryPath},
+	{"EventsTellTheHistoryOfARawInsert", eventsOfRawInserts},
+	{"EventsTellRawUpdates", eventsOfRawUpdates},
+	{"EventsOfBulkAndSweepAreThoseOfEachAction", eventsOfBulk},
+	{"EventsRecordNothingRefused", eventsOfRefusals},
+	{"EventsRecordNothingRolledBack", eventsOfRollback},
+	{"EventsOutliveTheServer", eventsOutliveServer},
+	{"EventsAreAppendOnly", eventsAreAppendOnly},
+	{"EventsArePagedOldestFirst", eventsPages},
+	{"EventsInputIsChecked", eventsInput},
+	{"EventsFeedMissesAndRepeatsNothing", eventsFeed},
+}
+
+// events returns all events after an id, read a few at a time.
+func (l *ledger) events(t *testing.T, after int64) []remediation.Event {
+	t.Helper()
+	var all []remediation.Event
+	for {
+		page, err := l.Events(t.Context(), after, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			return all
+		}
+		all = append(all, page...)
+		after = page[len(page)-1].ID
+	}
+}
+
+// lastEvent is where a feed that has seen everything goes on.
+func (l *ledger) lastEvent(t *testing.T) int64 {
+	t.Helper()
+	if all := l.events(t, 0); len(all) > 0 {
+		return all[len(all)-1].ID
+	}
+	return 0
+}
+
+// history is the events that an action must have left by its own fields, without their ids.
+func history(a remediation.Action) []remediation.Event {
+	event := func(kind remediation.EventKind, actor *string, at time.Time, detail *string) remediation.Event {
+		return remediation.Event{ActionID: a.ID, ServerID: a.ServerID, Kind: kind, Actor: actor, OccurredAt: at, Detail: detail}
+	}
+	list := []remediation.Event{event(remediation.EventCreated, &a.CreatedBy, a.CreatedAt, &a.Command)}
+	if a.ApprovedAt != nil {
+		list = append(list, event(remediation.EventApproved, a.ApprovedBy, *a.ApprovedAt, nil))
+	}
+	if a.RejectedAt != nil {
+		list = append(list, event(remediation.EventRejected, a.RejectedBy, *a.RejectedAt, a.RejectionReason))
+	}
+	if a.ExecutedAt != nil {
+		list = append(list, event(remediation.EventExecuting, &a.ServerID, *a.ExecutedAt, nil))
+	}
+	if a.CompletedAt != nil && a.ExitCode != nil {
+		list = append(list, event(remediation.EventKind(a.Status), &a.ServerID, *a.CompletedAt, new(number(*a.ExitCode))))
+	} else if a.CompletedAt != nil {
+		list = append(list, event(remediation.EventKind(a.Status), nil, *a.CompletedAt, nil))
+	}
+	return list
+}
+
+// sameEvents compares events but for their ids, which must increase.
+func sameEvents(t *testing.T, what string, got, want []remediation.Event) {
+	t.Helper()
+	got = slices.Clone(got)
+	for i := range got {
+		if i > 0 && got[i].ID <= got[i-1].ID {
+			t.Errorf("%s: event %d comes after event %d", what, got[i].ID, got[i-1].ID)
+		}
+	}
+	for i := range got {
+		got[i].ID = 0
+	}
+	same(t, what, got, want)
+}
+
+func eventsOfEveryPath(t *testing.T, l *ledger) {
+	for name, path := range map[string][]step{
+		"completed": {approve, start, complete},
+		"failed":    {approve, start, fail},
+		"rejected":  {reject},
+		"withdrawn": {approve, withdraw},
+	} {
+		after := l.lastEvent(t)
+		a := l.create(t, newAction(paused))
+		sameEvents(t, name+": created", l.events(t, after), history(a))
+		for _, s := range path {
+			a = l.take(t, a, s)
+			sameEvents(t, name+" after "+s.name, l.events(t, after), history(a))
+		}
+	}
+	after := l.lastEvent(t)
+	a := l.create(t, newAction(normal))
+	sameEvents(t, "approved by auto", l.events(t, after), history(a))
+	l.clock.tick()
+	a = l.claim(t, normal)
+	sameEvents(t, "claimed", l.events(t, after), history(a))
+}
+
+func eventsOfRawInserts(t *testing.T, l *ledger) {
+	unreported := example(remediation.Failed)
+	unreported.ExitCode, unreported.Stdout, unreported.Stderr = nil, nil, nil
+	for _, a := range append(examples(), withdrawn(), unreported) {
+		after := l.lastEvent(t)
+		a = l.store(t, a)
+		sameEvents(t, "raw "+string(a.Status), l.events(t, after), history(a))
+	}
+	kinds := []remediation.EventKind{}
+	after := l.lastEvent(t)
+	l.store(t, example(remediation.Completed))
+	for _, e := range l.events(t, after) {
+		kinds = append(kinds, e.Kind)
+	}
+	same(t, "the history of a completed row", kinds, []remediation.EventKind{
+		remediation.EventCreated, remediation.EventApproved, remediation.EventExecuting, remediation.EventCompleted,
+	})
+}
+
+func eventsOfRawUpdates(t *testing.T, l *ledger) {
+	for _, tr := range transitions() {
+		from := l.store(t, tr.from)
+		after := l.lastEvent(t)
+		if err := l.update(t, from.ID, tr.set()); err != nil {
+			t.Fatal(err)
+		}
+		tr.to.ID = from.ID
+		want := history(tr.to)
+		sameEvents(t, string(from.Status)+" to "+string(tr.to.Status), l.events(t, after), want[len(want)-1:])
+	}
+	executing := l.store(t, example(remediation.Executing))
+	after := l.lastEvent(t)
+	if err := l.update(t, executing.ID, "status = 'failed', completed_at = "+literal(at(9))); err != nil {
+		t.Fatal(err)
+	}
+	want := history(l.get(t, executing.ID))
+	sameEvents(t, "failed without an exit code", l.events(t, after), want[len(want)-1:])
+
+	// What is no step of the lifecycle is no event.
+	alert := l.alert(t, normal)
+	a := example(remediation.Completed)
+	a.AlertID = &alert
+	a = l.store(t, a)
+	after = l.lastEvent(t)
+	l.exec(t, "DELETE FROM alerts WHERE id = "+number(alert))
+	if err := l.update(t, a.ID, "stdout = NULL, stderr = NULL"); err != nil {
+		t.Fatal(err)
+	}
+	sameEvents(t, "an alert deleted and outputs cleared", l.events(t, after), nil)
+}
+
+func eventsOfBulk(t *testing.T, l *ledger) {
+	approved, rejected := l.pendings(t, 3), l.pendings(t, 3)
+	after := l.lastEvent(t)
+	l.clock.tick()
+	if _, err := l.ApproveMany(t.Context(), approved, "bob"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.RejectMany(t.Context(), rejected, "carol", "no"); err != nil {
+		t.Fatal(err)
+	}
+	for range approved {
+		l.claim(t, normal)
+	}
+	l.clock.tick()
+	if _, err := l.FailOverdue(t.Context(), time.Second, 10); err != nil {
+		t.Fatal(err)
+	}
+	all := l.events(t, after)
+	for _, id := range slices.Concat(approved, rejected) {
+		mine := slices.DeleteFunc(slices.Clone(all), func(e remediation.Event) bool { return e.ActionID != id })
+		sameEvents(t, "the action's own", mine, history(l.get(t, id))[1:])
+	}
+	same(t, "how many events", len(all), 3*len(approved)+len(rejected))
+}
+
+func eventsOfRefusals(t *testing.T, l *ledger) {
+	in := map[remediation.Status]remediation.Action{}
+	for _, status := range remediation.Statuses() {
+		in[status] = l.in(t, status)
+	}
+	l.create(t, keyed(normal, "apt"))
+	before := l.events(t, 0)
+	for status, a := range in {
+		for _, s := range steps {
+			if s.from != status {
+				_, err := s.call(t.Context(), l.Ledger, paused, a.ID)
+				wantError(t, s.name, err, remediation.ErrInvalidTransition)
+			}
+		}
+		if err := l.update(t, a.ID, "command = 'reboot'"); err == nil {
+			t.Error("a raw change of the command was accepted")
+		}
+		if err := l.update(t, a.ID, "status = 'executing'"); err == nil {
+			t.Error("a raw change of the status alone was accepted")
+		}
+	}
+	if _, err := l.Create(t.Context(), newAction("nowhere")); err == nil {
+		t.Error("Create on an unknown server succeeded")
+	}
+	if _, err := l.Create(t.Context(), keyed(normal, "apt")); err == nil {
+		t.Error("a duplicate was created")
+	}
+	bad := rowOf(example(remediation.Completed))
+	bad["exit_code"] = "1"
+	if _, err := l.insert(t, bad); err == nil {
+		t.Error("a row that doesn't fit was accepted")
+	}
+	if _, err := l.ApproveMany(t.Context(), []int64{in[remediation.Rejected].ID, 1 << 62}, "bob"); err != nil {
+		t.Error(err)
+	}
+	same(t, "the events", l.events(t, 0), before)
+}
+
+func eventsOfRollback(t *testing.T, l *ledger) {
+	pending := l.in(t, remediation.Pending)
+	before := l.events(t, 0)
+	tx := l.db.Begin(t)
+	work(t, l.on(tx.Store), l.clock.now)
+	if _, err := l.on(tx.Store).Approve(t.Context(), pending.ID, "bob"); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "after a rollback", l.events(t, 0), before)
+
+	tx = l.db.Begin(t)
+	var want []remediation.Event
+	for _, a := range work(t, l.on(tx.Store), l.clock.now) {
+		want = append(want, history(a)...)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	got := l.events(t, l.lastOf(before))
+	same(t, "how many after the commit", len(got), len(want))
+	a := l.take(t, pending, approve)
+	got = l.events(t, l.lastOf(got))
+	sameEvents(t, "after the commit", got, history(a)[1:])
+}
+
+func (l *ledger) lastOf(events []remediation.Event) int64 { return events[len(events)-1].ID }
+
+func eventsOutliveServer(t *testing.T, l *ledger) {
+	var actions []remediation.Action
+	for _, a := range append(examples(), withdrawn()) {
+		actions = append(actions, l.store(t, a))
+	}
+	kept := l.in(t, remediation.Completed)
+	before := l.events(t, 0)
+	earliest := time.Now().Add(-time.Minute)
+	l.exec(t, "DELETE FROM servers WHERE id = "+quote(normal))
+	same(t, "the events before", l.events(t, 0)[:len(before)], before)
+
+	got := l.events(t, l.lastOf(before))
+	same(t, "how many were deleted", len(got), len(actions))
+	for _, a := range actions {
+		i := slices.IndexFunc(got, func(e remediation.Event) bool { return e.ActionID == a.ID })
+		if i < 0 {
+			t.Errorf("nothing says that %d was deleted", a.ID)
+			continue
+		}
+		e := got[i]
+		if e.OccurredAt.Before(earliest) || e.OccurredAt.After(time.Now().Add(time.Minute)) {
+			t.Errorf("deleted at %s, want about now", e.OccurredAt)
+		}
+		same(t, "occurred_at in UTC", e.OccurredAt, e.OccurredAt.UTC())
+		e.ID, e.OccurredAt = 0, time.Time{}
+		same(t, "the event", e, remediation.Event{
+			ActionID: a.ID, ServerID: normal, Kind: remediation.EventDeleted, Detail: new(string(a.Status)),
+		})
+	}
+	same(t, "the other server's action", l.get(t, kept.ID), kept)
+}
+
+func eventsAreAppendOnly(t *testing.T, l *ledger) {
+	a := l.in(t, remediation.Completed)
+	other := l.in(t, remediation.Rejected)
+	refuse := func(query string) {
+		t.Helper()
+		before := l.events(t, 0)
+		if _, err := l.db.Raw.ExecContext(t.Context(), query); err == nil {
+			t.Errorf("%s was accepted", query)
+		}
+		same(t, "after "+query, l.events(t, 0), before)
+	}
+	sets := []string{"id = id + 1000", "action_id = 1000", "server_id = 'x'", "kind = 'failed'", "actor = 'mallory'", "actor = NULL",
+		"occurred_at = " + literal(at(30)), "detail = 'x'", "detail = NULL", "detail = detail"}
+	for _, set := range sets {
+		refuse("UPDATE remediation_events SET " + set)
+		refuse("UPDATE remediation_events SET " + set + " WHERE action_id = " + number(a.ID))
+	}
+	refuse("DELETE FROM remediation_events")
+	refuse("DELETE FROM remediation_events WHERE action_id = " + number(a.ID))
+	refuse("DELETE FROM remediation_events WHERE kind = 'created'")
+
+	l.exec(t, "DELETE FROM remediation_actions WHERE id = "+number(a.ID))
+	for _, set := range sets {
+		refuse("UPDATE remediation_events SET " + set + " WHERE action_id = " + number(a.ID))
+	}
+	refuse("DELETE FROM remediation_events") // not those of the other action
+	l.exec(t, "DELETE FROM remediation_events WHERE action_id = "+number(a.ID))
+	sameEvents(t, "what is left", l.events(t, 0), history(other))
+}
+
+func eventsPages(t *testing.T, l *ledger) {
+	for range 30 {
+		l.create(t, newAction(normal)) // two events each
+	}
+	all := l.events(t, 0)
+	same(t, "how many", len(all), 60)
+	for limit, want := range map[int]int{0: 50, 1: 1, 7: 7, 60: 60, 61: 60, 5000: 60} {
+		page, err := l.Events(t.Context(), 0, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "the page", page, all[:want])
+	}
+	for _, i := range []int{0, 29, 58} {
+		page, err := l.Events(t.Context(), all[i].ID, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "the page after", page, all[i+1:min(i+4, len(all))])
+	}
+	for _, after := range []int64{all[59].ID, all[59].ID + 1, 1 << 62} {
+		page, err := l.Events(t.Context(), after, 10)
+		if err != nil || len(page) != 0 {
+			t.Errorf("after %d: %v, %v, want nothing new", after, page, err)
+		}
+	}
+}
+
+func eventsInput(t *testing.T, l *ledger) {
+	_, err := l.Events(t.Context(), 0, -1)
+	badInput(t, err, "limit")
+	_, err = l.Events(t.Context(), -1, 10)
+	badInput(t, err, "after")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = l.Events(ctx, 0, 10)
+	wantError(t, "Events", err, context.Canceled)
+}
+
+// eventsFeed reads while others write, half of them in transactions of several actions, some rolled back.
+func eventsFeed(t *testing.T, l *ledger) {
+	reader := l.on(l.db.Another(t))
+	var one sync.Mutex
+	begin := func() Tx { // one at a time: where there is one writer, the wait for it has an end
+		one.Lock()
+		defer one.Unlock()
+		return l.db.Begin(t)
+	}
+	writers := l.racers(t, 8)
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		race(writers, func(i int, writer *remediation.Ledger) {
+			for n := range 8 {
+				if i%4 < 2 {
+					l.live(t, writer, 1)
+					continue
+				}
+				tx := begin()
+				l.live(t, l.on(tx.Store), 3)
+				end := tx.Commit
+				if n%3 == 2 {
+					end = tx.Rollback
+				}
+				if err := end(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}()
+	var seen []remediation.Event
+	var after int64
+	for done := false; ; {
+		page, err := reader.Events(t.Context(), after, 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) > 0 {
+			seen = append(seen, page...)
+			after = page[len(page)-1].ID
+			continue
+		}
+		if done {
+			break
+		}
+		select {
+		case <-finished:
+			done = true // and read once more
+		default:
+		}
+	}
+	same(t, "what the feed gave", seen, l.events(t, 0))
+	same(t, "how many are stored", l.count(t, "remediation_events"), len(seen))
+	var last int64
+	of := map[int64][]remediation.Event{}
+	for _, e := range seen {
+		if e.ID <= last {
+			t.Fatalf("event %d came after event %d", e.ID, last)
+		}
+		last = e.ID
+		of[e.ActionID] = append(of[e.ActionID], e)
+	}
+	actions := l.list(t, remediation.Filter{Limit: 1000})
+	same(t, "how many actions have events", len(of), len(actions))
+	for _, a := range actions {
+		sameEvents(t, "the action's own", of[a.ID], history(a))
+	}
+}
+
+// live takes n actions of the normal server through a whole life.
+func (l *ledger) live(t *testing.T, writer *remediation.Ledger, n int) {
+	for range n {
+		a, err := writer.Create(t.Context(), newAction(normal))
+		if err == nil {
+			_, err = writer.Start(t.Context(), a.ID)
+		}
+		if err == nil {
+			_, err = writer.Finish(t.Context(), normal, a.ID, remediation.Result{})
+		}
+		if err != nil {
+			t.Error(err)
+			return
+		}
+	}
+}

@@ -1,0 +1,196 @@
+package conformance
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var explain = []behaviour{
+	{"ExplainNamesThePersonThatIsAwaited", explainPending},
+	{"ExplainNamesTheMaintenanceThatHolds", explainMaintenance},
+	{"ExplainNamesWhatIsAhead", explainBehind},
+	{"ExplainPassesOverWhatMaintenanceHolds", explainPassesOverHeld},
+	{"ExplainAgreesWithClaim", explainAgreesWithClaim},
+	{"ExplainFollowsAnActionToItsEnd", explainToTheEnd},
+	{"ExplainNamesWhoRejected", explainRejected},
+	{"ExplainOfUnknownIsErrNotFound", explainUnknown},
+}
+
+func (l *ledger) explain(t *testing.T, id int64) remediation.Explanation {
+	t.Helper()
+	e, err := l.Explain(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// explained expects the explanation, and that its sentence has these parts.
+func (l *ledger) explained(t *testing.T, want remediation.Explanation, parts ...string) {
+	t.Helper()
+	got := l.explain(t, want.ActionID)
+	same(t, "Explain", got, want)
+	s := got.String()
+	if strings.Contains(s, "\n") || strings.Contains(s, "%!") {
+		t.Errorf("%q is no sentence", s)
+	}
+	for _, part := range append(parts, "action "+number(want.ActionID)) {
+		if !strings.Contains(s, part) {
+			t.Errorf("%q doesn't say %q", s, part)
+		}
+	}
+}
+
+func explainPending(t *testing.T, l *ledger) {
+	l.in(t, remediation.Executing) // neither is before what waits for a person
+	l.in(t, remediation.Approved)
+	a := l.in(t, remediation.Pending)
+	for range 2 {
+		l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Pending,
+			Reason: remediation.ReasonAwaitingApproval, Since: a.CreatedAt},
+			"approval", a.CreatedAt.Format(time.DateTime))
+		l.unpause(t, paused) // the end of the maintenance approves nothing
+	}
+}
+
+func explainMaintenance(t *testing.T, l *ledger) {
+	first, a := l.create(t, newAction(normal)), l.create(t, newAction(normal))
+	since := l.clock.tick()
+	l.pause(t, normal)
+	l.clock.tick()
+	l.pause(t, normal) // once more: the first time counts
+	for _, id := range []int64{a.ID, first.ID} {
+		l.explained(t, remediation.Explanation{ActionID: id, ServerID: normal, Status: remediation.Approved,
+			Reason: remediation.ReasonMaintenance, Since: since, By: remediation.AutoApprover},
+			"maintenance", normal, since.Format(time.DateTime))
+	}
+	l.unpause(t, normal)
+	l.explained(t, remediation.Explanation{ActionID: first.ID, ServerID: normal, Status: remediation.Approved,
+		Reason: remediation.ReasonUnclaimed, Since: *first.ApprovedAt, By: remediation.AutoApprover}, "next", normal)
+}
+
+func explainBehind(t *testing.T, l *ledger) {
+	if err := l.AddServer(t.Context(), "web-2"); err != nil {
+		t.Fatal(err)
+	}
+	l.create(t, newAction("web-2")) // another server's are not before it
+	first, second, third := l.create(t, newAction(normal)), l.create(t, newAction(normal)), l.create(t, newAction(normal))
+	behind := func(a remediation.Action, ahead int64) {
+		t.Helper()
+		l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: normal, Status: remediation.Approved,
+			Reason: remediation.ReasonBehind, Since: *a.ApprovedAt, By: remediation.AutoApprover, Behind: ahead},
+			"behind action "+number(ahead), normal)
+	}
+	next := func(a remediation.Action) {
+		t.Helper()
+		l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: normal, Status: remediation.Approved,
+			Reason: remediation.ReasonUnclaimed, Since: *a.ApprovedAt, By: remediation.AutoApprover}, "next")
+	}
+	next(first)
+	behind(second, first.ID)
+	behind(third, first.ID)
+	l.claim(t, normal)
+	behind(second, first.ID) // executing now
+	behind(third, first.ID)
+	l.take(t, first, complete)
+	next(second)
+	behind(third, second.ID)
+	l.take(t, second, withdraw)
+	next(third)
+}
+
+func explainPassesOverHeld(t *testing.T, l *ledger) {
+	l.create(t, newAction(normal)) // held once the server is paused
+	l.pause(t, normal)
+	a, b := l.create(t, newAction(normal)), l.create(t, newAction(normal))
+	l.in(t, remediation.Approved) // the other server's
+	b = l.take(t, b, approve)
+	l.explained(t, remediation.Explanation{ActionID: b.ID, ServerID: normal, Status: remediation.Approved,
+		Reason: remediation.ReasonUnclaimed, Since: *b.ApprovedAt, By: "bob"}, "next")
+	a = l.take(t, a, approve)
+	l.explained(t, remediation.Explanation{ActionID: b.ID, ServerID: normal, Status: remediation.Approved,
+		Reason: remediation.ReasonBehind, Since: *b.ApprovedAt, By: "bob", Behind: a.ID}, "behind action "+number(a.ID))
+}
+
+// Of all that wait, the one that is next is the one that Claim delivers.
+func explainAgreesWithClaim(t *testing.T, l *ledger) {
+	var all []int64
+	for i := range 8 {
+		if i%3 == 1 {
+			l.pause(t, normal)
+		}
+		a := l.create(t, newAction(normal))
+		all = append(all, a.ID)
+		if a.Status == remediation.Pending && i%2 == 0 {
+			l.take(t, a, approve)
+		}
+		if i%3 == 2 {
+			l.unpause(t, normal)
+		}
+	}
+	for _, mode := range []func(*testing.T, string){l.pause, l.unpause} {
+		mode(t, normal)
+		for {
+			var next []int64
+			for _, id := range all {
+				if l.explain(t, id).Reason == remediation.ReasonUnclaimed {
+					next = append(next, id)
+				}
+			}
+			if len(next) == 0 {
+				break
+			}
+			a := l.claim(t, normal)
+			same(t, "next", next, []int64{a.ID})
+			l.take(t, a, complete)
+		}
+		l.nothingToClaim(t, normal)
+	}
+}
+
+func explainToTheEnd(t *testing.T, l *ledger) {
+	a := l.take(t, l.in(t, remediation.Approved), start)
+	l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Executing,
+		Reason: remediation.ReasonExecuting, Since: *a.ExecutedAt, By: "bob"},
+		"executing", paused, a.ExecutedAt.Format(time.DateTime))
+	a = l.take(t, a, complete)
+	l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Completed,
+		Reason: remediation.ReasonFinished, Since: *a.CompletedAt, By: "bob", Detail: "0"},
+		"completed", "exit code 0", a.CompletedAt.Format(time.DateTime))
+	a = l.in(t, remediation.Failed)
+	l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Failed,
+		Reason: remediation.ReasonFinished, Since: *a.CompletedAt, By: "bob", Detail: "3"}, "failed", "exit code 3")
+	l.in(t, remediation.Executing)
+	l.clock.tick()
+	a = l.sweep(t, time.Second, 1)[0]
+	l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Failed,
+		Reason: remediation.ReasonFinished, Since: *a.CompletedAt, By: "bob"}, "failed", "without an exit code")
+}
+
+func explainRejected(t *testing.T, l *ledger) {
+	for _, a := range []remediation.Action{
+		l.in(t, remediation.Rejected), l.take(t, l.in(t, remediation.Approved), withdraw), l.take(t, l.create(t, newAction(normal)), withdraw),
+	} {
+		l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: a.ServerID, Status: remediation.Rejected,
+			Reason: remediation.ReasonRejected, Since: *a.RejectedAt, By: *a.RejectedBy, Detail: *a.RejectionReason},
+			"rejected by "+*a.RejectedBy, *a.RejectionReason, a.RejectedAt.Format(time.DateTime))
+	}
+}
+
+func explainUnknown(t *testing.T, l *ledger) {
+	gone := l.create(t, newAction(normal)).ID
+	l.exec(t, "DELETE FROM remediation_actions")
+	for _, id := range []int64{gone, 0, -1, 1 << 62} {
+		e, err := l.Explain(t.Context(), id)
+		wantError(t, "Explain", err, remediation.ErrNotFound)
+		same(t, "Explain", e, remediation.Explanation{})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := l.Explain(ctx, l.create(t, newAction(normal)).ID)
+	wantError(t, "Explain", err, context.Canceled)
+}

@@ -1,0 +1,312 @@
+package conformance
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var retention = []behaviour{
+	{"PruneTakesTheOldestByWhenTheyEnded", pruneOldestFirst},
+	{"PruneBoundaryIsExclusive", pruneBoundary},
+	{"PruneNeverTakesWhatIsOpen", pruneLeavesOpen},
+	{"PruneLeavesTheEvents", pruneLeavesEvents},
+	{"PruneRaceDeletesEachOnce", pruneRace},
+	{"ClearOutputClearsBothAndNothingElse", clearOutput},
+	{"ClearOutputTakesTheOldestUpToTheLimit", clearOldestFirst},
+	{"ClearOutputAndPruneAtOnceKeepTheirCounts", clearAndPruneRace},
+	{"OutputIsClearedWholeOrNotAtAll", rawClears},
+	{"RetentionInTheCallersTransaction", retentionInTx},
+	{"RetentionInputIsChecked", retentionInput},
+}
+
+// endedAt is a well-formed terminal action that ended at a time.
+func endedAt(status remediation.Status, end time.Time) remediation.Action {
+	a := example(status)
+	if a.CompletedAt != nil {
+		a.CompletedAt = &end
+	} else {
+		a.RejectedAt = &end
+	}
+	return a
+}
+
+func (l *ledger) prune(t *testing.T, before time.Time, limit int) int64 {
+	t.Helper()
+	n, err := l.Prune(t.Context(), before, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func (l *ledger) clear(t *testing.T, before time.Time, limit int) int64 {
+	t.Helper()
+	n, err := l.ClearOutput(t.Context(), before, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func pruneOldestFirst(t *testing.T, l *ledger) {
+	var byEnd []int64 // the ids against the order of the ends
+	for i, status := range []remediation.Status{remediation.Failed, remediation.Rejected, remediation.Completed, remediation.Rejected,
+		remediation.Completed, remediation.Failed, remediation.Completed} {
+		byEnd = append([]int64{l.store(t, endedAt(status, at(50-i))).ID}, byEnd...)
+	}
+	for len(byEnd) > 0 {
+		n := min(3, len(byEnd))
+		same(t, "pruned", l.prune(t, at(59), 3), int64(n))
+		byEnd = byEnd[n:]
+		got := ids(l.list(t, remediation.Filter{}))
+		same(t, "what is left", got, append([]int64(nil), byEnd...))
+	}
+	same(t, "pruned of nothing", l.prune(t, at(59), 3), int64(0))
+}
+
+func pruneBoundary(t *testing.T, l *ledger) {
+	for _, status := range []remediation.Status{remediation.Completed, remediation.Failed, remediation.Rejected} {
+		end := at(40)
+		a := l.store(t, endedAt(status, end))
+		for _, before := range []time.Time{{}, end.Add(-time.Hour), end.Add(-time.Microsecond), end} {
+			same(t, "pruned before "+before.String(), l.prune(t, before, 10), int64(0))
+		}
+		same(t, "the row", l.get(t, a.ID), a)
+		same(t, "pruned", l.prune(t, end.Add(time.Microsecond).In(time.FixedZone("-0900", -9*3600)), 10), int64(1))
+	}
+	// A whole second is stored shorter than its fractions, and sorts with them.
+	second := at(40).Truncate(time.Second)
+	for _, d := range []time.Duration{0, time.Microsecond, 500 * time.Millisecond, 999999 * time.Microsecond} {
+		l.store(t, endedAt(remediation.Completed, second.Add(d)))
+		same(t, "pruned before", l.prune(t, second.Add(d), 10), int64(0))
+		same(t, "pruned after", l.prune(t, second.Add(d+time.Microsecond), 10), int64(1))
+	}
+}
+
+func pruneLeavesOpen(t *testing.T, l *ledger) {
+	var open []remediation.Action
+	for _, a := range examples() {
+		a = l.store(t, a)
+		if !a.Status.Terminal() {
+			open = append(open, a)
+		}
+	}
+	l.store(t, withdrawn())
+	same(t, "pruned", l.prune(t, at(0).AddDate(100, 0, 0), 1000), int64(4))
+	for _, a := range open {
+		same(t, "the row that is "+string(a.Status), l.get(t, a.ID), a)
+	}
+	same(t, "what is left", len(l.list(t, remediation.Filter{})), len(open))
+}
+
+func pruneLeavesEvents(t *testing.T, l *ledger) {
+	a := l.in(t, remediation.Failed)
+	before := l.events(t, 0)
+	same(t, "pruned", l.prune(t, l.clock.tick(), 10), int64(1))
+	_, err := l.Get(t.Context(), a.ID)
+	wantError(t, "Get", err, remediation.ErrNotFound)
+	after := l.events(t, 0)
+	same(t, "the events before", after[:len(before)], before)
+	got := after[len(before):]
+	if len(got) != 1 {
+		t.Fatalf("new events are %v, want that it was deleted", got)
+	}
+	got[0].ID, got[0].OccurredAt = 0, time.Time{}
+	same(t, "the new event", got[0], remediation.Event{
+		ActionID: a.ID, ServerID: paused, Kind: remediation.EventDeleted, Detail: new(string(remediation.Failed)),
+	})
+}
+
+// manyEnded stores n terminal actions whose ends are in another order than their ids.
+func (l *ledger) manyEnded(t *testing.T, n int) {
+	t.Helper()
+	list := make([]remediation.Action, n)
+	for i := range list {
+		list[i] = endedAt([]remediation.Status{remediation.Completed, remediation.Failed}[i%2], at(3+i*37%50))
+	}
+	l.fill(t, list...)
+}
+
+// inRounds calls until nothing is left, as a nightly job does, and returns how much that was.
+func inRounds(t *testing.T, call func() (int64, error), left func() int) (sum int64) {
+	for left() > 0 {
+		n, err := call()
+		if err != nil {
+			t.Error(err)
+			return sum
+		}
+		sum += n
+	}
+	return sum
+}
+
+func pruneRace(t *testing.T, l *ledger) {
+	racers := l.racers(t, 6)
+	for range 3 {
+		l.manyEnded(t, 200)
+		open := l.in(t, remediation.Executing)
+		events := l.count(t, "remediation_events WHERE kind = 'deleted'")
+		counts := make([]int64, len(racers))
+		race(racers, func(i int, racer *remediation.Ledger) {
+			counts[i] = inRounds(t,
+				func() (int64, error) { return racer.Prune(t.Context(), at(59), []int{7, 30, 90}[i/2]) },
+				func() int { return l.count(t, "remediation_actions WHERE status IN ('completed', 'failed')") })
+		})
+		var sum int64
+		for _, n := range counts {
+			sum += n
+		}
+		same(t, "the counts together", sum, int64(200))
+		same(t, "how many were deleted", l.count(t, "remediation_events WHERE kind = 'deleted'")-events, 200)
+		same(t, "the open one", l.get(t, open.ID), open)
+	}
+}
+
+func clearOutput(t *testing.T, l *ledger) {
+	empty, half := example(remediation.Completed), example(remediation.Failed)
+	empty.Stdout, empty.Stderr = nil, nil
+	half.Stdout = nil
+	var all []remediation.Action
+	for _, a := range append(examples(), withdrawn(), empty, half) {
+		all = append(all, l.store(t, a))
+	}
+	events := l.events(t, 0)
+	same(t, "cleared before the end", l.clear(t, at(3), 100), int64(0))
+	same(t, "cleared", l.clear(t, at(4), 100), int64(3)) // completed, failed and half
+	for _, a := range all {
+		a.Stdout, a.Stderr = nil, nil
+		same(t, "the row that is "+string(a.Status), l.get(t, a.ID), a)
+	}
+	same(t, "cleared again", l.clear(t, at(4), 100), int64(0))
+	same(t, "the events", l.events(t, 0), events)
+
+	// An output that says nothing was reported is one too.
+	a := example(remediation.Completed)
+	a.Stdout, a.Stderr = new(""), new("")
+	l.store(t, a)
+	same(t, "cleared of empty text", l.clear(t, at(4), 100), int64(1))
+
+	executing := l.in(t, remediation.Executing)
+	same(t, "cleared of an open one", l.clear(t, at(59), 100), int64(0))
+	l.take(t, executing, complete) // its output can still be reported
+}
+
+func clearOldestFirst(t *testing.T, l *ledger) {
+	var byEnd []remediation.Action
+	for i := range 5 {
+		byEnd = append([]remediation.Action{l.store(t, endedAt(remediation.Completed, at(50-i)))}, byEnd...)
+	}
+	for cleared := 0; cleared < len(byEnd); {
+		n := min(2, len(byEnd)-cleared)
+		same(t, "cleared", l.clear(t, at(59), 2), int64(n))
+		cleared += n
+		for i, a := range byEnd {
+			if i < cleared {
+				a.Stdout, a.Stderr = nil, nil
+			}
+			same(t, "the row", l.get(t, a.ID), a)
+		}
+	}
+	same(t, "cleared again", l.clear(t, at(59), 2), int64(0))
+}
+
+// Both take rows in the order of their ends, so that neither waits for the other in a circle.
+func clearAndPruneRace(t *testing.T, l *ledger) {
+	racers := l.racers(t, 6)
+	for range 4 {
+		l.manyEnded(t, 200)
+		counts := make([]int64, len(racers))
+		race(racers, func(i int, racer *remediation.Ledger) {
+			limit := []int{11, 40, 90}[i/2]
+			if i%2 == 0 {
+				counts[i] = inRounds(t, func() (int64, error) { return racer.ClearOutput(t.Context(), at(59), limit) },
+					func() int { return l.count(t, "remediation_actions WHERE stdout IS NOT NULL OR stderr IS NOT NULL") })
+				return
+			}
+			counts[i] = inRounds(t, func() (int64, error) { return racer.Prune(t.Context(), at(59), limit) },
+				func() int { return l.count(t, "remediation_actions") })
+		})
+		same(t, "what was pruned", counts[1]+counts[3]+counts[5], int64(200))
+		if cleared := counts[0] + counts[2] + counts[4]; cleared > 200 {
+			t.Errorf("%d outputs were cleared of 200", cleared)
+		}
+	}
+}
+
+func rawClears(t *testing.T, l *ledger) {
+	both := []string{"stdout = NULL, stderr = NULL"}
+	half := []string{"stdout = NULL", "stderr = NULL", "stdout = 'other'", "stderr = 'other'", "stdout = '', stderr = ''",
+		"stdout = NULL, stderr = 'other'", "stdout = 'other', stderr = NULL", "stdout = stderr, stderr = stdout"}
+	for _, status := range []remediation.Status{remediation.Completed, remediation.Failed} {
+		a := example(status)
+		a.Stdout, a.Stderr = new("out\n"), new("err\n")
+		a = l.store(t, a)
+		for _, set := range half {
+			l.wontUpdate(t, a, set)
+		}
+		for _, set := range []string{"exit_code = NULL", "completed_at = NULL", "approved_by = NULL", "executed_at = NULL", "command = ''",
+			"approved_by = 'mallory'", "exit_code = 7", "status = 'failed'", "status = status"} {
+			l.wontUpdate(t, a, both[0]+", "+set)
+		}
+		if err := l.update(t, a.ID, both[0]); err != nil {
+			t.Fatalf("both at once: %v", err)
+		}
+		a.Stdout, a.Stderr = nil, nil
+		same(t, "the row", l.get(t, a.ID), a)
+		for _, set := range []string{"stdout = 'other'", "stderr = ''", "stdout = 'a', stderr = 'b'"} {
+			l.wontUpdate(t, a, set) // what is cleared stays so
+		}
+	}
+	for _, status := range []remediation.Status{remediation.Pending, remediation.Approved, remediation.Executing} {
+		a := l.store(t, example(status))
+		l.wontUpdate(t, a, "stdout = 'early'")
+		l.wontUpdate(t, a, "stdout = 'early', stderr = NULL")
+	}
+	// With its result an action may bring no output, but never an output without a result.
+	executing := l.store(t, example(remediation.Executing))
+	l.wontUpdate(t, executing, "stdout = '', stderr = ''")
+}
+
+func retentionInTx(t *testing.T, l *ledger) {
+	a := l.in(t, remediation.Completed)
+	for _, keep := range []bool{false, true} {
+		tx := l.db.Begin(t)
+		inside := l.on(tx.Store)
+		cleared, err := inside.ClearOutput(t.Context(), l.clock.now.Add(time.Hour), 10)
+		if err != nil || cleared != 1 {
+			t.Fatalf("ClearOutput: %d, %v", cleared, err)
+		}
+		pruned, err := inside.Prune(t.Context(), l.clock.now.Add(time.Hour), 10)
+		if err != nil || pruned != 1 {
+			t.Fatalf("Prune: %d, %v", pruned, err)
+		}
+		if keep {
+			if err := tx.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			same(t, "what is left", len(l.list(t, remediation.Filter{})), 0)
+			continue
+		}
+		if err := tx.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+		same(t, "the row", l.get(t, a.ID), a)
+	}
+}
+
+func retentionInput(t *testing.T, l *ledger) {
+	l.in(t, remediation.Completed)
+	before := slices.Clone(l.list(t, remediation.Filter{}))
+	for _, limit := range []int{0, -1, -1 << 62} {
+		n, err := l.Prune(t.Context(), at(59), limit)
+		badInput(t, err, "limit")
+		same(t, "pruned", n, int64(0))
+		n, err = l.ClearOutput(t.Context(), at(59), limit)
+		badInput(t, err, "limit")
+		same(t, "cleared", n, int64(0))
+	}
+	same(t, "what the refused calls left", l.list(t, remediation.Filter{}), before)
+}

@@ -1,0 +1,26 @@
+-- SQLite only: it has one writer at a time, where PostgreSQL must lock rows to take them once. Oldest first, and only
+-- what is terminal.
+
+-- name: PruneActions :execrows
+DELETE FROM remediation_actions
+WHERE id IN (
+    SELECT a.id
+    FROM remediation_actions AS a
+    WHERE a.status IN ('completed', 'failed', 'rejected')
+        AND coalesce(a.completed_at, a.rejected_at, a.created_at) < @before
+    ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at)
+    LIMIT CAST(@max_rows AS BIGINT)
+) AND status IN ('completed', 'failed', 'rejected');
+
+-- name: ClearOutput :execrows
+UPDATE remediation_actions
+SET stdout = NULL, stderr = NULL
+WHERE id IN (
+    SELECT a.id
+    FROM remediation_actions AS a
+    WHERE a.status IN ('completed', 'failed', 'rejected')
+        AND (a.stdout IS NOT NULL OR a.stderr IS NOT NULL)
+        AND coalesce(a.completed_at, a.rejected_at, a.created_at) < @before
+    ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at)
+    LIMIT CAST(@max_rows AS BIGINT)
+) AND status IN ('completed', 'failed', 'rejected');

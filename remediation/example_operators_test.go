@@ -1,0 +1,264 @@
+package remediation_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// The key says what may not wait or run twice on one server: here one restart of each service, and one apt run of any
+// kind.
+func ExampleLedger_Create_dedupe() {
+	ctx := context.Background()
+	ledger, done := exampleLedger("web-1")
+	defer done()
+	ask := func(actionType, command, key string) {
+		action, err := ledger.Create(ctx, remediation.NewAction{
+			ServerID: "web-1", ActionType: actionType, Command: command, CreatedBy: "dashboard", DedupeKey: &key,
+		})
+		if duplicate := (*remediation.DuplicateError)(nil); errors.As(err, &duplicate) {
+			existing, err := ledger.Get(ctx, duplicate.ExistingID)
+			if err != nil {
+				log.Fatal(err)
+			}
+			fmt.Printf("%s: refused, %s is %s\n", command, existing.Command, existing.Status)
+			return
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s: %s\n", command, action.Status)
+	}
+
+	ask("restart_service", "systemctl restart nginx", "restart_service:nginx")
+	ask("restart_service", "systemctl restart sshd", "restart_service:sshd")
+	ask("restart_service", "systemctl restart nginx", "restart_service:nginx")
+	ask("apt_update", "apt-get update", "apt")
+	ask("apt_upgrade", "apt-get upgrade", "apt")
+
+	// Once it has ended, the next may come.
+	action, err := ledger.Claim(ctx, "web-1")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := ledger.Finish(ctx, "web-1", action.ID, remediation.Result{}); err != nil {
+		log.Fatal(err)
+	}
+	ask("restart_service", "systemctl restart nginx", "restart_service:nginx")
+	// Output:
+	// systemctl restart nginx: approved
+	// systemctl restart sshd: approved
+	// systemctl restart nginx: refused, systemctl restart nginx is approved
+	// apt-get update: approved
+	// apt-get upgrade: refused, apt-get update is approved
+	// systemctl restart nginx: approved
+}
+
+// One decision on many actions: each id has its own outcome.
+func ExampleLedger_ApproveMany() {
+	ctx := context.Background()
+	ledger, done := exampleLedger("db-1")
+	defer done()
+	first := examplePending(ledger, "db-1", "vacuumdb --all")
+	second := examplePending(ledger, "db-1", "reindexdb --all")
+	if _, err := ledger.Reject(ctx, second, "bob", "the backup still runs"); err != nil {
+		log.Fatal(err)
+	}
+
+	outcomes, err := ledger.ApproveMany(ctx, []int64{second, first, 99}, "alice")
+	if err != nil {
+		log.Fatal(err) // nothing was decided
+	}
+	for _, outcome := range outcomes {
+		if outcome.Err != nil {
+			fmt.Println(outcome.Err)
+			continue
+		}
+		fmt.Println(outcome.Action.Command, "is", outcome.Action.Status)
+	}
+	// Output:
+	// approve: action 2 is rejected and can't become approved
+	// vacuumdb --all is approved
+	// approve action 99: no such action
+}
+
+func ExampleLedger_RejectMany() {
+	ctx := context.Background()
+	ledger, done := exampleLedger("db-1")
+	defer done()
+	waiting := []int64{examplePending(ledger, "db-1", "vacuumdb --all"), examplePending(ledger, "db-1", "reindexdb --all")}
+
+	outcomes, err := ledger.RejectMany(ctx, waiting, "alice", "the disk is being replaced")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, outcome := range outcomes {
+		fmt.Println(outcome.ID, outcome.Action.Status, "by", *outcome.Action.RejectedBy)
+	}
+	// Output:
+	// 1 rejected by alice
+	// 2 rejected by alice
+}
+
+// What an agent never reports is closed by a sweep, which a program runs now and then.
+func ExampleLedger_FailOverdue() {
+	ctx := context.Background()
+	now := time.Date(2026, 1, 19, 12, 0, 0, 0, time.UTC)
+	ledger, done := exampleLedger("web-1", remediation.WithClock(func() time.Time { return now }))
+	defer done()
+	id := exampleQueue(ledger, "web-1", "apt-get upgrade")
+	if _, err := ledger.Claim(ctx, "web-1"); err != nil {
+		log.Fatal(err)
+	}
+
+	now = now.Add(45 * time.Minute) // the agent's machine has gone down
+	closed, err := ledger.FailOverdue(ctx, 30*time.Minute, 100)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, action := range closed {
+		fmt.Printf("action %d is %s: %s\n", action.ID, action.Status, *action.Stderr)
+	}
+
+	_, err = ledger.Finish(ctx, "web-1", id, remediation.Result{})
+	fmt.Println(err)
+	// Output:
+	// action 1 is failed: no result came within 30m0s
+	// finish: action 1 is failed and can't become completed
+}
+
+func ExampleLedger_All() {
+	ctx := context.Background()
+	ledger, done := exampleLedger("web-1")
+	defer done()
+	for _, command := range []string{"uptime", "df -h", "free -m"} {
+		exampleQueue(ledger, "web-1", command)
+	}
+
+	for action, err := range ledger.All(ctx, remediation.Filter{ServerID: "web-1"}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(action.ID, action.Command)
+	}
+	// Output:
+	// 3 free -m
+	// 2 df -h
+	// 1 uptime
+}
+
+func ExampleLedger_Counts() {
+	ctx := context.Background()
+	ledger, done := exampleLedger("web-1")
+	defer done()
+	exampleQueue(ledger, "web-1", "uptime")
+	exampleQueue(ledger, "web-1", "df -h")
+
+	counts, err := ledger.Counts(ctx, remediation.Pending, remediation.Approved)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(counts[remediation.Pending], "wait for a person,", counts[remediation.Approved], "for the agent")
+	// Output: 0 wait for a person, 2 for the agent
+}
+
+func ExampleLedger_Explain() {
+	ctx := context.Background()
+	now := time.Date(2026, 1, 19, 12, 0, 0, 0, time.UTC)
+	ledger, done := exampleLedger("web-1", remediation.WithClock(func() time.Time { return now }))
+	defer done()
+	exampleQueue(ledger, "web-1", "apt-get update")
+	id := exampleQueue(ledger, "web-1", "apt-get upgrade")
+	why := func() {
+		explanation, err := ledger.Explain(ctx, id)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(explanation)
+	}
+
+	why()
+	now = now.Add(time.Minute)
+	if err := ledger.Pause(ctx, "web-1"); err != nil {
+		log.Fatal(err)
+	}
+	why()
+	// Output:
+	// action 2 waits behind action 1 on server "web-1"
+	// action 2 is held: server "web-1" has been in maintenance since 2026-01-19 12:01:00 UTC and only "auto" approved it
+}
+
+// A reader that keeps the last id it saw misses no event.
+func ExampleLedger_Events() {
+	ctx := context.Background()
+	ledger, done := exampleLedger("web-1")
+	defer done()
+	exampleQueue(ledger, "web-1", "uptime")
+	if _, err := ledger.Claim(ctx, "web-1"); err != nil {
+		log.Fatal(err)
+	}
+
+	var last int64
+	for {
+		events, err := ledger.Events(ctx, last, 2)
+		if err != nil {
+			log.Fatal(err)
+		}
+		if len(events) == 0 {
+			break // come again later
+		}
+		for _, event := range events {
+			fmt.Println(event.ID, event.Kind, "by", *event.Actor)
+			last = event.ID
+		}
+	}
+	// Output:
+	// 1 created by dashboard
+	// 2 approved by auto
+	// 3 executing by web-1
+}
+
+// A nightly job drops the outputs after a while and the actions later; the events stay.
+func ExampleLedger_Prune() {
+	ctx := context.Background()
+	now := time.Date(2026, 1, 19, 12, 0, 0, 0, time.UTC)
+	ledger, done := exampleLedger("web-1", remediation.WithClock(func() time.Time { return now }))
+	defer done()
+	id := exampleQueue(ledger, "web-1", "uptime")
+	if _, err := ledger.Start(ctx, id); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := ledger.Finish(ctx, "web-1", id, remediation.Result{Stdout: "up 3 days\n"}); err != nil {
+		log.Fatal(err)
+	}
+
+	now = now.AddDate(0, 6, 0)
+	cleared, err := ledger.ClearOutput(ctx, now.AddDate(0, -1, 0), 1000)
+	if err != nil {
+		log.Fatal(err)
+	}
+	pruned, err := ledger.Prune(ctx, now.AddDate(0, -3, 0), 1000)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(cleared, "output cleared,", pruned, "action pruned")
+
+	events, err := ledger.Events(ctx, 0, 0)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, event := range events {
+		fmt.Println(event.Kind)
+	}
+	// Output:
+	// 1 output cleared, 1 action pruned
+	// created
+	// approved
+	// executing
+	// completed
+	// deleted
+}
