@@ -124,11 +124,12 @@ func TestCancelledWaitForTheLockChangesNothing(t *testing.T) {
 	config := must[*pgxpool.Config](t)(pgxpool.ParseConfig(url))
 	config.MaxConns = 2
 	pool := must[*pgxpool.Pool](t)(pgxpool.NewWithConfig(t.Context(), config))
-	t.Cleanup(pool.Close)
+	t.Cleanup(func() { go pool.Close() }) // which a leaked connection would block
 	upTo(t, conn, 3)
 	version, schema := stateOf(t, conn), schemaOf(t, conn)
 
-	lock := must[string](t)(database.GenerateAdvisoryLockId(one[string](t, conn, "SELECT '/' || current_database()"),
+	// As the CLI does it, with the path of its URL for the database's name.
+	lock := must[string](t)(database.GenerateAdvisoryLockId("/"+one[string](t, conn, "SELECT current_database()::text"),
 		"public", "schema_migrations"))
 	run(t, conn, "SELECT pg_advisory_lock($1)", lock)
 	for range 4 { // twice as often as there are connections to leak

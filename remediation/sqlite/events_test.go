@@ -17,7 +17,7 @@ func TestReplaceTakesNeitherEventsNorActions(t *testing.T) {
 	if err := ledger.AddServer(t.Context(), "web-1"); err != nil {
 		t.Fatal(err)
 	}
-	held := must(ledger.Create(t.Context(), remediation.NewAction{
+	held := mustRead(ledger.Create(t.Context(), remediation.NewAction{
 		ServerID: "web-1", ActionType: "apt", Command: "apt-get upgrade", CreatedBy: "ann", DedupeKey: new("apt"),
 	}))
 	raw := rawPool(t, path, shellDSN)
@@ -94,16 +94,16 @@ func TestExplainPassesOverOldRowsThatNobodyApproved(t *testing.T) {
 			raw := rawPool(t, path, shellDSN)
 			rawExec(t, raw, "DROP TRIGGER remediation_actions_consistent_insert")
 			rawExec(t, raw, oldRow+"'approved', "+approval+", NULL, NULL, NULL, NULL, NULL)")
-			next := must(ledger.Create(t.Context(), remediation.NewAction{
+			next := mustRead(ledger.Create(t.Context(), remediation.NewAction{
 				ServerID: "web-1", ActionType: "reboot", Command: "reboot", CreatedBy: "ann",
 			}))
-			if e := must(ledger.Explain(t.Context(), 1)); e.Reason != remediation.ReasonNoApproval {
+			if e := mustRead(ledger.Explain(t.Context(), 1)); e.Reason != remediation.ReasonNoApproval {
 				t.Errorf("the old one: %+v", e)
 			}
-			if e := must(ledger.Explain(t.Context(), next.ID)); e.Reason != remediation.ReasonUnclaimed || e.Behind != 0 {
+			if e := mustRead(ledger.Explain(t.Context(), next.ID)); e.Reason != remediation.ReasonUnclaimed || e.Behind != 0 {
 				t.Errorf("the next one: %s (%+v)", e, e)
 			}
-			if a := must(ledger.Claim(t.Context(), "web-1")); a.ID != next.ID {
+			if a := mustRead(ledger.Claim(t.Context(), "web-1")); a.ID != next.ID {
 				t.Errorf("claimed %d", a.ID)
 			}
 		})
