@@ -113,8 +113,9 @@ const getAction = `-- name: GetAction :one
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key FROM remediation_actions WHERE id = ?1
 `
 
-// Lists leave stdout and stderr where they are: a page of history must not load its outputs. Each filter that narrows a
-// long history has a query of its own, because no index serves "any or equal"; the empty string means any.
+// Lists leave stdout and stderr where they are: a page of history must not load its outputs. dedupe_key lies behind them,
+// so a list looks for it only in open actions, which have none yet. Each filter that narrows a long history has a query
+// of its own, because no index serves "any or equal"; the empty string means any.
 func (q *Queries) GetAction(ctx context.Context, id int64) (RemediationAction, error) {
 	row := q.queryRow(ctx, q.getActionStmt, getAction, id)
 	var i RemediationAction
@@ -146,10 +147,12 @@ func (q *Queries) GetAction(ctx context.Context, id int64) (RemediationAction, e
 const listActions = `-- name: ListActions :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
-FROM remediation_actions
-WHERE id < ?1
-ORDER BY id DESC
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
+    (SELECT k.dedupe_key FROM remediation_actions AS k
+     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+FROM remediation_actions AS a
+WHERE a.id < ?1
+ORDER BY a.id DESC
 LIMIT CAST(?2 AS BIGINT)
 `
 
@@ -228,13 +231,15 @@ func (q *Queries) ListActions(ctx context.Context, arg ListActionsParams) ([]Lis
 const listActionsByAlert = `-- name: ListActionsByAlert :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
-FROM remediation_actions
-WHERE alert_id = CAST(?1 AS BIGINT) AND id < ?2
-    AND (CAST(?3 AS TEXT) = '' OR server_id = CAST(?3 AS TEXT))
-    AND (CAST(?4 AS TEXT) = '' OR status = CAST(?4 AS TEXT))
-    AND (CAST(?5 AS TEXT) = '' OR action_type = CAST(?5 AS TEXT))
-ORDER BY id DESC
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
+    (SELECT k.dedupe_key FROM remediation_actions AS k
+     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+FROM remediation_actions AS a
+WHERE a.alert_id = CAST(?1 AS BIGINT) AND a.id < ?2
+    AND (CAST(?3 AS TEXT) = '' OR a.server_id = CAST(?3 AS TEXT))
+    AND (CAST(?4 AS TEXT) = '' OR a.status = CAST(?4 AS TEXT))
+    AND (CAST(?5 AS TEXT) = '' OR a.action_type = CAST(?5 AS TEXT))
+ORDER BY a.id DESC
 LIMIT CAST(?6 AS BIGINT)
 `
 
@@ -324,11 +329,13 @@ func (q *Queries) ListActionsByAlert(ctx context.Context, arg ListActionsByAlert
 const listActionsByServer = `-- name: ListActionsByServer :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
-FROM remediation_actions
-WHERE server_id = ?1 AND id < ?2
-    AND (CAST(?3 AS TEXT) = '' OR action_type = CAST(?3 AS TEXT))
-ORDER BY id DESC
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
+    (SELECT k.dedupe_key FROM remediation_actions AS k
+     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+FROM remediation_actions AS a
+WHERE a.server_id = ?1 AND a.id < ?2
+    AND (CAST(?3 AS TEXT) = '' OR a.action_type = CAST(?3 AS TEXT))
+ORDER BY a.id DESC
 LIMIT CAST(?4 AS BIGINT)
 `
 
@@ -414,11 +421,13 @@ func (q *Queries) ListActionsByServer(ctx context.Context, arg ListActionsByServ
 const listActionsByServerAndStatus = `-- name: ListActionsByServerAndStatus :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
-FROM remediation_actions
-WHERE server_id = ?1 AND status = ?2 AND id < ?3
-    AND (CAST(?4 AS TEXT) = '' OR action_type = CAST(?4 AS TEXT))
-ORDER BY id DESC
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
+    (SELECT k.dedupe_key FROM remediation_actions AS k
+     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+FROM remediation_actions AS a
+WHERE a.server_id = ?1 AND a.status = ?2 AND a.id < ?3
+    AND (CAST(?4 AS TEXT) = '' OR a.action_type = CAST(?4 AS TEXT))
+ORDER BY a.id DESC
 LIMIT CAST(?5 AS BIGINT)
 `
 
@@ -506,11 +515,13 @@ func (q *Queries) ListActionsByServerAndStatus(ctx context.Context, arg ListActi
 const listActionsByStatus = `-- name: ListActionsByStatus :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
-FROM remediation_actions
-WHERE status = ?1 AND id < ?2
-    AND (CAST(?3 AS TEXT) = '' OR action_type = CAST(?3 AS TEXT))
-ORDER BY id DESC
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
+    (SELECT k.dedupe_key FROM remediation_actions AS k
+     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+FROM remediation_actions AS a
+WHERE a.status = ?1 AND a.id < ?2
+    AND (CAST(?3 AS TEXT) = '' OR a.action_type = CAST(?3 AS TEXT))
+ORDER BY a.id DESC
 LIMIT CAST(?4 AS BIGINT)
 `
 
@@ -596,10 +607,12 @@ func (q *Queries) ListActionsByStatus(ctx context.Context, arg ListActionsByStat
 const listActionsByType = `-- name: ListActionsByType :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr, dedupe_key
-FROM remediation_actions
-WHERE action_type = ?1 AND id < ?2
-ORDER BY id DESC
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
+    (SELECT k.dedupe_key FROM remediation_actions AS k
+     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+FROM remediation_actions AS a
+WHERE a.action_type = ?1 AND a.id < ?2
+ORDER BY a.id DESC
 LIMIT CAST(?3 AS BIGINT)
 `
 

@@ -16,7 +16,7 @@ SET stdout = NULL, stderr = NULL
 WHERE id IN (
     SELECT a.id
     FROM remediation_actions AS a
-    WHERE a.status IN ('completed', 'failed', 'rejected')
+    WHERE (a.status IN ('completed', 'failed', 'rejected')) IS TRUE
         AND (a.stdout IS NOT NULL OR a.stderr IS NOT NULL)
         AND coalesce(a.completed_at, a.rejected_at, a.created_at) < ?1
     ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at)
@@ -43,7 +43,7 @@ DELETE FROM remediation_actions
 WHERE id IN (
     SELECT a.id
     FROM remediation_actions AS a
-    WHERE a.status IN ('completed', 'failed', 'rejected')
+    WHERE (a.status IN ('completed', 'failed', 'rejected')) IS TRUE
         AND coalesce(a.completed_at, a.rejected_at, a.created_at) < ?1
     ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at)
     LIMIT CAST(?2 AS BIGINT)
@@ -56,7 +56,7 @@ type PruneActionsParams struct {
 }
 
 // SQLite only: it has one writer at a time, where PostgreSQL must lock rows to take them once. Oldest first, and only
-// what is terminal.
+// what is terminal. IS TRUE, as in the indexes, because without it SQLite prefers the one on status and sorts all history.
 func (q *Queries) PruneActions(ctx context.Context, arg PruneActionsParams) (int64, error) {
 	result, err := q.exec(ctx, q.pruneActionsStmt, pruneActions, arg.Before, arg.MaxRows)
 	if err != nil {

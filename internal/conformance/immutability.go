@@ -86,6 +86,10 @@ func transitionSmugglesNothing(t *testing.T, l *ledger) {
 	approved := l.store(t, example(remediation.Approved))
 	l.wontUpdate(t, approved, rowOf(withdrawn()).set("status", "rejected_at", "rejected_by", "rejection_reason")+
 		", approved_at = NULL, approved_by = NULL")
+	// A rejected action with an approval would be well-formed too: like one that was withdrawn.
+	pending := l.store(t, example(remediation.Pending))
+	l.wontUpdate(t, pending, rowOf(withdrawn()).set("status", "rejected_at", "rejected_by", "rejection_reason",
+		"approved_at", "approved_by"))
 }
 
 func alertIsKept(t *testing.T, l *ledger) {

@@ -1,12 +1,12 @@
 -- SQLite only: it has one writer at a time, where PostgreSQL must lock rows to take them once. Oldest first, and only
--- what is terminal.
+-- what is terminal. IS TRUE, as in the indexes, because without it SQLite prefers the one on status and sorts all history.
 
 -- name: PruneActions :execrows
 DELETE FROM remediation_actions
 WHERE id IN (
     SELECT a.id
     FROM remediation_actions AS a
-    WHERE a.status IN ('completed', 'failed', 'rejected')
+    WHERE (a.status IN ('completed', 'failed', 'rejected')) IS TRUE
         AND coalesce(a.completed_at, a.rejected_at, a.created_at) < @before
     ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at)
     LIMIT CAST(@max_rows AS BIGINT)
@@ -18,7 +18,7 @@ SET stdout = NULL, stderr = NULL
 WHERE id IN (
     SELECT a.id
     FROM remediation_actions AS a
-    WHERE a.status IN ('completed', 'failed', 'rejected')
+    WHERE (a.status IN ('completed', 'failed', 'rejected')) IS TRUE
         AND (a.stdout IS NOT NULL OR a.stderr IS NOT NULL)
         AND coalesce(a.completed_at, a.rejected_at, a.created_at) < @before
     ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at)

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -75,6 +76,31 @@ func TestRefusalOfRawSQLNamesTheRule(t *testing.T) {
 				t.Errorf("refusal (-want +got):\n%s", diff)
 			}
 		})
+	}
+	readBack(t, ledger, all)
+}
+
+// PostgreSQL has times that Go has not. One of them in one row, which an agent's role could write, and no page that holds
+// the row can be read any more.
+func TestInfiniteTimeIsRefused(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.URL(t))
+	ledger := newLedger(postgres.New(pool))
+	all := walk(t, ledger, "web-1")
+	for _, time := range []string{"infinity", "-infinity"} {
+		for _, sql := range []string{
+			`INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by)
+				VALUES ('web-1', 'restart_service', 'pending', 'true', $1, 'eve')`,
+			"UPDATE remediation_actions SET status = 'approved', approved_at = $1, approved_by = 'eve' WHERE status = 'pending'",
+			`UPDATE remediation_actions SET status = 'rejected', rejected_at = $1, rejected_by = 'eve', rejection_reason = 'no'
+				WHERE status = 'pending'`,
+			"UPDATE remediation_actions SET status = 'executing', executed_at = $1 WHERE status = 'approved'",
+			"UPDATE remediation_actions SET status = 'failed', completed_at = $1 WHERE status = 'executing'",
+		} {
+			if _, err := pool.Exec(t.Context(), strings.ReplaceAll(sql, "$1", "'"+time+"'")); sqlState(err) != "23514" {
+				t.Errorf("%s with %s: %v, want check_violation", sql, time, err)
+			}
+		}
 	}
 	readBack(t, ledger, all)
 }

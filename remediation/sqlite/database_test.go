@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -147,10 +148,27 @@ func rawContents(t testing.TB, db *sql.DB) contents {
 	t.Helper()
 	all := contents{}
 	for _, table := range rawColumn(t, db, "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'") {
+		columns := rawColumn(t, db, "SELECT name FROM pragma_table_info(?)", table)
 		all[table] = map[string][]string{}
-		for _, column := range rawColumn(t, db, "SELECT name FROM pragma_table_info(?)", table) {
-			query := fmt.Sprintf("SELECT typeof(%[1]s) || ' ' || quote(%[1]s) FROM %[2]s ORDER BY rowid", column, table)
-			all[table][column] = rawColumn(t, db, query)
+		var literals []string
+		row, values := make([]any, len(columns)), make([]string, len(columns))
+		for i, column := range columns {
+			all[table][column] = nil
+			literals = append(literals, fmt.Sprintf("typeof(%[1]s) || ' ' || quote(%[1]s)", column))
+			row[i] = &values[i]
+		}
+		rows, err := db.Query(fmt.Sprintf("SELECT %s FROM %s ORDER BY rowid", strings.Join(literals, ", "), table))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for rows.Next() {
+			err = errors.Join(err, rows.Scan(row...))
+			for i, column := range columns {
+				all[table][column] = append(all[table][column], values[i])
+			}
+		}
+		if err := errors.Join(err, rows.Err(), rows.Close()); err != nil {
+			t.Fatal(err)
 		}
 	}
 	return all

@@ -170,7 +170,11 @@ func (c *askedContext) Done() <-chan struct{} {
 
 func TestMigrateCancelledAtAnyPointLeavesNothingHalfDone(t *testing.T) {
 	t.Parallel()
-	for n := 0; ; n++ {
+	begin, step := time.Now(), 1
+	for n := 0; ; n += step {
+		if !inTime(begin) {
+			step = 10
+		}
 		path := filepath.Join(t.TempDir(), "ledger.db")
 		db := rawPool(t, path, goodPool)
 		ctx := endAfter(t.Context(), n)
@@ -191,7 +195,7 @@ func TestMigrateCancelledAtAnyPointLeavesNothingHalfDone(t *testing.T) {
 		db.Close()
 		checkLedgerFile(t, path)
 		if !reached {
-			t.Logf("cancelled at %d points", n)
+			t.Logf("%d points, by %d at the end", n, step)
 			return
 		}
 	}
@@ -206,7 +210,8 @@ func TestMigrateCancelledAtAnyPointGivesThePoolBackAsItCame(t *testing.T) {
 	if err := sqlite.Migrate(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
-	for range 100 {
+	begin := time.Now()
+	for round := 0; round < 100 && (round < 3 || inTime(begin)); round++ {
 		for n, reached := 1, true; reached; n++ {
 			ctx := endAfter(t.Context(), n)
 			err := sqlite.Migrate(ctx, db)
