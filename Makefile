@@ -3,10 +3,10 @@ TOOL = go tool -modfile=internal/tools/go.mod
 # Packages that a program must not inherit by importing one engine or the lifecycle alone.
 deps = go list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}'
 
-.PHONY: help demo test race lint generate diff vet-sql deps tidy verify
+.PHONY: help demo test race lint generate diff bench bench-peers vet-sql deps tidy verify
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## run the main job: queue, approve, reject, withdraw, execute, and print the ledger
 	@go run ./internal/demo
@@ -24,6 +24,7 @@ race: ## run all tests under the race detector
 lint: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
 	go vet ./...
+	cd internal/bench && go vet ./...
 	$(TOOL) staticcheck ./...
 
 generate: ## generate db/ from schema/ and queries/
@@ -31,6 +32,12 @@ generate: ## generate db/ from schema/ and queries/
 
 diff: ## fail if db/ is not what sqlc generates
 	$(TOOL) sqlc diff
+
+bench: ## measure the ledger against the bare driver, and on a long history (needs minutes)
+	cd internal/bench && go run . ours -results RESULTS.md && go run . scale -results RESULTS.md
+
+bench-peers: ## measure the ledger against River and goqite
+	cd internal/bench && go run . peers -chart throughput.svg -results RESULTS.md
 
 vet-sql: ## prepare every query on migrated databases of both engines (needs POSTGRES_URL)
 	SQLC='$(TOOL) sqlc' go test -count=1 -run TestQueriesPrepare ./internal/sqlcheck
@@ -50,5 +57,6 @@ deps: ## fail if an importer would compile what it did not ask for
 tidy: ## fail if a go.mod is not tidy
 	go mod tidy -diff
 	cd internal/tools && go mod tidy -diff
+	cd internal/bench && go mod tidy -diff
 
 verify: lint diff deps tidy test race ## everything but the checks that need a server

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/homelab-cmd/actionledger/db/postgresdb"
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// queue is what every peer can do: take jobs in, one call each, and work them off.
+type queue interface {
+	// insert adds one job and returns when it is durable.
+	insert(ctx context.Context, caller int) error
+	// drain takes and completes all that was inserted, with that many workers.
+	drain(ctx context.Context, workers int) (rate, error)
+	close()
+}
+
+// peer is a queue that a program could use instead.
+type peer struct {
+	name string
+	open func(ctx context.Context, c config, callers int) (queue, error)
+
+	inserted, worked rate
+}
+
+// perStep is the speed of a job's three steps (insert, take, complete) when as many jobs go out as come in.
+func (p *peer) perStep() float64 { return 3 / (1/p.inserted.perSecond() + 1/p.worked.perSecond()) }
+
+// peers measures the ledger against other queues on the same databases.
+func peers(ctx context.Context, c config) (*report, error) {
+	r := &report{}
+	points := map[string][]float64{}
+	t := &table{
+		title: "SQLite: the ledger, the bare statements and other queues",
+		note: "Ours is Create, Claim, Finish, with every guard and event; bare is their statements from one goroutine at a time with a commit each. " +
+			"goqite is Send, Receive, Delete on one connection: it keeps no history, and its Receive is a lease. River is Insert by " +
+			"the callers, then its client with as many workers, which do nothing: it takes up to a worker's worth of jobs in one transaction, completes " +
+			"in batches every 50 ms in one transaction, and never fetches more often than each millisecond, its minimum; its time runs from Start to the last " +
+			"completion. Insert and work are jobs per second, in phases of their own; steps are three per job, over both phases.",
+		header: peerHeader,
+	}
+	for _, n := range c.callers {
+		all := []*peer{
+			{name: "ledger", open: openLedgerQueue},
+			{name: "bare", open: openBareQueue},
+			{name: "goqite", open: openGoqite},
+			{name: "River", open: openRiverSQLite},
+		}
+		if err := comparePeers(ctx, c, "SQLite", n, all); err != nil {
+			return nil, err
+		}
+		peerRows(t, n, all)
+		for _, p := range all {
+			points[p.name] = append(points[p.name], p.perStep())
+		}
+	}
+	r.add(t)
+	if c.chart != "" {
+		if err := writeChart(c.chart, c.callers, points); err != nil {
+			return nil, err
+		}
+	}
+	if c.postgresURL == "" {
+		progress("PostgreSQL is not measured: POSTGRES_URL is not set")
+		return r, nil
+	}
+	t = &table{
+		title: "PostgreSQL: the ledger, bare pgx and River, 64 callers on 16 connections",
+		note: "As above. Each of our workers claims and finishes one action at a time, in a transaction each. River's client fetches up to " +
+			"64 jobs in one statement and completes in batches, so its work phase commits far less often than once per job: a worker whose result waits in " +
+			"a batch loses it in a crash, and River runs that job again. Each insert of every side is one call and one commit.",
+		header: peerHeader,
+	}
+	all := []*peer{
+		{name: "ledger", open: openLedgerPostgres},
+		{name: "bare", open: openBarePostgres},
+		{name: "River", open: openRiverPostgres},
+	}
+	if err := comparePeers(ctx, c, "PostgreSQL", 64, all); err != nil {
+		return nil, err
+	}
+	peerRows(t, 64, all)
+	r.add(t)
+	return r, nil
+}
+
+// comparePeers lets each peer fill and drain a queue of its own, in turns.
+func comparePeers(ctx context.Context, c config, engine string, callers int, all []*peer) error {
+	var queues []queue
+	defer func() {
+		for _, q := range queues {
+			q.close()
+		}
+	}()
+	for _, p := range all {
+		q, err := p.open(ctx, c, callers)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", p.name, err)
+		}
+		queues = append(queues, q)
+	}
+	for round := range rounds {
+		for i, p := range all {
+			progress("peers: %s, %d callers, round %d: %s", engine, callers, round+1, p.name)
+			if err := p.round(ctx, c, queues[i], callers); err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (p *peer) round(ctx context.Context, c config, q queue, callers int) error {
+	inserted, err := together(callers, func(caller int) (int, error) {
+		return during(ctx, c.duration/rounds, func() error { return q.insert(ctx, caller) })
+	})
+	if err != nil {
+		return fmt.Errorf("insert: %w", err)
+	}
+	p.inserted.add(inserted)
+	drained, err := q.drain(ctx, callers)
+	if err != nil {
+		return fmt.Errorf("work: %w", err)
+	}
+	if drained.done != inserted.done {
+		return fmt.Errorf("%d jobs were inserted and %d worked", inserted.done, drained.done)
+	}
+	p.worked.add(drained)
+	return nil
+}
+
+var peerHeader = []string{"callers", "", "insert/s", "work/s", "steps/s", "ledger's insert", "ledger's work", "ledger's steps", "target"}
+
+// peerRows adds a row for each peer, and by how much the ledger, which is the first, is faster.
+func peerRows(t *table, callers int, all []*peer) {
+	ledger := all[0]
+	for _, p := range all {
+		cells := []string{fmt.Sprint(callers), p.name, perSecond(p.inserted.perSecond()), perSecond(p.worked.perSecond()), perSecond(p.perStep())}
+		target := ""
+		if callers == 64 && slices.Contains([]string{"goqite", "River"}, p.name) && strings.HasPrefix(t.title, "SQLite") {
+			target = atLeast(ledger.perStep()/p.perStep(), 10)
+		}
+		if p != ledger {
+			cells = append(cells, times(ledger.inserted.perSecond()/p.inserted.perSecond())+"x",
+				times(ledger.worked.perSecond()/p.worked.perSecond())+"x", times(ledger.perStep()/p.perStep())+"x", target)
+		} else {
+			cells = append(cells, "", "", "", "")
+		}
+		t.row(cells...)
+	}
+}
+
+// steps is the ledger, or its bare statements, as a queue: a caller is a server and its agent.
+type steps struct {
+	lifecycle
+	done func()
+}
+
+func (s steps) insert(ctx context.Context, caller int) error {
+	_, err := s.create(ctx, serverOf(caller))
+	return err
+}
+
+func (s steps) drain(ctx context.Context, workers int) (rate, error) {
+	return together(workers, func(worker int) (n int, err error) {
+		for ; ; n++ {
+			id, err := s.claim(ctx, serverOf(worker))
+			if nothingLeft(err) {
+				return n, nil
+			}
+			if err != nil {
+				return n, err
+			}
+			if err := s.finish(ctx, serverOf(worker), id); err != nil {
+				return n, err
+			}
+		}
+	})
+}
+
+func (s steps) close() { s.done() }
+
+func openLedgerQueue(ctx context.Context, c config, callers int) (queue, error) {
+	path := c.path("peer-ledger")
+	l, store, err := newLedger(ctx, path, callers, normal)
+	return steps{byLedger{l}, func() { store.Close(); remove(path) }}, err
+}
+
+func openBareQueue(ctx context.Context, c config, callers int) (queue, error) {
+	path := c.path("peer-bare")
+	q, db, err := newBare(ctx, path, callers, normal)
+	return steps{q, func() { db.Close(); remove(path) }}, err
+}
+
+func openLedgerPostgres(ctx context.Context, c config, callers int) (queue, error) {
+	l, _, drop, err := newPostgresLedger(ctx, c, 16, callers, normal)
+	return steps{byLedger{l}, drop}, err
+}
+
+func openBarePostgres(ctx context.Context, c config, callers int) (queue, error) {
+	_, pool, drop, err := newPostgresLedger(ctx, c, 16, callers, normal)
+	return steps{barePostgres{postgresdb.New(pool)}, drop}, err
+}
+
+// nothingLeft is how a claim ends on an empty queue, on every side.
+func nothingLeft(err error) bool {
+	return errors.Is(err, remediation.ErrNothingToClaim) || isNoRows(err)
+}
