@@ -18,8 +18,8 @@ test: ## run all tests; those of PostgreSQL need POSTGRES_URL, a superuser's URL
 		echo '  POSTGRES_URL="postgres://postgres@127.0.0.1:5432/postgres" make test'; \
 	fi
 
-race: ## run all tests under the race detector
-	go test -count=1 -parallel 8 -race ./...
+race: ## run the tests under the race detector, but for those that work in other processes
+	go test -count=1 -parallel 8 -race -short -timeout 30m ./...
 
 lint: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }

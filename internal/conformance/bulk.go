@@ -230,7 +230,7 @@ func (l *ledger) bulkRace(t *testing.T, ids []int64, racers []*remediation.Ledge
 
 func bulkApprovalsRace(t *testing.T, l *ledger) {
 	racers := l.racers(t, 4)
-	for range 15 {
+	for range rounds(15) {
 		l.bulkRace(t, l.pendings(t, 40), racers, func(int) many { return approveMany })
 	}
 }
@@ -239,7 +239,7 @@ func bulkApprovalsRace(t *testing.T, l *ledger) {
 func bulkOfDifferentSizesRace(t *testing.T, l *ledger) {
 	const size = 900
 	racers := l.racers(t, 4)
-	for round := range 6 {
+	for round := range rounds(6) {
 		var all []int64
 		var rows []string
 		r := rowOf(example(remediation.Pending))
@@ -272,7 +272,7 @@ func bulkOfDifferentSizesRace(t *testing.T, l *ledger) {
 
 func bulkDecisionsRace(t *testing.T, l *ledger) {
 	racers := l.racers(t, 4)
-	for range 15 {
+	for range rounds(15) {
 		l.bulkRace(t, l.pendings(t, 40), racers, func(i int) many { return manys[i%2] })
 	}
 }

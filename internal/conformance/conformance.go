@@ -7,7 +7,9 @@ package conformance
 
 import (
 	"database/sql"
+	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/homelab-cmd/actionledger/remediation"
@@ -29,11 +31,15 @@ type Tx struct {
 
 // Run proves every behaviour on a database of its own, which open makes.
 func Run(t *testing.T, open func(t *testing.T) Database) {
+	var done tally
+	t.Cleanup(func() { t.Logf("recorded by the databases: %s", &done) })
 	for _, b := range slices.Concat(lifecycle, results, alerts, claims, errs, input, text, times, lists, transactions,
 		races, rules, immutability, dedupe, bulk, overdue, explain, events, retention, counts) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
-			b.check(t, newLedger(t, open(t)))
+			l := newLedger(t, open(t))
+			b.check(t, l)
+			done.add(t, l)
 		})
 	}
 }
@@ -42,4 +48,44 @@ func Run(t *testing.T, open func(t *testing.T) Database) {
 type behaviour struct {
 	name  string
 	check func(t *testing.T, l *ledger)
+}
+
+// tally counts what the databases recorded, for those who want to know how much was tried.
+type tally struct {
+	mu    sync.Mutex
+	kinds map[string]int
+}
+
+func (c *tally) add(t *testing.T, l *ledger) {
+	rows, err := l.db.Raw.QueryContext(t.Context(), "SELECT kind, count(*) FROM remediation_events GROUP BY kind")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for rows.Next() {
+		var kind string
+		var n int
+		if err := rows.Scan(&kind, &n); err != nil {
+			t.Fatal(err)
+		}
+		if c.kinds == nil {
+			c.kinds = map[string]int{}
+		}
+		c.kinds[kind] += n
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *tally) String() string { return fmt.Sprint(c.kinds) }
+
+// rounds is how often a race is run: less with -short, which the race detector runs with.
+func rounds(n int) int {
+	if testing.Short() {
+		return max(1, n/5)
+	}
+	return n
 }

@@ -258,7 +258,7 @@ func keyAndUnknownReference(t *testing.T, l *ledger) {
 
 func createRacesWithFinish(t *testing.T, l *ledger) {
 	racers := l.racers(t, 4)
-	for range 25 {
+	for range rounds(25) {
 		holder := l.create(t, keyed(normal, "apt"))
 		if _, err := l.Start(t.Context(), holder.ID); err != nil {
 			t.Fatal(err)

@@ -163,7 +163,7 @@ func sweepersRace(t *testing.T, l *ledger) {
 
 func sweepAndFinishRace(t *testing.T, l *ledger) {
 	racers := l.racers(t, 4)
-	for range 20 {
+	for range rounds(20) {
 		executing := l.in(t, remediation.Executing)
 		l.clock.now = l.clock.now.Add(time.Hour)
 		finished, errs := make([]remediation.Action, len(racers)), make([]error, len(racers))

@@ -95,7 +95,7 @@ func (l *ledger) oneWinner(t *testing.T, id int64, outcomes []outcome) outcome {
 
 func decisionsRace(t *testing.T, l *ledger) {
 	racers := l.racers(t, 8)
-	for range 10 {
+	for range rounds(10) {
 		pending := l.in(t, remediation.Pending)
 		outcomes := make([]outcome, len(racers))
 		race(racers, func(i int, racer *remediation.Ledger) {
@@ -110,7 +110,7 @@ func decisionsRace(t *testing.T, l *ledger) {
 
 func withdrawAndClaimRace(t *testing.T, l *ledger) {
 	racers := l.racers(t, 8)
-	for range 10 {
+	for range rounds(10) {
 		approved := l.create(t, newAction(normal))
 		outcomes := make([]outcome, len(racers))
 		race(racers, func(i int, racer *remediation.Ledger) {
@@ -130,7 +130,7 @@ func withdrawAndClaimRace(t *testing.T, l *ledger) {
 
 func resultsRace(t *testing.T, l *ledger) {
 	racers := l.racers(t, 4)
-	for range 10 {
+	for range rounds(10) {
 		executing := l.in(t, remediation.Executing)
 		outcomes := make([]outcome, len(racers))
 		race(racers, func(i int, racer *remediation.Ledger) {
@@ -167,7 +167,7 @@ func createAndPauseRace(t *testing.T, l *ledger) {
 				t.Errorf("an action created after Pause returned is %s", a.Status)
 			}
 		}
-		for range 20 {
+		for range rounds(20) {
 			create()
 		}
 		<-returned

@@ -28,6 +28,14 @@ func bounded(t testing.TB) context.Context {
 	return ctx
 }
 
+// notShort leaves out of -short, which the race detector runs with, what works in other processes.
+func notShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("other processes: not with -short")
+	}
+}
+
 // must returns what makes an error fatal: must[int64](t)(ledger.AddAlert(…)).
 func must[T any](t testing.TB) func(T, error) T {
 	return func(v T, err error) T {

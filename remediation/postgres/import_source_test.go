@@ -95,6 +95,9 @@ func filledSQLiteLedger(t *testing.T) (path string, lastAction, lastAlert int64)
 					lastAlert = must[int64](t)(ledger.AddAlert(t.Context(), id, fmt.Sprintf("Störung %d\t\\.", n)))
 					given.AlertID, given.ServiceName = &lastAlert, new("nginx\\N")
 				}
+				if n%3 == 0 {
+					given.DedupeKey = new(fmt.Sprintf("schlüssel-%d", n))
+				}
 				lastAction = must[remediation.Action](t)(ledger.Create(t.Context(), given)).ID
 				for _, step := range way.steps {
 					if err := step(t.Context(), ledger, id, lastAction); err != nil {

@@ -24,6 +24,7 @@ type stockCLI struct{ path func() (string, error) }
 
 // TestStockCLI is one test so that the program is built once and removed when the last of these is done.
 func TestStockCLI(t *testing.T) {
+	notShort(t)
 	t.Parallel()
 	dir := t.TempDir()
 	cli := stockCLI{sync.OnceValues(func() (string, error) { return buildCLI(dir) })}

@@ -170,6 +170,9 @@ func TestHubRoleLivesTheLifecycleAndChangesNoSchema(t *testing.T) {
 	if _, err := hub.Prune(t.Context(), now, 1); err != nil {
 		t.Errorf("the hub prunes: %v", err)
 	}
+	if err := postgres.Migrate(t.Context(), r.pool(t, "ledger_hub")); err != nil {
+		t.Errorf("the hub migrates what is up to date: %v", err)
+	}
 	everything := slices.Collect(maps.Keys(calls(nil)))
 	r.forbidden(t, "ledger_hub", everything, owned, map[string]string{
 		"UPDATE remediation_actions SET command = 'rm -rf /'":                 "23514",

@@ -52,6 +52,7 @@ func removeCLI() {
 // runCLI runs the stock migrate CLI on this module's files and returns what it says.
 func runCLI(t testing.TB, path string, args ...string) string {
 	t.Helper()
+	notShort(t)
 	if testing.Short() {
 		t.Skip("builds the migrate CLI")
 	}
@@ -98,6 +99,7 @@ func stepAPI(t testing.TB, path string, n int) {
 // For every version: down to it one by one and up again one by one, and at each stop every value is still there that has
 // a column there.
 func TestStepsDownAndUpKeepEveryRow(t *testing.T) {
+	notShort(t)
 	t.Parallel()
 	for name, step := range map[string]func(t testing.TB, path string, n int){"CLI": stepCLI, "API": stepAPI} {
 		t.Run(name, func(t *testing.T) {

@@ -169,6 +169,7 @@ func (c *askedContext) Done() <-chan struct{} {
 }
 
 func TestMigrateCancelledAtAnyPointLeavesNothingHalfDone(t *testing.T) {
+	notShort(t)
 	t.Parallel()
 	begin, step := time.Now(), 1
 	for n := 0; ; n += step {
@@ -203,6 +204,7 @@ func TestMigrateCancelledAtAnyPointLeavesNothingHalfDone(t *testing.T) {
 
 // The driver may report a cancellation although the statement was done, so there is more than one way through each point.
 func TestMigrateCancelledAtAnyPointGivesThePoolBackAsItCame(t *testing.T) {
+	notShort(t)
 	t.Parallel()
 	path := ledgerFile(t)
 	db, other := rawPool(t, path, goodPool), rawPool(t, path, "_pragma=busy_timeout(0)&_txlock=immediate")

@@ -193,6 +193,9 @@ func askConnection(conn modernc.ExecQuerierContext, dsn string) error {
 }
 
 func TestOpenIsDurableAndKeepsReferences(t *testing.T) {
+	asked.Lock()
+	asked.settings = nil // of an earlier run
+	asked.Unlock()
 	path := filepath.Join(t.TempDir(), "asked.db")
 	ledger := remediation.New(serverStore(t, path, sqlite.WithBusyTimeout(1234*time.Millisecond)))
 	if _, err := ledger.List(t.Context(), remediation.Filter{}); err != nil {

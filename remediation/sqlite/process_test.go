@@ -50,6 +50,7 @@ func startProcess(t *testing.T, helper, path string) *process {
 }
 
 func TestProcessesMigrateOneFileAtOnce(t *testing.T) {
+	notShort(t)
 	t.Parallel()
 	reference := ledgerFile(t)
 	openMigrated(t, reference)
@@ -94,6 +95,7 @@ func TestProcessesMigrateOneFileAtOnce(t *testing.T) {
 
 // Not parallel, so that a kill comes about when it was meant to.
 func TestKilledMigrationLeavesNothingHalfDone(t *testing.T) {
+	notShort(t)
 	reference := ledgerFile(t)
 	openMigrated(t, reference)
 	want := readState(t, reference)
@@ -137,6 +139,14 @@ func TestKilledMigrationLeavesNothingHalfDone(t *testing.T) {
 				t.Error("every kill came too late to tell anything")
 			}
 		})
+	}
+}
+
+// notShort leaves out of -short, which the race detector runs with, what works in other processes or only repeats.
+func notShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("other processes, or many repetitions: not with -short")
 	}
 }
 

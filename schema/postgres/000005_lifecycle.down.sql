@@ -4,6 +4,7 @@ DROP INDEX remediation_actions_by_status;
 DROP INDEX remediation_actions_by_server_status;
 DROP INDEX remediation_actions_by_server;
 DROP TRIGGER servers_paused_at ON servers;
+DROP TRIGGER remediation_actions_times ON remediation_actions;
 DROP TRIGGER remediation_actions_immutable_alert ON remediation_actions;
 DROP TRIGGER remediation_actions_immutable_audit ON remediation_actions;
 DROP TRIGGER remediation_actions_immutable ON remediation_actions;

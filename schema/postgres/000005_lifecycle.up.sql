@@ -102,6 +102,13 @@ BEFORE UPDATE OF alert_id ON remediation_actions
 FOR EACH ROW WHEN (OLD.alert_id IS NOT NULL AND NEW.alert_id IS DISTINCT FROM OLD.alert_id)
 EXECUTE FUNCTION remediation_actions_keep_alert();
 
+-- 'infinity' is a time that no program reads.
+CREATE TRIGGER remediation_actions_times
+BEFORE INSERT OR UPDATE OF approved_at, rejected_at, executed_at, completed_at ON remediation_actions
+FOR EACH ROW WHEN (NOT isfinite(NEW.created_at) OR NOT isfinite(NEW.approved_at) OR NOT isfinite(NEW.rejected_at)
+    OR NOT isfinite(NEW.executed_at) OR NOT isfinite(NEW.completed_at))
+EXECUTE FUNCTION remediation_actions_refuse('a time must be finite');
+
 -- Since when a server is paused is part of the audit trail: it is written with the mode, and not without.
 CREATE TRIGGER servers_paused_at
 BEFORE UPDATE OF paused_at ON servers
