@@ -1,0 +1,153 @@
+package sqlcheck
+
+import (
+	"context"
+	"database/sql"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/homelab-cmd/actionledger/internal/pgtest"
+	"github.com/homelab-cmd/actionledger/remediation/sqlite"
+)
+
+var (
+	queryName = regexp.MustCompile(`(?m)^-- name: (\w+) :\w+$`)
+	comment   = regexp.MustCompile(`(?m)--.*$`)
+	parameter = regexp.MustCompile(`@(\w+)|sqlc\.narg\('(\w+)'\)`)
+)
+
+// query is one query with its parameters numbered, as in ?1 or $1.
+type query struct {
+	text       string
+	parameters int
+}
+
+func numbered(text, mark string) query {
+	numbers := map[string]int{}
+	text = parameter.ReplaceAllStringFunc(text, func(p string) string {
+		name := parameter.ReplaceAllString(p, "$1$2")
+		if numbers[name] == 0 {
+			numbers[name] = len(numbers) + 1
+		}
+		return mark + strconv.Itoa(numbers[name])
+	})
+	return query{text, len(numbers)}
+}
+
+// queriesOf returns the queries of folders by name.
+func queriesOf(t *testing.T, mark string, folders ...string) map[string]query {
+	t.Helper()
+	queries := map[string]query{}
+	for _, folder := range folders {
+		files, err := filepath.Glob("../../queries/" + folder + "/*.sql")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no queries in %s: %v", folder, err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			names := queryName.FindAllSubmatchIndex(text, -1)
+			for i, at := range names {
+				end := len(text)
+				if i+1 < len(names) {
+					end = names[i+1][0]
+				}
+				body := comment.ReplaceAllString(string(text[at[1]:end]), "")
+				queries[string(text[at[2]:at[3]])] = numbered(strings.TrimSuffix(strings.TrimSpace(body), ";"), mark)
+			}
+		}
+	}
+	return queries
+}
+
+// A long history must not make a call slow: SQLite plans every query without a scan of the actions or events, and
+// without sorting in a temporary B-tree.
+func TestSQLitePlansEveryQueryByIndex(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "plan.db")
+	store, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if err := store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for name, q := range queriesOf(t, "?", "shared", "sqlite") {
+		rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+q.text, make([]any, q.parameters)...)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		for rows.Next() {
+			var id, parent, unused int
+			var step string
+			if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+				t.Fatal(err)
+			}
+			// json_each is the parameter itself, and a constant row has nothing to scan.
+			scans := strings.HasPrefix(step, "SCAN ") && !strings.Contains(step, "json_each") && step != "SCAN CONSTANT ROW"
+			if scans || strings.Contains(step, "USE TEMP B-TREE") {
+				t.Errorf("%s: %s", name, step)
+			}
+		}
+		if err := rows.Err(); err != nil {
+			t.Error(err)
+		}
+		rows.Close()
+	}
+}
+
+// PostgreSQL would scan a table as small as a test's whatever indexes it has, so scans and sorts are made to look
+// expensive: one that is planned all the same is one that no index serves.
+func TestPostgreSQLPlansEveryQueryByIndex(t *testing.T) {
+	conn, err := pgx.Connect(t.Context(), pgtest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	for _, setting := range []string{"enable_seqscan = off", "enable_sort = off", "plan_cache_mode = force_generic_plan"} {
+		if _, err := conn.Exec(t.Context(), "SET "+setting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, q := range queriesOf(t, "$", "shared", "postgres") {
+		if strings.HasPrefix(name, "Import") {
+			continue // COPY has no plan
+		}
+		if _, err := conn.Exec(t.Context(), "PREPARE "+name+" AS "+q.text); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		execute := "EXPLAIN EXECUTE " + name
+		if q.parameters > 0 {
+			execute += "(" + strings.TrimSuffix(strings.Repeat("NULL, ", q.parameters), ", ") + ")"
+		}
+		rows, err := conn.Query(t.Context(), execute)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, step := range plan {
+			if strings.Contains(step, "Seq Scan on remediation_") || strings.Contains(step, "Sort ") {
+				t.Errorf("%s: %s\n%s", name, step, strings.Join(plan, "\n"))
+			}
+		}
+	}
+}
