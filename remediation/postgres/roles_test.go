@@ -100,7 +100,9 @@ func (r *roles) forbidden(t *testing.T, role string, allowed []string, statement
 			t.Errorf("%s runs %s: %v, want SQLSTATE %s", role, statement, err, expected[statement])
 		}
 		if err == nil {
-			err = tx.Commit(t.Context()) // so that the rows show it too
+			if err := tx.Commit(t.Context()); err != nil { // so that the rows show it too
+				t.Errorf("commit %s: %v", statement, err)
+			}
 		}
 		tx.Rollback(t.Context())
 	}
