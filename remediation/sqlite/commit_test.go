@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// shared is a store whose writer another program keeps waiting, so that a test decides what waits in line.
+// shared is a store whose turn to write a test may hold, so that it decides what waits in line.
 type shared struct {
 	*Store
 	ledger *remediation.Ledger
@@ -58,33 +59,30 @@ func openShared(t *testing.T) *shared {
 	return &shared{s, l, path, other}
 }
 
-// whileLocked runs calls so that the first waits for another program's lock and all others wait in line behind it.
-func (s *shared) whileLocked(t *testing.T, calls ...func() error) []error {
+// together runs calls so that all of them are in line, in this order, before the first of them runs.
+func (s *shared) together(t *testing.T, calls ...func() error) []error {
 	t.Helper()
-	lock, err := s.other.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
+	s.commits.turn <- struct{}{}
+	stale := len(s.commits.line)
 	errs := make([]error, len(calls))
 	var wg sync.WaitGroup
 	for i, call := range calls {
 		wg.Go(func() { errs[i] = call() })
-		s.await(t, func() bool { return len(s.commits.turn) == 1 && len(s.commits.line) == i })
+		s.awaitLine(t, stale+i+1)
 	}
-	if err := lock.Rollback(); err != nil {
-		t.Fatal(err)
-	}
+	<-s.commits.turn
 	wg.Wait()
 	return errs
 }
 
-func (s *shared) await(t *testing.T, ready func() bool) {
+// awaitLine returns when n calls are in line behind the turn that the test holds.
+func (s *shared) awaitLine(t *testing.T, n int) {
 	t.Helper()
-	for !ready() {
-		if t.Context().Err() != nil {
-			t.Fatal("the test ended before its calls were in line")
+	for begin := time.Now(); len(s.commits.line) != n; time.Sleep(100 * time.Microsecond) {
+		if time.Since(begin) > time.Minute {
+			<-s.commits.turn // or Close would wait for the calls
+			t.Fatalf("%d calls in line after a minute, want %d", len(s.commits.line), n)
 		}
-		time.Sleep(100 * time.Microsecond)
 	}
 }
 
@@ -150,7 +148,7 @@ func TestCallsThatWaitTogetherShareOneCommit(t *testing.T) {
 		creates = append(creates, func() error { return s.create(t.Context(), fmt.Sprintf("c%03d", i)) })
 	}
 	before := walBytes()
-	for i, err := range s.whileLocked(t, creates...) {
+	for i, err := range s.together(t, creates...) {
 		if err != nil {
 			t.Errorf("call %d: %v", i, err)
 		}
@@ -174,7 +172,7 @@ func TestStatementThatFailsInASharedTransactionFailsAlone(t *testing.T) {
 	}
 	now := time.Now().UTC()
 	var refused error
-	errs := s.whileLocked(t,
+	errs := s.together(t,
 		func() error { return s.create(t.Context(), "b") },
 		func() error { return s.create(t.Context(), "c") },
 		func() error { // completed with exit code 1: the database refuses that
@@ -196,7 +194,7 @@ func TestStatementThatBreaksASharedTransactionLeavesTheOthersToRunAlone(t *testi
 	t.Parallel()
 	s := openShared(t)
 	broken := errors.New("disk I/O error")
-	errs := s.whileLocked(t,
+	errs := s.together(t,
 		func() error { return s.create(t.Context(), "a") },
 		func() error { return s.create(t.Context(), "b") },
 		func() error {
@@ -214,11 +212,12 @@ func TestCommitThatFailsFailsEveryCallThatShares(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deny := true
+	var deny atomic.Bool
+	deny.Store(true)
 	err = conn.Raw(func(c any) error {
 		return c.(modernc.AuthorizerRegisterer).RegisterAuthorizer(
 			func(action modernc.AuthorizerActionCode, arg1, _, _, _ string) modernc.AuthorizerReturnCode {
-				if action == modernc.AuthTransaction && arg1 == "COMMIT" && deny {
+				if action == modernc.AuthTransaction && arg1 == "COMMIT" && deny.Load() {
 					return modernc.AuthorizerDeny
 				}
 				return modernc.AuthorizerOK
@@ -227,22 +226,21 @@ func TestCommitThatFailsFailsEveryCallThatShares(t *testing.T) {
 	if err := errors.Join(err, conn.Close()); err != nil {
 		t.Fatal(err)
 	}
-	errs := s.whileLocked(t,
-		func() error { return s.create(t.Context(), "alone") }, // has no COMMIT to deny
+	errs := s.together(t,
 		func() error { return s.create(t.Context(), "a") },
 		func() error { return s.create(t.Context(), "b") })
-	if errs[0] != nil || errs[1] == nil || errs[2] == nil {
-		t.Errorf("errors %v, want none, and two", errs)
+	if errs[0] == nil || errs[1] == nil {
+		t.Errorf("errors %v, want two", errs)
 	}
-	if diff := cmp.Diff([]string{"alone"}, s.commands(t)); diff != "" {
+	if diff := cmp.Diff([]string{}, s.commands(t)); diff != "" {
 		t.Errorf("commands (-want +got):\n%s", diff)
 	}
-	deny = false
-	errs = s.whileLocked(t,
+	deny.Store(false)
+	errs = s.together(t,
 		func() error { return s.create(t.Context(), "c") },
 		func() error { return s.create(t.Context(), "d") },
 		func() error { return s.create(t.Context(), "e") })
-	s.expect(t, errs, make([]error, 3), "alone", "c", "d", "e")
+	s.expect(t, errs, make([]error, 3), "c", "d", "e")
 }
 
 func TestContextThatEndsInLineMeansItNeverRan(t *testing.T) {
@@ -250,7 +248,7 @@ func TestContextThatEndsInLineMeansItNeverRan(t *testing.T) {
 	s := openShared(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	gaveUp := make(chan error, 1)
-	errs := s.whileLocked(t,
+	errs := s.together(t,
 		func() error { return s.create(t.Context(), "a") },
 		func() error {
 			err := s.create(ctx, "never")
@@ -270,24 +268,26 @@ func TestContextThatEndsInLineMeansItNeverRan(t *testing.T) {
 func TestCloseAnswersEveryCallThatWaits(t *testing.T) {
 	t.Parallel()
 	s := openShared(t)
-	closed := make(chan error, 1)
-	errs := s.whileLocked(t,
-		func() error { return s.create(t.Context(), "a") },
-		func() error { return s.create(t.Context(), "b") },
-		func() error {
-			go func() { closed <- s.Close() }()
-			return s.create(t.Context(), "c")
-		})
-	if err := <-closed; err != nil {
-		t.Errorf("Close: %v", err)
-	}
+	s.commits.turn <- struct{}{}
+	a, b, beside, closed := make(chan error, 1), make(chan error, 1), make(chan error, 1), make(chan error, 1)
+	go func() { a <- s.create(t.Context(), "a") }()
+	go func() { b <- s.create(t.Context(), "b") }()
+	s.awaitLine(t, 2)
+	go func() { closed <- s.Close() }()
+	go func() { beside <- s.create(t.Context(), "c") }()
+	<-s.commits.turn
 	want := []string{"a", "b"}
-	if errs[2] == nil {
-		want = append(want, "c")
-	} else if !errors.Is(errs[2], ErrClosed) {
-		t.Errorf("the call beside Close: %v", errs[2])
+	if err := errors.Join(<-a, <-b, <-closed); err != nil {
+		t.Error(err)
 	}
-	s.expect(t, errs[:2], make([]error, 2), want...)
+	if err := <-beside; err == nil {
+		want = append(want, "c")
+	} else if !errors.Is(err, ErrClosed) {
+		t.Errorf("the call beside Close: %v", err)
+	}
+	if diff := cmp.Diff(want, s.commands(t)); diff != "" {
+		t.Errorf("commands (-want +got):\n%s", diff)
+	}
 	if err := s.create(t.Context(), "late"); !errors.Is(err, ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
