@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,8 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	modernc "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
-	"github.com/homelab-cmd/actionledger/db/sqlitedb"
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
@@ -189,20 +190,26 @@ func TestStatementThatFailsInASharedTransactionFailsAlone(t *testing.T) {
 	}
 }
 
-// An error that may have rolled back the whole transaction must not let the statements after it commit by themselves.
-func TestStatementThatBreaksASharedTransactionLeavesTheOthersToRunAlone(t *testing.T) {
+func TestDiskThatFillsUpFailsOnlyTheCallThatDidNotFit(t *testing.T) {
 	t.Parallel()
 	s := openShared(t)
-	broken := errors.New("disk I/O error")
+	var pages int
+	if err := s.writer.QueryRow("PRAGMA page_count").Scan(&pages); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.writer.Exec(fmt.Sprintf("PRAGMA max_page_count = %d", pages+50)); err != nil {
+		t.Fatal(err)
+	}
 	errs := s.together(t,
 		func() error { return s.create(t.Context(), "a") },
 		func() error { return s.create(t.Context(), "b") },
-		func() error {
-			_, err := write(t.Context(), &s.store, func(context.Context, *sqlitedb.Queries) (int, error) { return 0, broken })
-			return err
-		},
+		func() error { return s.create(t.Context(), strings.Repeat("x", 1<<20)) }, // more than the disk has left
 		func() error { return s.create(t.Context(), "c") })
-	s.expect(t, errs, []error{nil, nil, broken, nil}, "a", "b", "c")
+	if code(errs[2]) != sqlite3.SQLITE_FULL {
+		t.Errorf("the call that filled the disk: %v", errs[2])
+	}
+	errs[2] = nil
+	s.expect(t, errs, make([]error, 4), "a", "b", "c")
 }
 
 func TestCommitThatFailsFailsEveryCallThatShares(t *testing.T) {
