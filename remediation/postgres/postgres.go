@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/golang-migrate/migrate/v4/database"
@@ -44,9 +45,12 @@ func (s *store) queries(ctx context.Context) (*postgresdb.Queries, error) {
 	return postgresdb.New(s.conn), nil
 }
 
+// newest is read once: each transaction that a caller brings is a store of its own.
+var newest = sync.OnceValues(func() (int, error) { return migration.Latest(schema.Postgres) })
+
 // checkVersion refuses a database that the generated queries were not written for.
 func checkVersion(ctx context.Context, conn postgresdb.DBTX) error {
-	want, err := migration.Latest(schema.Postgres)
+	want, err := newest()
 	if err != nil {
 		return err
 	}

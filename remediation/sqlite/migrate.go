@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/golang-migrate/migrate/v4/database"
@@ -135,9 +136,12 @@ func readVersion(ctx context.Context, q querier) (version int, dirty bool, err e
 	return version, dirty, err
 }
 
+// newest is read once: each transaction that a caller brings is a store of its own.
+var newest = sync.OnceValues(func() (int, error) { return migration.Latest(schema.SQLite) })
+
 // checkVersion refuses a database that the generated queries were not written for.
 func checkVersion(ctx context.Context, q querier) error {
-	want, err := migration.Latest(schema.SQLite)
+	want, err := newest()
 	if err != nil {
 		return err
 	}
