@@ -31,6 +31,10 @@ var (
 	// *DuplicateError.
 	ErrDuplicate = errors.New("duplicate action")
 
+	// ErrBusy says that others held what the call needs for longer than it may wait: the write lock of an SQLite file, a
+	// row, a connection. Nothing was written, and the same call may succeed later.
+	ErrBusy = errors.New("the database is busy")
+
 	// ErrSchemaVersion says that the database is older or newer than the code, or that a migration was left half done
 	// by another tool. Migrate mends an older one.
 	ErrSchemaVersion = errors.New("schema version does not fit")

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,7 +18,7 @@ func (s *store) AddServer(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return q.AddServer(ctx, id)
+	return interpret(q.AddServer(ctx, id))
 }
 
 func (s *store) PauseServer(ctx context.Context, id string, at time.Time) error {
@@ -44,7 +45,7 @@ func (s *store) AddAlert(ctx context.Context, serverID, title string) (int64, er
 		return 0, err
 	}
 	id, err := q.AddAlert(ctx, postgresdb.AddAlertParams{ServerID: serverID, Title: title})
-	return id, missing(deleted(err), remediation.ErrServerNotFound)
+	return id, missing(err, remediation.ErrServerNotFound)
 }
 
 func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at time.Time) (remediation.Action, error) {
@@ -69,7 +70,7 @@ func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at ti
 				continue // the open action that had the key has ended since: the key is free
 			}
 		}
-		return remediation.Action(row), deleted(err)
+		return remediation.Action(row), interpret(err)
 	}
 }
 
@@ -177,7 +178,7 @@ func server(found int64, err error) error {
 	if err == nil && found == 0 {
 		return remediation.ErrServerNotFound
 	}
-	return err
+	return interpret(err)
 }
 
 // missing gives an empty answer its meaning.
@@ -185,20 +186,25 @@ func missing(err, meaning error) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return meaning
 	}
-	return err
+	return interpret(err)
 }
 
-// deleted names the reference that went away between a statement's look at it and the foreign key's.
-func deleted(err error) error {
+// interpret gives an error of the database the ledger's name.
+func interpret(err error) error {
 	refused := (*pgconn.PgError)(nil)
-	if !errors.As(err, &refused) || refused.Code != foreignKeyViolation {
+	if !errors.As(err, &refused) {
 		return err
 	}
-	switch refused.ConstraintName {
-	case "remediation_actions_alert_id_fkey":
-		return remediation.ErrAlertNotFound
-	case "remediation_actions_server_id_fkey", "alerts_server_id_fkey":
-		return remediation.ErrServerNotFound
+	switch refused.Code {
+	case foreignKeyViolation: // the reference went away between the statement's look at it and the foreign key's
+		switch refused.ConstraintName {
+		case "remediation_actions_alert_id_fkey":
+			return remediation.ErrAlertNotFound
+		case "remediation_actions_server_id_fkey", "alerts_server_id_fkey":
+			return remediation.ErrServerNotFound
+		}
+	case lockNotAvailable, deadlockDetected, serializationFailure, tooManyConnections:
+		return fmt.Errorf("%w: %w", remediation.ErrBusy, err)
 	}
 	return err
 }

@@ -48,7 +48,7 @@ type listed interface {
 
 func actions[Row listed](rows []Row, err error) ([]remediation.Action, error) {
 	if err != nil {
-		return nil, err
+		return nil, interpret(err)
 	}
 	list := make([]remediation.Action, len(rows))
 	for i, row := range rows {

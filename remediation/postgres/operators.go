@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-
 	"time"
 
 	"github.com/homelab-cmd/actionledger/db/postgresdb"
@@ -45,7 +44,7 @@ func (s *store) ActionStatuses(ctx context.Context, ids []int64) (map[int64]reme
 	}
 	rows, err := q.ListStatuses(ctx, ids)
 	if err != nil {
-		return nil, err
+		return nil, interpret(err)
 	}
 	statuses := make(map[int64]remediation.Status, len(rows))
 	for _, row := range rows {
@@ -74,7 +73,7 @@ func (s *store) CountActions(ctx context.Context, statuses []remediation.Status)
 	}
 	rows, err := q.CountActions(ctx, names)
 	if err != nil {
-		return nil, err
+		return nil, interpret(err)
 	}
 	counts := make(map[remediation.Status]int64, len(rows))
 	for _, row := range rows {
@@ -90,7 +89,7 @@ func (s *store) ListEvents(ctx context.Context, after int64, limit int) ([]remed
 	}
 	horizon, err := q.EventsHorizon(ctx)
 	if err != nil {
-		return nil, err
+		return nil, interpret(err)
 	}
 	return events(q.ListEvents(ctx, postgresdb.ListEventsParams{After: after, Horizon: horizon, MaxRows: int64(limit)}))
 }
@@ -100,7 +99,8 @@ func (s *store) PruneActions(ctx context.Context, before time.Time, limit int) (
 	if err != nil {
 		return 0, err
 	}
-	return q.PruneActions(ctx, postgresdb.PruneActionsParams{Before: &before, MaxRows: int64(limit)})
+	n, err := q.PruneActions(ctx, postgresdb.PruneActionsParams{Before: &before, MaxRows: int64(limit)})
+	return n, interpret(err)
 }
 
 func (s *store) ClearOutput(ctx context.Context, before time.Time, limit int) (int64, error) {
@@ -108,12 +108,13 @@ func (s *store) ClearOutput(ctx context.Context, before time.Time, limit int) (i
 	if err != nil {
 		return 0, err
 	}
-	return q.ClearOutput(ctx, postgresdb.ClearOutputParams{Before: &before, MaxRows: int64(limit)})
+	n, err := q.ClearOutput(ctx, postgresdb.ClearOutputParams{Before: &before, MaxRows: int64(limit)})
+	return n, interpret(err)
 }
 
 func events(rows []postgresdb.RemediationEvent, err error) ([]remediation.Event, error) {
 	if err != nil {
-		return nil, err
+		return nil, interpret(err)
 	}
 	list := make([]remediation.Event, len(rows))
 	for i, row := range rows {

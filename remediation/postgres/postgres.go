@@ -59,7 +59,7 @@ func checkVersion(ctx context.Context, conn postgresdb.DBTX) error {
 		got, err = database.NilVersion, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read the schema's version: %w", err)
+		return fmt.Errorf("read the schema's version: %w", interpret(err))
 	}
 	return migration.Check(want, got, dirty)
 }
@@ -74,8 +74,12 @@ func readVersion(ctx context.Context, conn postgresdb.DBTX) (version int, dirty 
 
 // The SQLSTATEs that mean something to a ledger (https://www.postgresql.org/docs/current/errcodes-appendix.html).
 const (
-	undefinedTable      = "42P01"
-	foreignKeyViolation = "23503"
+	undefinedTable       = "42P01"
+	foreignKeyViolation  = "23503"
+	lockNotAvailable     = "55P03" // lock_timeout
+	deadlockDetected     = "40P01"
+	serializationFailure = "40001" // in a caller's transaction of a higher isolation level
+	tooManyConnections   = "53300"
 )
 
 func sqlState(err error) string {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	modernc "modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -21,13 +22,17 @@ const maxShared = 256
 // A call that finds nobody else takes the turn and runs its statement alone, as if commits were not here. There is no
 // goroutine of its own: a call that waits in line takes the turn itself when it is free.
 type commits struct {
+	db   *sql.DB // of one connection
+	file file
+	wait time.Duration // at most, for another program's lock
+
 	turn chan struct{} // holds one token while somebody runs statements
 	line chan *call
 	size int // of the last round; its owner has the turn
 }
 
-func newCommits() *commits {
-	return &commits{turn: make(chan struct{}, 1), line: make(chan *call, maxShared)}
+func newCommits(db *sql.DB, file file, wait time.Duration) *commits {
+	return &commits{db: db, file: file, wait: wait, turn: make(chan struct{}, 1), line: make(chan *call, maxShared)}
 }
 
 // call is one statement in line.
@@ -46,20 +51,20 @@ const (
 
 // do runs one statement and returns when it is durable, has failed, or ctx has ended. When ctx ends while the statement
 // waits, it never runs.
-func (c *commits) do(ctx context.Context, db *sql.DB, q *sqlitedb.Queries, run func(context.Context, *sqlitedb.Queries) error) error {
+func (c *commits) do(ctx context.Context, q *sqlitedb.Queries, run func(context.Context, *sqlitedb.Queries) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	select {
 	case c.turn <- struct{}{}:
-		return c.lead(ctx, db, q, &call{run: run})
+		return c.lead(ctx, q, &call{run: run})
 	default:
 	}
 	own := &call{run: run, done: make(chan struct{})}
 	select {
 	case c.line <- own:
 	case c.turn <- struct{}{}:
-		return c.lead(ctx, db, q, own)
+		return c.lead(ctx, q, own)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -73,7 +78,7 @@ func (c *commits) do(ctx context.Context, db *sql.DB, q *sqlitedb.Queries, run f
 				<-own.done
 				return own.err
 			}
-			return c.lead(ctx, db, q, own)
+			return c.lead(ctx, q, own)
 		case <-ctx.Done():
 			if own.state.CompareAndSwap(waiting, givenUp) {
 				return ctx.Err()
@@ -90,7 +95,7 @@ func (c *commits) do(ctx context.Context, db *sql.DB, q *sqlitedb.Queries, run f
 }
 
 // lead runs own and everything in line, and gives the turn back. It has the turn.
-func (c *commits) lead(ctx context.Context, db *sql.DB, q *sqlitedb.Queries, own *call) error {
+func (c *commits) lead(ctx context.Context, q *sqlitedb.Queries, own *call) error {
 	defer func() { <-c.turn }()
 	if c.size > 1 {
 		// Those who were answered with the last round are about to come back. A call that was alone doesn't look.
@@ -111,28 +116,37 @@ func (c *commits) lead(ctx context.Context, db *sql.DB, q *sqlitedb.Queries, own
 		break
 	}
 	c.size = len(round)
-	if len(round) == 1 {
-		return own.run(ctx, q)
+	if err := c.file.check(); err != nil {
+		for _, call := range round {
+			call.err = err
+		}
+	} else if len(round) == 1 {
+		own.err = c.alone(ctx, q, own)
+	} else {
+		c.together(q, round)
 	}
-	together(db, q, round)
 	for _, other := range round[1:] {
 		close(other.done)
 	}
 	return own.err
 }
 
+// alone runs a call as a transaction of its own.
+func (c *commits) alone(ctx context.Context, q *sqlitedb.Queries, own *call) error {
+	return whileBusy(ctx, c.wait, func() error { return own.run(ctx, q) })
+}
+
 // together runs a round in one transaction. It is nobody's context that ends it: an interrupted write inside a
 // transaction makes SQLite roll back all of it (https://www.sqlite.org/c3ref/interrupt.html).
-func together(db *sql.DB, q *sqlitedb.Queries, round []*call) {
+func (c *commits) together(q *sqlitedb.Queries, round []*call) {
 	ctx := context.Background()
-	err := inTransaction(ctx, db, q, round)
+	err := whileBusy(ctx, c.wait, func() error { return inTransaction(ctx, c.db, q, round) })
 	if err == nil {
 		return
 	}
-	alone := errors.Is(err, errAlone)
 	for _, call := range round {
-		if alone {
-			call.err = call.run(ctx, q)
+		if errors.Is(err, errAlone) {
+			call.err = c.alone(ctx, q, call)
 		} else {
 			call.err = err
 		}
@@ -158,7 +172,12 @@ func inTransaction(ctx context.Context, db *sql.DB, q *sqlitedb.Queries, round [
 			return errAlone
 		}
 	}
-	return tx.Commit()
+	if err := tx.Commit(); err != nil {
+		// After some errors SQLite leaves the transaction open, and db has only this connection; mostly it has ended.
+		_, _ = db.ExecContext(ctx, "ROLLBACK")
+		return err
+	}
+	return nil
 }
 
 // ownFault reports whether err is of a kind that undoes only the statement that it came from.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -46,7 +47,11 @@ func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 	if err := checkPath(path); err != nil {
 		return nil, fmt.Errorf("open SQLite ledger: %w", err)
 	}
-	s, err := open(ctx, path, o)
+	full, err := filepath.Abs(path) // a connection that opens later must not follow a change of directory
+	if err != nil {
+		return nil, fmt.Errorf("open SQLite ledger %q: %w", path, err)
+	}
+	s, err := open(ctx, full, o)
 	if err != nil {
 		return nil, fmt.Errorf("open SQLite ledger %q: %w", path, err)
 	}
@@ -57,21 +62,47 @@ func open(ctx context.Context, path string, o options) (*Store, error) {
 	if err := create(path); err != nil {
 		return nil, err
 	}
-	writer, err := sql.Open("sqlite", dsn(path, o, "synchronous(FULL)"))
+	// The wait for another program's write lock is whileBusy's. SQLite's own looks ever more rarely, up to every 100 ms, and
+	// never meets the moment that a program which writes without a pause leaves between two transactions.
+	writer, err := sql.Open("sqlite", dsn(path, 0, "synchronous(FULL)"))
 	if err != nil {
 		return nil, err
 	}
 	writer.SetMaxOpenConns(1)
 	if err := useWAL(ctx, writer, o.busyTimeout); err != nil {
+		return nil, errors.Join(busy(err), writer.Close())
+	}
+	opened, err := os.Stat(path)
+	if err != nil {
 		return nil, errors.Join(err, writer.Close())
 	}
-	reader, err := sql.Open("sqlite", dsn(path, o, "query_only(1)"))
+	reader, err := sql.Open("sqlite", dsn(path, o.busyTimeout, "query_only(1)"))
 	if err != nil {
 		return nil, errors.Join(err, writer.Close())
 	}
 	reader.SetMaxOpenConns(readers)
 	reader.SetMaxIdleConns(readers)
-	return newStore(writer, reader, true), nil
+	s := newStore(writer, reader, o.busyTimeout)
+	s.commits = newCommits(writer, file{path, opened}, o.busyTimeout)
+	return s, nil
+}
+
+// ErrFileGone is the error of every change to a ledger whose file was removed, or replaced by another, while it was open.
+// SQLite itself would go on writing to the file that nobody can find any more. Put the file back, or open the ledger again.
+var ErrFileGone = errors.New("the database file was removed or replaced while it was open")
+
+// file is the database file as Open found it.
+type file struct {
+	path   string
+	opened fs.FileInfo
+}
+
+func (f file) check() error {
+	now, err := os.Stat(f.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(f.opened, now) {
+		return ErrFileGone
+	}
+	return err
 }
 
 func checkPath(path string) error {
@@ -86,7 +117,7 @@ func checkPath(path string) error {
 	return nil
 }
 
-func dsn(path string, o options, pragmas ...string) string {
+func dsn(path string, busyTimeout time.Duration, pragmas ...string) string {
 	params := url.Values{
 		"mode":         {"rw"}, // create has made the file
 		"_txlock":      {"immediate"},
@@ -94,7 +125,7 @@ func dsn(path string, o options, pragmas ...string) string {
 		"_dqs":         {"0"},
 		"_defensive":   {"1"},
 		"_pragma": append([]string{
-			"busy_timeout(" + strconv.FormatInt(o.busyTimeout.Milliseconds(), 10) + ")",
+			"busy_timeout(" + strconv.FormatInt(busyTimeout.Milliseconds(), 10) + ")",
 			"foreign_keys(1)",
 		}, pragmas...),
 	}
@@ -127,24 +158,36 @@ func create(path string) error {
 	return err
 }
 
-// useWAL puts the file into WAL mode, where it stays. SQLite answers some races for the switch with SQLITE_BUSY at once,
-// without the busy timeout, so the wait is here.
+// useWAL puts the file into WAL mode, where it stays.
 func useWAL(ctx context.Context, db *sql.DB, wait time.Duration) error {
-	for start := time.Now(); ; {
-		var mode string
-		err := db.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
-		switch {
-		case err == nil && mode == "wal":
-			return nil
-		case err == nil:
-			return fmt.Errorf("the file system allows no WAL, only journal mode %s", mode)
-		case !isBusy(err) || time.Since(start) >= wait:
+	var mode string
+	err := whileBusy(ctx, wait, func() error {
+		return db.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
+	})
+	if err == nil && mode != "wal" {
+		err = fmt.Errorf("the file system allows no WAL, only journal mode %s", mode)
+	}
+	return err
+}
+
+// whileBusy tries again as long as another program holds the file's lock, at most for wait. try must be all or nothing.
+func whileBusy(ctx context.Context, wait time.Duration, try func() error) error {
+	var start time.Time // read only when there is a wait
+	for {
+		err := try()
+		if !isBusy(err) {
+			return err
+		}
+		if start.IsZero() {
+			start = time.Now()
+		}
+		if time.Since(start) >= wait {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(time.Millisecond):
 		}
 	}
 }

@@ -11,12 +11,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	modernc "modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/homelab-cmd/actionledger/remediation"
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
@@ -206,7 +206,7 @@ func TestOpenIsDurableAndKeepsReferences(t *testing.T) {
 	asked.Unlock()
 	const full = 2
 	want := map[settings]bool{
-		{ForeignKeys: 1, Synchronous: full, BusyTimeout: 1234}:               true,
+		{ForeignKeys: 1, Synchronous: full}:                                  true, // its waits are the store's own
 		{ForeignKeys: 1, Synchronous: full, BusyTimeout: 1234, QueryOnly: 1}: true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -259,8 +259,8 @@ func TestBusyTimeoutEndsTheWaitForAnotherWriter(t *testing.T) {
 	_, err := ledger.Create(t.Context(), remediation.NewAction{
 		ServerID: "web-1", ActionType: "restart_service", Command: "true", CreatedBy: "dashboard",
 	})
-	if waited := time.Since(start); !isBusyError(err) || waited < timeout || waited > 4*time.Second {
-		t.Errorf("Create: %v after %v, want SQLITE_BUSY after %v", err, waited, timeout)
+	if waited := time.Since(start); !errors.Is(err, remediation.ErrBusy) || waited < timeout || waited > 4*time.Second {
+		t.Errorf("Create: %v after %v, want ErrBusy after %v", err, waited, timeout)
 	}
 	if _, err := ledger.List(t.Context(), remediation.Filter{}); err != nil {
 		t.Errorf("reading beside another writer: %v", err)
@@ -272,11 +272,6 @@ func TestBusyTimeoutEndsTheWaitForAnotherWriter(t *testing.T) {
 	walkLifecycle(t, ledger, "web-1", nil)
 }
 
-func isBusyError(err error) bool {
-	failed := (*modernc.Error)(nil)
-	return errors.As(err, &failed) && failed.Code()&0xff == sqlite3.SQLITE_BUSY
-}
-
 func TestOpenWithAShortBusyTimeout(t *testing.T) {
 	t.Parallel()
 	for _, timeout := range []time.Duration{0, time.Nanosecond, time.Millisecond} {
@@ -285,6 +280,75 @@ func TestOpenWithAShortBusyTimeout(t *testing.T) {
 			path := ledgerFile(t)
 			walkLifecycle(t, remediation.New(serverStore(t, path, sqlite.WithBusyTimeout(timeout))), "web-1", nil)
 		})
+	}
+}
+
+func TestOneProgramThatNeverPausesLeavesRoomForAnother(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	busy := remediation.New(serverStore(t, path))
+	other := remediation.New(openLedger(t, path, sqlite.WithBusyTimeout(time.Second)))
+	create := func(l *remediation.Ledger) error {
+		_, err := l.Create(t.Context(), remediation.NewAction{
+			ServerID: "web-1", ActionType: "check", Command: "true", CreatedBy: "dashboard",
+		})
+		return err
+	}
+	var wg sync.WaitGroup
+	var stop atomic.Bool
+	for range 64 {
+		wg.Go(func() {
+			for !stop.Load() {
+				if err := create(busy); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 20 {
+		if err := create(other); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+}
+
+func TestAFileThatIsGoneAcknowledgesNothing(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	ledger := remediation.New(serverStore(t, path))
+	create := func() error {
+		_, err := ledger.Create(t.Context(), remediation.NewAction{
+			ServerID: "web-1", ActionType: "check", Command: "true", CreatedBy: "dashboard",
+		})
+		return err
+	}
+	mustDo := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustDo(create())
+	for name, replace := range map[string]func() error{
+		"moved away": func() error { return nil },
+		"replaced":   func() error { return os.WriteFile(path, nil, 0o600) },
+	} {
+		mustDo(os.Rename(path, path+".away"))
+		mustDo(replace())
+		if err := create(); !errors.Is(err, sqlite.ErrFileGone) {
+			t.Errorf("%s: %v, want ErrFileGone", name, err)
+		}
+		mustDo(os.Rename(path+".away", path))
+		mustDo(create())
+	}
+	counts, err := ledger.Counts(t.Context(), remediation.Approved)
+	mustDo(err)
+	if counts[remediation.Approved] != 3 {
+		t.Errorf("%d actions, want the 3 that were acknowledged", counts[remediation.Approved])
 	}
 }
 
@@ -309,8 +373,8 @@ func TestOpenIsBusyWhileAnotherProgramHoldsTheFile(t *testing.T) {
 	rawExec(t, db, "CREATE TABLE mine (name TEXT)")
 	writer := holdWriteLock(t, path)
 	_, err := sqlite.Open(t.Context(), path, sqlite.WithBusyTimeout(50*time.Millisecond))
-	if !isBusyError(err) {
-		t.Errorf("Open: %v, want SQLITE_BUSY", err)
+	if !errors.Is(err, remediation.ErrBusy) {
+		t.Errorf("Open: %v, want ErrBusy", err)
 	}
 	writer.release(t)
 	openMigrated(t, path)

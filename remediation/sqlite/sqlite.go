@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	_ "modernc.org/sqlite" // the driver named "sqlite"
 
@@ -24,8 +25,7 @@ import (
 // Migrate has run, every call returns remediation.ErrSchemaVersion.
 type Store struct {
 	store
-	reader *sql.DB
-	owned  bool // Open made the pools, so Close closes them
+	writer, reader *sql.DB // one and the same if they are the caller's
 }
 
 var _ remediation.Store = (*Store)(nil)
@@ -42,20 +42,21 @@ func New(ctx context.Context, db *sql.DB) (*Store, error) {
 	if err := checkPool(ctx, db); err != nil {
 		return nil, fmt.Errorf("use SQLite pool: %w", err)
 	}
-	return newStore(db, db, false), nil
+	return newStore(db, db, 0), nil
 }
 
-func newStore(writer, reader *sql.DB, owned bool) *Store {
-	s := &Store{reader: reader, owned: owned}
-	s.writer = writer
-	if owned {
-		s.commits = newCommits()
-	}
+// newStore waits itself for locks that writer's busy timeout does not wait for.
+func newStore(writer, reader *sql.DB, wait time.Duration) *Store {
+	s := &Store{writer: writer, reader: reader}
 	s.prepare = func(ctx context.Context) (*statements, error) {
-		if err := checkVersion(ctx, s.writer); err != nil {
+		if err := checkVersion(ctx, s.reader); err != nil {
 			return nil, err
 		}
-		write, err := sqlitedb.Prepare(ctx, s.writer)
+		var write *sqlitedb.Queries
+		err := whileBusy(ctx, wait, func() (err error) {
+			write, err = sqlitedb.Prepare(ctx, s.writer)
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -109,7 +110,7 @@ func (s *Store) Close() error {
 			err = errors.Join(err, st.read.Close())
 		}
 	}
-	if s.owned {
+	if s.reader != s.writer { // Open made them
 		err = errors.Join(err, s.reader.Close(), s.writer.Close())
 	}
 	return err
@@ -118,7 +119,6 @@ func (s *Store) Close() error {
 // store implements remediation.Store on whatever prepare connects it to.
 type store struct {
 	prepare func(context.Context) (*statements, error)
-	writer  *sql.DB  // with commits: where a shared transaction begins
 	commits *commits // nil where every call commits, or doesn't, by itself
 
 	ready  atomic.Pointer[statements]
@@ -140,7 +140,7 @@ func (s *store) statements(ctx context.Context) (*statements, error) {
 	}
 	st, err := s.prepare(ctx)
 	if err != nil {
-		return nil, err
+		return nil, busy(err)
 	}
 	s.ready.Store(st)
 	return st, nil
@@ -159,15 +159,16 @@ func write[T any](ctx context.Context, s *store, run func(context.Context, *sqli
 		return result, err
 	}
 	if s.commits == nil {
-		return run(ctx, st.write)
+		result, err = run(ctx, st.write)
+		return result, busy(err)
 	}
 	answer := new(T)
-	err = s.commits.do(ctx, s.writer, st.write, func(ctx context.Context, q *sqlitedb.Queries) (err error) {
+	err = s.commits.do(ctx, st.write, func(ctx context.Context, q *sqlitedb.Queries) (err error) {
 		*answer, err = run(ctx, q)
 		return err
 	})
 	if err != nil {
-		return result, err // the statement may still be running for a caller that gave up: answer is not ours to read
+		return result, busy(err) // the statement may still be running for a caller that gave up: answer is not ours to read
 	}
 	return *answer, nil
 }
@@ -185,5 +186,14 @@ func read[T any](ctx context.Context, s *store, run func(context.Context, *sqlit
 		var none T
 		return none, err
 	}
-	return run(ctx, st.read)
+	result, err := run(ctx, st.read)
+	return result, busy(err)
+}
+
+// busy names the error of a lock that was not to be had.
+func busy(err error) error {
+	if isBusy(err) {
+		return fmt.Errorf("%w: %w", remediation.ErrBusy, err)
+	}
+	return err
 }
