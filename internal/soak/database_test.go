@@ -1,0 +1,174 @@
+package soak
+
+import (
+	"context"
+	"database/sql"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/homelab-cmd/actionledger/internal/pgtest"
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/postgres"
+	"github.com/homelab-cmd/actionledger/remediation/sqlite"
+)
+
+// database names a migrated ledger so that another process can open it: an SQLite file's path or a PostgreSQL URL.
+type database string
+
+func (d database) isPostgres() bool { return strings.HasPrefix(string(d), "postgres") }
+
+// engines are the databases that a test runs on.
+var engines = map[string]func(t *testing.T) database{
+	"sqlite":   newSQLite,
+	"postgres": func(t *testing.T) database { return database(pgtest.URL(t)) },
+}
+
+// onEngines runs a test on a fresh database of each engine.
+func onEngines(t *testing.T, test func(t *testing.T, d database)) {
+	for name, fresh := range engines {
+		t.Run(name, func(t *testing.T) {
+			d := fresh(t)
+			t.Cleanup(func() { d.check(t) })
+			test(t, d)
+		})
+	}
+}
+
+func newSQLite(t *testing.T) database {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	store, err := sqlite.Open(t.Context(), path)
+	if err == nil {
+		err = store.Migrate(t.Context())
+	}
+	if err == nil {
+		err = store.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return database(path)
+}
+
+// open opens the ledger as a program does. A PostgreSQL pool has 16 connections.
+func (d database) open(ctx context.Context) (remediation.Store, func() error, error) {
+	if !d.isPostgres() {
+		store, err := sqlite.Open(ctx, string(d), sqlite.WithBusyTimeout(time.Minute))
+		if err != nil {
+			return nil, nil, err
+		}
+		return store, store.Close, nil
+	}
+	config, err := pgxpool.ParseConfig(string(d))
+	if err != nil {
+		return nil, nil, err
+	}
+	config.MaxConns = 16
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, nil, err
+	}
+	return postgres.New(pool), func() error { pool.Close(); return nil }, nil
+}
+
+// ledger opens the ledger for the length of a test.
+func (d database) ledger(t *testing.T, opts ...remediation.Option) *remediation.Ledger {
+	t.Helper()
+	store, closeStore, err := d.open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := closeStore(); err != nil {
+			t.Error(err)
+		}
+	})
+	return remediation.New(store, opts...)
+}
+
+// raw opens the database as a person at a shell does.
+func (d database) raw(t *testing.T) *sql.DB {
+	t.Helper()
+	var db *sql.DB
+	if d.isPostgres() {
+		db = stdlib.OpenDBFromPool(pgtest.Pool(t, string(d)))
+	} else {
+		var err error
+		db, err = sql.Open("sqlite", "file:"+string(d)+"?_pragma=foreign_keys(1)&_pragma=busy_timeout(60000)")
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// inconsistent counts rows that no sequence of the ledger's calls can leave: whatever the triggers say, written down once
+// more and without them.
+const inconsistent = `
+SELECT count(*) FROM remediation_actions AS a WHERE NOT (CASE a.status
+	WHEN 'pending' THEN a.approved_at IS NULL AND a.rejected_at IS NULL AND a.executed_at IS NULL AND a.completed_at IS NULL
+	WHEN 'approved' THEN a.approved_at IS NOT NULL AND a.rejected_at IS NULL AND a.executed_at IS NULL AND a.completed_at IS NULL
+	WHEN 'rejected' THEN a.rejected_at IS NOT NULL AND a.executed_at IS NULL AND a.completed_at IS NULL
+	WHEN 'executing' THEN a.approved_at IS NOT NULL AND a.rejected_at IS NULL AND a.executed_at IS NOT NULL AND a.completed_at IS NULL
+	WHEN 'completed' THEN a.approved_at IS NOT NULL AND a.rejected_at IS NULL AND a.executed_at IS NOT NULL
+		AND a.completed_at IS NOT NULL AND a.exit_code IS NOT NULL AND a.exit_code = 0
+	WHEN 'failed' THEN a.approved_at IS NOT NULL AND a.rejected_at IS NULL AND a.executed_at IS NOT NULL
+		AND a.completed_at IS NOT NULL AND (a.exit_code IS NULL OR a.exit_code <> 0)
+	ELSE FALSE
+	END AND (a.approved_at IS NULL) = (a.approved_by IS NULL) AND (a.rejected_at IS NULL) = (a.rejected_by IS NULL)
+	AND (a.rejected_at IS NULL) = (a.rejection_reason IS NULL))`
+
+// unrecorded counts actions whose events don't tell the life that the row tells, each step once.
+const unrecorded = `
+SELECT count(*) FROM remediation_actions AS a LEFT JOIN (
+	SELECT r.action_id,
+		sum(CASE r.kind WHEN 'created' THEN 1 ELSE 0 END) AS created,
+		sum(CASE r.kind WHEN 'approved' THEN 1 ELSE 0 END) AS approved,
+		sum(CASE r.kind WHEN 'rejected' THEN 1 ELSE 0 END) AS rejected,
+		sum(CASE r.kind WHEN 'executing' THEN 1 ELSE 0 END) AS executing,
+		sum(CASE WHEN r.kind IN ('completed', 'failed') THEN 1 ELSE 0 END) AS ended
+	FROM remediation_events AS r GROUP BY r.action_id
+) AS e ON e.action_id = a.id
+WHERE e.action_id IS NULL OR NOT (e.created = 1
+	AND e.approved = CASE WHEN a.approved_at IS NULL THEN 0 ELSE 1 END
+	AND e.rejected = CASE WHEN a.rejected_at IS NULL THEN 0 ELSE 1 END
+	AND e.executing = CASE WHEN a.executed_at IS NULL THEN 0 ELSE 1 END
+	AND e.ended = CASE WHEN a.completed_at IS NULL THEN 0 ELSE 1 END)`
+
+// check is what must hold of every database at every time.
+func (d database) check(t *testing.T) {
+	t.Helper()
+	db := d.raw(t)
+	defer db.Close()
+	want := map[string]string{inconsistent: "0", unrecorded: "0"}
+	if !d.isPostgres() {
+		want["PRAGMA integrity_check"] = "ok"
+		want["SELECT count(*) FROM pragma_foreign_key_check"] = "0"
+	}
+	for query, answer := range want {
+		var got string
+		if err := db.QueryRowContext(context.WithoutCancel(t.Context()), query).Scan(&got); err != nil {
+			t.Fatalf("%s: %v", query, err)
+		}
+		if got != answer {
+			t.Errorf("%s says %s, want %s", strings.TrimSpace(query), got, answer)
+		}
+	}
+}
+
+// must is for what only a broken test can't do.
+func must[T any](t *testing.T) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
