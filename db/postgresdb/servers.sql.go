@@ -31,7 +31,7 @@ func (q *Queries) AddAlert(ctx context.Context, arg AddAlertParams) (int64, erro
 	return id, err
 }
 
-const addServer = `-- name: AddServer :exec
+const addServer = `-- name: AddServer :execrows
 INSERT INTO servers (id)
 SELECT CAST($1 AS TEXT)
 WHERE NOT EXISTS (SELECT 1 FROM servers AS s WHERE s.id = CAST($1 AS TEXT))
@@ -39,9 +39,12 @@ ON CONFLICT (id) DO NOTHING
 `
 
 // A server that the host program registered itself counts as added, whatever else its table requires.
-func (q *Queries) AddServer(ctx context.Context, id string) error {
-	_, err := q.db.Exec(ctx, addServer, id)
-	return err
+func (q *Queries) AddServer(ctx context.Context, id string) (int64, error) {
+	result, err := q.db.Exec(ctx, addServer, id)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const pauseServer = `-- name: PauseServer :execrows

@@ -612,13 +612,15 @@ SELECT id, server_id, action_type, status, service_name, command, created_at, cr
      WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
 FROM remediation_actions AS a
 WHERE a.action_type = ?1 AND a.id < ?2
+    AND (CAST(?3 AS TEXT) = '' OR a.status = CAST(?3 AS TEXT))
 ORDER BY a.id DESC
-LIMIT CAST(?3 AS BIGINT)
+LIMIT CAST(?4 AS BIGINT)
 `
 
 type ListActionsByTypeParams struct {
 	ActionType string
 	Before     int64
+	Status     string
 	MaxRows    int64
 }
 
@@ -646,7 +648,12 @@ type ListActionsByTypeRow struct {
 }
 
 func (q *Queries) ListActionsByType(ctx context.Context, arg ListActionsByTypeParams) ([]ListActionsByTypeRow, error) {
-	rows, err := q.query(ctx, q.listActionsByTypeStmt, listActionsByType, arg.ActionType, arg.Before, arg.MaxRows)
+	rows, err := q.query(ctx, q.listActionsByTypeStmt, listActionsByType,
+		arg.ActionType,
+		arg.Before,
+		arg.Status,
+		arg.MaxRows,
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -74,6 +74,7 @@ SELECT id, server_id, action_type, status, service_name, command, created_at, cr
      WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
 FROM remediation_actions AS a
 WHERE a.action_type = @action_type AND a.id < @before
+    AND (CAST(@status AS TEXT) = '' OR a.status = CAST(@status AS TEXT))
 ORDER BY a.id DESC
 LIMIT CAST(@max_rows AS BIGINT);
 

@@ -1,5 +1,5 @@
 -- A server that the host program registered itself counts as added, whatever else its table requires.
--- name: AddServer :exec
+-- name: AddServer :execrows
 INSERT INTO servers (id)
 SELECT CAST(@id AS TEXT)
 WHERE NOT EXISTS (SELECT 1 FROM servers AS s WHERE s.id = CAST(@id AS TEXT))

@@ -3,58 +3,35 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/homelab-cmd/actionledger/db/postgresdb"
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
 func (s *store) AddServer(ctx context.Context, id string) error {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return err
-	}
-	return interpret(q.AddServer(ctx, id))
+	_, err := run(ctx, s, (*queries).AddServer, id)
+	return err
 }
 
 func (s *store) PauseServer(ctx context.Context, id string, at time.Time) error {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return err
-	}
-	n, err := q.PauseServer(ctx, postgresdb.PauseServerParams{ID: id, PausedAt: &at})
-	return server(n, err)
+	return server(run(ctx, s, (*queries).PauseServer, postgresdb.PauseServerParams{ID: id, PausedAt: &at}))
 }
 
 func (s *store) UnpauseServer(ctx context.Context, id string) error {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return err
-	}
-	n, err := q.UnpauseServer(ctx, id)
-	return server(n, err)
+	return server(run(ctx, s, (*queries).UnpauseServer, id))
 }
 
 func (s *store) AddAlert(ctx context.Context, serverID, title string) (int64, error) {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return 0, err
-	}
-	id, err := q.AddAlert(ctx, postgresdb.AddAlertParams{ServerID: serverID, Title: title})
+	id, err := run(ctx, s, (*queries).AddAlert, postgresdb.AddAlertParams{ServerID: serverID, Title: title})
 	return id, missing(err, remediation.ErrServerNotFound)
 }
 
 func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at time.Time) (remediation.Action, error) {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return remediation.Action{}, err
-	}
 	for {
-		row, err := q.CreateAction(ctx, postgresdb.CreateActionParams{
+		row, err := run(ctx, s, (*queries).CreateAction, postgresdb.CreateActionParams{
 			ServerID:    a.ServerID,
 			ActionType:  a.ActionType,
 			ServiceName: a.ServiceName,
@@ -65,71 +42,43 @@ func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at ti
 			DedupeKey:   a.DedupeKey,
 		})
 		if errors.Is(err, pgx.ErrNoRows) {
-			err = whyNotCreated(ctx, q, a)
+			err = s.whyNotCreated(ctx, a)
 			if err == nil {
 				continue // the open action that had the key has ended since: the key is free
 			}
 		}
-		return remediation.Action(row), interpret(err)
+		return remediation.Action(row), err
 	}
 }
 
 func (s *store) ApproveAction(ctx context.Context, id int64, by string, at time.Time) (remediation.Action, error) {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return remediation.Action{}, err
-	}
-	row, err := q.ApproveAction(ctx, postgresdb.ApproveActionParams{ID: id, ApprovedBy: by, ApprovedAt: &at})
-	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+	return oneAction(run(ctx, s, (*queries).ApproveAction, postgresdb.ApproveActionParams{ID: id, ApprovedBy: by, ApprovedAt: &at}))
 }
 
 func (s *store) RejectAction(ctx context.Context, id int64, by, reason string, at time.Time) (remediation.Action, error) {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return remediation.Action{}, err
-	}
-	row, err := q.RejectAction(ctx, postgresdb.RejectActionParams{
+	return oneAction(run(ctx, s, (*queries).RejectAction, postgresdb.RejectActionParams{
 		ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
-	})
-	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+	}))
 }
 
 func (s *store) WithdrawAction(ctx context.Context, id int64, by, reason string, at time.Time) (remediation.Action, error) {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return remediation.Action{}, err
-	}
-	row, err := q.WithdrawAction(ctx, postgresdb.WithdrawActionParams{
+	return oneAction(run(ctx, s, (*queries).WithdrawAction, postgresdb.WithdrawActionParams{
 		ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
-	})
-	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+	}))
 }
 
 func (s *store) ClaimAction(ctx context.Context, serverID string, at time.Time) (remediation.Action, error) {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return remediation.Action{}, err
-	}
-	row, err := q.ClaimAction(ctx, postgresdb.ClaimActionParams{ServerID: serverID, ExecutedAt: &at})
+	row, err := run(ctx, s, (*queries).ClaimAction, postgresdb.ClaimActionParams{ServerID: serverID, ExecutedAt: &at})
 	return remediation.Action(row), missing(err, remediation.ErrNothingToClaim)
 }
 
 func (s *store) StartAction(ctx context.Context, id int64, at time.Time) (remediation.Action, error) {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return remediation.Action{}, err
-	}
-	row, err := q.StartAction(ctx, postgresdb.StartActionParams{ID: id, ExecutedAt: &at})
-	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+	return oneAction(run(ctx, s, (*queries).StartAction, postgresdb.StartActionParams{ID: id, ExecutedAt: &at}))
 }
 
 func (s *store) FinishAction(ctx context.Context, serverID string, id int64, to remediation.Status, r remediation.Result,
 	at time.Time) (remediation.Action, error) {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return remediation.Action{}, err
-	}
-	row, err := q.FinishAction(ctx, postgresdb.FinishActionParams{
+	return oneAction(run(ctx, s, (*queries).FinishAction, postgresdb.FinishActionParams{
 		ID:          id,
 		ServerID:    serverID,
 		Status:      to,
@@ -137,21 +86,15 @@ func (s *store) FinishAction(ctx context.Context, serverID string, id int64, to 
 		ExitCode:    r.ExitCode,
 		Stdout:      r.Stdout,
 		Stderr:      r.Stderr,
-	})
-	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+	}))
 }
 
 func (s *store) GetAction(ctx context.Context, id int64) (remediation.Action, error) {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return remediation.Action{}, err
-	}
-	row, err := q.GetAction(ctx, id)
-	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+	return oneAction(run(ctx, s, (*queries).GetAction, id))
 }
 
 // whyNotCreated says why CreateAction wrote nothing, or nil if the reason is gone.
-func whyNotCreated(ctx context.Context, q *postgresdb.Queries, a remediation.NewAction) error {
+func (s *store) whyNotCreated(ctx context.Context, a remediation.NewAction) error {
 	p := postgresdb.ExplainCreateParams{ServerID: a.ServerID}
 	if a.AlertID != nil {
 		p.AlertID = *a.AlertID
@@ -159,7 +102,7 @@ func whyNotCreated(ctx context.Context, q *postgresdb.Queries, a remediation.New
 	if a.DedupeKey != nil {
 		p.DedupeKey = *a.DedupeKey
 	}
-	found, err := q.ExplainCreate(ctx, p)
+	found, err := run(ctx, s, (*queries).ExplainCreate, p)
 	switch {
 	case err != nil:
 		return err
@@ -173,38 +116,23 @@ func whyNotCreated(ctx context.Context, q *postgresdb.Queries, a remediation.New
 	return nil
 }
 
+// oneAction gives the answer of a statement about one action by id its meaning.
+func oneAction(row postgresdb.RemediationAction, err error) (remediation.Action, error) {
+	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+}
+
 // server turns the number of servers that a statement found into its error.
 func server(found int64, err error) error {
 	if err == nil && found == 0 {
 		return remediation.ErrServerNotFound
 	}
-	return interpret(err)
+	return err
 }
 
 // missing gives an empty answer its meaning.
 func missing(err, meaning error) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return meaning
-	}
-	return interpret(err)
-}
-
-// interpret gives an error of the database the ledger's name.
-func interpret(err error) error {
-	refused := (*pgconn.PgError)(nil)
-	if !errors.As(err, &refused) {
-		return err
-	}
-	switch refused.Code {
-	case foreignKeyViolation: // the reference went away between the statement's look at it and the foreign key's
-		switch refused.ConstraintName {
-		case "remediation_actions_alert_id_fkey":
-			return remediation.ErrAlertNotFound
-		case "remediation_actions_server_id_fkey", "alerts_server_id_fkey":
-			return remediation.ErrServerNotFound
-		}
-	case lockNotAvailable, deadlockDetected, serializationFailure, tooManyConnections:
-		return fmt.Errorf("%w: %w", remediation.ErrBusy, err)
 	}
 	return err
 }

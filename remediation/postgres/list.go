@@ -7,37 +7,34 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// ListActions picks the query whose index narrows the history most; the rest of the filter is checked row by row.
+// ListActions picks the query whose index narrows the history most; the rest of the filter is checked row by row. Open
+// actions are few, and of the history a type is a smaller part than one of three terminal statuses.
 func (s *store) ListActions(ctx context.Context, f remediation.Filter) ([]remediation.Action, error) {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return nil, err
-	}
 	limit := int64(f.Limit)
 	switch {
 	case f.AlertID != nil:
-		return actions(q.ListActionsByAlert(ctx, postgresdb.ListActionsByAlertParams{
+		return actions(run(ctx, s, (*queries).ListActionsByAlert, postgresdb.ListActionsByAlertParams{
 			AlertID: *f.AlertID, ServerID: f.ServerID, Status: string(f.Status), ActionType: f.ActionType,
 			Before: f.Before, MaxRows: limit,
 		}))
 	case f.ServerID != "" && f.Status != "":
-		return actions(q.ListActionsByServerAndStatus(ctx, postgresdb.ListActionsByServerAndStatusParams{
+		return actions(run(ctx, s, (*queries).ListActionsByServerAndStatus, postgresdb.ListActionsByServerAndStatusParams{
 			ServerID: f.ServerID, Status: f.Status, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
 		}))
 	case f.ServerID != "":
-		return actions(q.ListActionsByServer(ctx, postgresdb.ListActionsByServerParams{
+		return actions(run(ctx, s, (*queries).ListActionsByServer, postgresdb.ListActionsByServerParams{
 			ServerID: f.ServerID, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
 		}))
-	case f.Status != "":
-		return actions(q.ListActionsByStatus(ctx, postgresdb.ListActionsByStatusParams{
+	case f.Status != "" && (f.ActionType == "" || !f.Status.Terminal()):
+		return actions(run(ctx, s, (*queries).ListActionsByStatus, postgresdb.ListActionsByStatusParams{
 			Status: f.Status, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
 		}))
 	case f.ActionType != "":
-		return actions(q.ListActionsByType(ctx, postgresdb.ListActionsByTypeParams{
-			ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
+		return actions(run(ctx, s, (*queries).ListActionsByType, postgresdb.ListActionsByTypeParams{
+			ActionType: f.ActionType, Status: string(f.Status), Before: f.Before, MaxRows: limit,
 		}))
 	}
-	return actions(q.ListActions(ctx, postgresdb.ListActionsParams{Before: f.Before, MaxRows: limit}))
+	return actions(run(ctx, s, (*queries).ListActions, postgresdb.ListActionsParams{Before: f.Before, MaxRows: limit}))
 }
 
 // listed is every shape of row that sqlc generates for many actions; all of them convert to an Action as they are.
@@ -48,7 +45,7 @@ type listed interface {
 
 func actions[Row listed](rows []Row, err error) ([]remediation.Action, error) {
 	if err != nil {
-		return nil, interpret(err)
+		return nil, err
 	}
 	list := make([]remediation.Action, len(rows))
 	for i, row := range rows {

@@ -9,42 +9,26 @@ import (
 )
 
 func (s *store) ApproveActions(ctx context.Context, ids []int64, by string, at time.Time) ([]remediation.Action, error) {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return actions(q.ApproveActions(ctx, postgresdb.ApproveActionsParams{Ids: ids, ApprovedBy: by, ApprovedAt: &at}))
+	return actions(run(ctx, s, (*queries).ApproveActions, postgresdb.ApproveActionsParams{Ids: ids, ApprovedBy: by, ApprovedAt: &at}))
 }
 
 func (s *store) RejectActions(ctx context.Context, ids []int64, by, reason string, at time.Time) ([]remediation.Action, error) {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return actions(q.RejectActions(ctx, postgresdb.RejectActionsParams{
+	return actions(run(ctx, s, (*queries).RejectActions, postgresdb.RejectActionsParams{
 		Ids: ids, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
 	}))
 }
 
 func (s *store) FailOverdueActions(ctx context.Context, executedBefore time.Time, stderr string, limit int,
 	at time.Time) ([]remediation.Action, error) {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return actions(q.FailOverdueActions(ctx, postgresdb.FailOverdueActionsParams{
+	return actions(run(ctx, s, (*queries).FailOverdueActions, postgresdb.FailOverdueActionsParams{
 		ExecutedBefore: &executedBefore, Stderr: stderr, MaxRows: int64(limit), CompletedAt: &at,
 	}))
 }
 
 func (s *store) ActionStatuses(ctx context.Context, ids []int64) (map[int64]remediation.Status, error) {
-	q, err := s.queries(ctx)
+	rows, err := run(ctx, s, (*queries).ListStatuses, ids)
 	if err != nil {
 		return nil, err
-	}
-	rows, err := q.ListStatuses(ctx, ids)
-	if err != nil {
-		return nil, interpret(err)
 	}
 	statuses := make(map[int64]remediation.Status, len(rows))
 	for _, row := range rows {
@@ -54,26 +38,18 @@ func (s *store) ActionStatuses(ctx context.Context, ids []int64) (map[int64]reme
 }
 
 func (s *store) ActionStanding(ctx context.Context, id int64) (remediation.Standing, error) {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return remediation.Standing{}, err
-	}
-	row, err := q.ExplainAction(ctx, id)
+	row, err := run(ctx, s, (*queries).ExplainAction, id)
 	return remediation.Standing(row), missing(err, remediation.ErrNotFound)
 }
 
 func (s *store) CountActions(ctx context.Context, statuses []remediation.Status) (map[remediation.Status]int64, error) {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return nil, err
-	}
 	names := make([]string, len(statuses))
 	for i, status := range statuses {
 		names[i] = string(status)
 	}
-	rows, err := q.CountActions(ctx, names)
+	rows, err := run(ctx, s, (*queries).CountActions, names)
 	if err != nil {
-		return nil, interpret(err)
+		return nil, err
 	}
 	counts := make(map[remediation.Status]int64, len(rows))
 	for _, row := range rows {
@@ -83,42 +59,29 @@ func (s *store) CountActions(ctx context.Context, statuses []remediation.Status)
 }
 
 func (s *store) ListEvents(ctx context.Context, after int64, limit int) ([]remediation.Event, error) {
-	q, err := s.queries(ctx)
+	horizon, err := run(ctx, s, func(q *queries, ctx context.Context, _ struct{}) (int64, error) {
+		return q.EventsHorizon(ctx)
+	}, struct{}{})
 	if err != nil {
 		return nil, err
 	}
-	horizon, err := q.EventsHorizon(ctx)
+	rows, err := run(ctx, s, (*queries).ListEvents, postgresdb.ListEventsParams{
+		After: after, Horizon: horizon, MaxRows: int64(limit),
+	})
 	if err != nil {
-		return nil, interpret(err)
-	}
-	return events(q.ListEvents(ctx, postgresdb.ListEventsParams{After: after, Horizon: horizon, MaxRows: int64(limit)}))
-}
-
-func (s *store) PruneActions(ctx context.Context, before time.Time, limit int) (int64, error) {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return 0, err
-	}
-	n, err := q.PruneActions(ctx, postgresdb.PruneActionsParams{Before: &before, MaxRows: int64(limit)})
-	return n, interpret(err)
-}
-
-func (s *store) ClearOutput(ctx context.Context, before time.Time, limit int) (int64, error) {
-	q, err := s.queries(ctx)
-	if err != nil {
-		return 0, err
-	}
-	n, err := q.ClearOutput(ctx, postgresdb.ClearOutputParams{Before: &before, MaxRows: int64(limit)})
-	return n, interpret(err)
-}
-
-func events(rows []postgresdb.RemediationEvent, err error) ([]remediation.Event, error) {
-	if err != nil {
-		return nil, interpret(err)
+		return nil, err
 	}
 	list := make([]remediation.Event, len(rows))
 	for i, row := range rows {
 		list[i] = remediation.Event(row)
 	}
 	return list, nil
+}
+
+func (s *store) PruneActions(ctx context.Context, before time.Time, limit int) (int64, error) {
+	return run(ctx, s, (*queries).PruneActions, postgresdb.PruneActionsParams{Before: &before, MaxRows: int64(limit)})
+}
+
+func (s *store) ClearOutput(ctx context.Context, before time.Time, limit int) (int64, error) {
+	return run(ctx, s, (*queries).ClearOutput, postgresdb.ClearOutputParams{Before: &before, MaxRows: int64(limit)})
 }

@@ -26,23 +26,29 @@ import (
 // The schema's version is checked once, at the first call: until Migrate has run, every call returns
 // remediation.ErrSchemaVersion.
 func New(conn postgresdb.DBTX) remediation.Store {
-	return &store{conn: conn}
+	return &store{conn: conn, queries: postgresdb.New(conn)}
 }
 
 // store implements remediation.Store.
 type store struct {
 	conn    postgresdb.DBTX
+	queries *queries
 	checked atomic.Bool // the schema has the version that the queries were generated for
 }
 
-func (s *store) queries(ctx context.Context) (*postgresdb.Queries, error) {
+type queries = postgresdb.Queries
+
+// run runs one generated method: a statement, its parameters and what it returns.
+func run[P, T any](ctx context.Context, s *store, query func(*queries, context.Context, P) (T, error), params P) (T, error) {
 	if !s.checked.Load() {
 		if err := checkVersion(ctx, s.conn); err != nil {
-			return nil, err
+			var none T
+			return none, err
 		}
 		s.checked.Store(true)
 	}
-	return postgresdb.New(s.conn), nil
+	result, err := query(s.queries, ctx, params)
+	return result, interpret(err)
 }
 
 // newest is read once: each transaction that a caller brings is a store of its own.
@@ -81,6 +87,26 @@ const (
 	serializationFailure = "40001" // in a caller's transaction of a higher isolation level
 	tooManyConnections   = "53300"
 )
+
+// interpret gives an error of the database the ledger's name.
+func interpret(err error) error {
+	refused := (*pgconn.PgError)(nil)
+	if !errors.As(err, &refused) {
+		return err
+	}
+	switch refused.Code {
+	case foreignKeyViolation: // the reference went away between the statement's look at it and the foreign key's
+		switch refused.ConstraintName {
+		case "remediation_actions_alert_id_fkey":
+			return remediation.ErrAlertNotFound
+		case "remediation_actions_server_id_fkey", "alerts_server_id_fkey":
+			return remediation.ErrServerNotFound
+		}
+	case lockNotAvailable, deadlockDetected, serializationFailure, tooManyConnections:
+		return fmt.Errorf("%w: %w", remediation.ErrBusy, err)
+	}
+	return err
+}
 
 func sqlState(err error) string {
 	if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) {

@@ -14,44 +14,34 @@ import (
 type row = sqlitedb.RemediationAction
 
 func (s *store) AddServer(ctx context.Context, id string) error {
-	_, err := write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (struct{}, error) {
-		return struct{}{}, q.AddServer(ctx, id)
-	})
+	_, err := write(ctx, s, (*queries).AddServer, id)
 	return err
 }
 
 func (s *store) PauseServer(ctx context.Context, id string, at time.Time) error {
-	return server(write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (int64, error) {
-		return q.PauseServer(ctx, sqlitedb.PauseServerParams{ID: id, PausedAt: &at})
-	}))
+	return server(write(ctx, s, (*queries).PauseServer, sqlitedb.PauseServerParams{ID: id, PausedAt: &at}))
 }
 
 func (s *store) UnpauseServer(ctx context.Context, id string) error {
-	return server(write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (int64, error) {
-		return q.UnpauseServer(ctx, id)
-	}))
+	return server(write(ctx, s, (*queries).UnpauseServer, id))
 }
 
 func (s *store) AddAlert(ctx context.Context, serverID, title string) (int64, error) {
-	id, err := write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (int64, error) {
-		return q.AddAlert(ctx, sqlitedb.AddAlertParams{ServerID: serverID, Title: title})
-	})
+	id, err := write(ctx, s, (*queries).AddAlert, sqlitedb.AddAlertParams{ServerID: serverID, Title: title})
 	return id, missing(err, remediation.ErrServerNotFound)
 }
 
 func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at time.Time) (remediation.Action, error) {
 	for {
-		created, err := write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (row, error) {
-			return q.CreateAction(ctx, sqlitedb.CreateActionParams{
-				ServerID:    a.ServerID,
-				ActionType:  a.ActionType,
-				ServiceName: a.ServiceName,
-				Command:     a.Command,
-				CreatedAt:   at,
-				CreatedBy:   a.CreatedBy,
-				AlertID:     a.AlertID,
-				DedupeKey:   a.DedupeKey,
-			})
+		created, err := write(ctx, s, (*queries).CreateAction, sqlitedb.CreateActionParams{
+			ServerID:    a.ServerID,
+			ActionType:  a.ActionType,
+			ServiceName: a.ServiceName,
+			Command:     a.Command,
+			CreatedAt:   at,
+			CreatedBy:   a.CreatedBy,
+			AlertID:     a.AlertID,
+			DedupeKey:   a.DedupeKey,
 		})
 		if errors.Is(err, sql.ErrNoRows) {
 			err = s.whyNotCreated(ctx, a)
@@ -64,59 +54,45 @@ func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at ti
 }
 
 func (s *store) ApproveAction(ctx context.Context, id int64, by string, at time.Time) (remediation.Action, error) {
-	return oneAction(write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (row, error) {
-		return q.ApproveAction(ctx, sqlitedb.ApproveActionParams{ID: id, ApprovedBy: by, ApprovedAt: &at})
-	}))
+	return oneAction(write(ctx, s, (*queries).ApproveAction, sqlitedb.ApproveActionParams{ID: id, ApprovedBy: by, ApprovedAt: &at}))
 }
 
 func (s *store) RejectAction(ctx context.Context, id int64, by, reason string, at time.Time) (remediation.Action, error) {
-	return oneAction(write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (row, error) {
-		return q.RejectAction(ctx, sqlitedb.RejectActionParams{
-			ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
-		})
+	return oneAction(write(ctx, s, (*queries).RejectAction, sqlitedb.RejectActionParams{
+		ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
 	}))
 }
 
 func (s *store) WithdrawAction(ctx context.Context, id int64, by, reason string, at time.Time) (remediation.Action, error) {
-	return oneAction(write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (row, error) {
-		return q.WithdrawAction(ctx, sqlitedb.WithdrawActionParams{
-			ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
-		})
+	return oneAction(write(ctx, s, (*queries).WithdrawAction, sqlitedb.WithdrawActionParams{
+		ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
 	}))
 }
 
 func (s *store) ClaimAction(ctx context.Context, serverID string, at time.Time) (remediation.Action, error) {
-	claimed, err := write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (row, error) {
-		return q.ClaimAction(ctx, sqlitedb.ClaimActionParams{ServerID: serverID, ExecutedAt: &at})
-	})
+	claimed, err := write(ctx, s, (*queries).ClaimAction, sqlitedb.ClaimActionParams{ServerID: serverID, ExecutedAt: &at})
 	return remediation.Action(claimed), missing(err, remediation.ErrNothingToClaim)
 }
 
 func (s *store) StartAction(ctx context.Context, id int64, at time.Time) (remediation.Action, error) {
-	return oneAction(write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (row, error) {
-		return q.StartAction(ctx, sqlitedb.StartActionParams{ID: id, ExecutedAt: &at})
-	}))
+	return oneAction(write(ctx, s, (*queries).StartAction, sqlitedb.StartActionParams{ID: id, ExecutedAt: &at}))
 }
 
 func (s *store) FinishAction(ctx context.Context, serverID string, id int64, to remediation.Status, r remediation.Result,
 	at time.Time) (remediation.Action, error) {
-	return oneAction(write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (row, error) {
-		return q.FinishAction(ctx, sqlitedb.FinishActionParams{
-			ID:          id,
-			ServerID:    serverID,
-			Status:      to,
-			CompletedAt: &at,
-			ExitCode:    r.ExitCode,
-			Stdout:      r.Stdout,
-			Stderr:      r.Stderr,
-		})
+	return oneAction(write(ctx, s, (*queries).FinishAction, sqlitedb.FinishActionParams{
+		ID:          id,
+		ServerID:    serverID,
+		Status:      to,
+		CompletedAt: &at,
+		ExitCode:    r.ExitCode,
+		Stdout:      r.Stdout,
+		Stderr:      r.Stderr,
 	}))
 }
 
 func (s *store) GetAction(ctx context.Context, id int64) (remediation.Action, error) {
-	return oneAction(read(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (row, error) {
-		return q.GetAction(ctx, id)
-	}))
+	return oneAction(read(ctx, s, (*queries).GetAction, id))
 }
 
 // whyNotCreated says why CreateAction wrote nothing, or nil if the reason is gone.
@@ -128,9 +104,7 @@ func (s *store) whyNotCreated(ctx context.Context, a remediation.NewAction) erro
 	if a.DedupeKey != nil {
 		p.DedupeKey = *a.DedupeKey
 	}
-	found, err := read(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (sqlitedb.ExplainCreateRow, error) {
-		return q.ExplainCreate(ctx, p)
-	})
+	found, err := read(ctx, s, (*queries).ExplainCreate, p)
 	switch {
 	case err != nil:
 		return err

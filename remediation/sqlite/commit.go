@@ -10,8 +10,6 @@ import (
 
 	modernc "modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
-
-	"github.com/homelab-cmd/actionledger/db/sqlitedb"
 )
 
 // maxShared bounds how many calls wait in line, and so how many share one commit.
@@ -35,9 +33,54 @@ func newCommits(db *sql.DB, file file, wait time.Duration) *commits {
 	return &commits{db: db, file: file, wait: wait, turn: make(chan struct{}, 1), line: make(chan *call, maxShared)}
 }
 
+// commit runs one statement and returns when it is durable, has failed, or ctx has ended.
+func commit[P, T any](ctx context.Context, c *commits, q *queries, run query[P, T], params P) (T, error) {
+	if !c.idle() {
+		return commitShared(ctx, c, q, run, params)
+	}
+	defer func() { <-c.turn }()
+	var result T
+	err := c.file.check()
+	if err == nil {
+		err = whileBusy(ctx, c.wait, func() (err error) {
+			result, err = run(q, ctx, params)
+			return err
+		})
+	}
+	return result, busy(err)
+}
+
+// commitShared is a function of its own so that a call which is alone allocates nothing for it.
+func commitShared[P, T any](ctx context.Context, c *commits, q *queries, run query[P, T], params P) (T, error) {
+	answer := new(T)
+	err := c.do(ctx, q, func(ctx context.Context, q *queries) (err error) {
+		*answer, err = run(q, ctx, params)
+		return err
+	})
+	if err != nil {
+		var none T
+		return none, busy(err) // the statement may still be running for a caller that gave up: answer is not ours to read
+	}
+	return *answer, nil
+}
+
+// idle takes the turn if nobody has it, nobody waits for it, and nobody is expected back from the last round.
+func (c *commits) idle() bool {
+	select {
+	case c.turn <- struct{}{}:
+	default:
+		return false
+	}
+	if c.size <= 1 && len(c.line) == 0 {
+		return true
+	}
+	<-c.turn
+	return false
+}
+
 // call is one statement in line.
 type call struct {
-	run   func(context.Context, *sqlitedb.Queries) error
+	run   func(context.Context, *queries) error
 	state atomic.Int32 // who decides about it: see the constants
 	err   error
 	done  chan struct{} // closed when err is final
@@ -51,7 +94,7 @@ const (
 
 // do runs one statement and returns when it is durable, has failed, or ctx has ended. When ctx ends while the statement
 // waits, it never runs.
-func (c *commits) do(ctx context.Context, q *sqlitedb.Queries, run func(context.Context, *sqlitedb.Queries) error) error {
+func (c *commits) do(ctx context.Context, q *queries, run func(context.Context, *queries) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -95,7 +138,7 @@ func (c *commits) do(ctx context.Context, q *sqlitedb.Queries, run func(context.
 }
 
 // lead runs own and everything in line, and gives the turn back. It has the turn.
-func (c *commits) lead(ctx context.Context, q *sqlitedb.Queries, own *call) error {
+func (c *commits) lead(ctx context.Context, q *queries, own *call) error {
 	defer func() { <-c.turn }()
 	if c.size > 1 {
 		// Those who were answered with the last round are about to come back. A call that was alone doesn't look.
@@ -132,13 +175,13 @@ func (c *commits) lead(ctx context.Context, q *sqlitedb.Queries, own *call) erro
 }
 
 // alone runs a call as a transaction of its own.
-func (c *commits) alone(ctx context.Context, q *sqlitedb.Queries, own *call) error {
+func (c *commits) alone(ctx context.Context, q *queries, own *call) error {
 	return whileBusy(ctx, c.wait, func() error { return own.run(ctx, q) })
 }
 
 // together runs a round in one transaction. It is nobody's context that ends it: an interrupted write inside a
 // transaction makes SQLite roll back all of it (https://www.sqlite.org/c3ref/interrupt.html).
-func (c *commits) together(q *sqlitedb.Queries, round []*call) {
+func (c *commits) together(q *queries, round []*call) {
 	ctx := context.Background()
 	err := whileBusy(ctx, c.wait, func() error { return inTransaction(ctx, c.db, q, round) })
 	if err == nil {
@@ -156,7 +199,7 @@ func (c *commits) together(q *sqlitedb.Queries, round []*call) {
 // errAlone says that the transaction is gone, with nothing written, because of one call in it.
 var errAlone = errors.New("each call must run alone")
 
-func inTransaction(ctx context.Context, db *sql.DB, q *sqlitedb.Queries, round []*call) error {
+func inTransaction(ctx context.Context, db *sql.DB, q *queries, round []*call) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err

@@ -7,35 +7,34 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// ListActions picks the query whose index narrows the history most; the rest of the filter is checked row by row.
+// ListActions picks the query whose index narrows the history most; the rest of the filter is checked row by row. Open
+// actions are few, and of the history a type is a smaller part than one of three terminal statuses.
 func (s *store) ListActions(ctx context.Context, f remediation.Filter) ([]remediation.Action, error) {
-	return read(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) ([]remediation.Action, error) {
-		limit := int64(f.Limit)
-		switch {
-		case f.AlertID != nil:
-			return actions(q.ListActionsByAlert(ctx, sqlitedb.ListActionsByAlertParams{
-				AlertID: *f.AlertID, ServerID: f.ServerID, Status: string(f.Status), ActionType: f.ActionType,
-				Before: f.Before, MaxRows: limit,
-			}))
-		case f.ServerID != "" && f.Status != "":
-			return actions(q.ListActionsByServerAndStatus(ctx, sqlitedb.ListActionsByServerAndStatusParams{
-				ServerID: f.ServerID, Status: f.Status, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
-			}))
-		case f.ServerID != "":
-			return actions(q.ListActionsByServer(ctx, sqlitedb.ListActionsByServerParams{
-				ServerID: f.ServerID, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
-			}))
-		case f.Status != "":
-			return actions(q.ListActionsByStatus(ctx, sqlitedb.ListActionsByStatusParams{
-				Status: f.Status, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
-			}))
-		case f.ActionType != "":
-			return actions(q.ListActionsByType(ctx, sqlitedb.ListActionsByTypeParams{
-				ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
-			}))
-		}
-		return actions(q.ListActions(ctx, sqlitedb.ListActionsParams{Before: f.Before, MaxRows: limit}))
-	})
+	limit := int64(f.Limit)
+	switch {
+	case f.AlertID != nil:
+		return actions(read(ctx, s, (*queries).ListActionsByAlert, sqlitedb.ListActionsByAlertParams{
+			AlertID: *f.AlertID, ServerID: f.ServerID, Status: string(f.Status), ActionType: f.ActionType,
+			Before: f.Before, MaxRows: limit,
+		}))
+	case f.ServerID != "" && f.Status != "":
+		return actions(read(ctx, s, (*queries).ListActionsByServerAndStatus, sqlitedb.ListActionsByServerAndStatusParams{
+			ServerID: f.ServerID, Status: f.Status, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
+		}))
+	case f.ServerID != "":
+		return actions(read(ctx, s, (*queries).ListActionsByServer, sqlitedb.ListActionsByServerParams{
+			ServerID: f.ServerID, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
+		}))
+	case f.Status != "" && (f.ActionType == "" || !f.Status.Terminal()):
+		return actions(read(ctx, s, (*queries).ListActionsByStatus, sqlitedb.ListActionsByStatusParams{
+			Status: f.Status, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
+		}))
+	case f.ActionType != "":
+		return actions(read(ctx, s, (*queries).ListActionsByType, sqlitedb.ListActionsByTypeParams{
+			ActionType: f.ActionType, Status: string(f.Status), Before: f.Before, MaxRows: limit,
+		}))
+	}
+	return actions(read(ctx, s, (*queries).ListActions, sqlitedb.ListActionsParams{Before: f.Before, MaxRows: limit}))
 }
 
 // listed is every shape of row that sqlc generates for many actions; all of them convert to an Action as they are.

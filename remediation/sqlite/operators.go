@@ -10,44 +10,32 @@ import (
 )
 
 func (s *store) ApproveActions(ctx context.Context, ids []int64, by string, at time.Time) ([]remediation.Action, error) {
-	return actions(write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) ([]row, error) {
-		return q.ApproveActions(ctx, sqlitedb.ApproveActionsParams{Ids: jsonList(ids), ApprovedBy: by, ApprovedAt: &at})
-	}))
+	return actions(write(ctx, s, (*queries).ApproveActions, sqlitedb.ApproveActionsParams{Ids: jsonList(ids), ApprovedBy: by, ApprovedAt: &at}))
 }
 
 func (s *store) RejectActions(ctx context.Context, ids []int64, by, reason string, at time.Time) ([]remediation.Action, error) {
-	return actions(write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) ([]row, error) {
-		return q.RejectActions(ctx, sqlitedb.RejectActionsParams{
-			Ids: jsonList(ids), RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
-		})
+	return actions(write(ctx, s, (*queries).RejectActions, sqlitedb.RejectActionsParams{
+		Ids: jsonList(ids), RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
 	}))
 }
 
 func (s *store) FailOverdueActions(ctx context.Context, executedBefore time.Time, stderr string, limit int,
 	at time.Time) ([]remediation.Action, error) {
-	return actions(write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) ([]row, error) {
-		return q.FailOverdueActions(ctx, sqlitedb.FailOverdueActionsParams{
-			ExecutedBefore: &executedBefore, Stderr: stderr, MaxRows: int64(limit), CompletedAt: &at,
-		})
+	return actions(write(ctx, s, (*queries).FailOverdueActions, sqlitedb.FailOverdueActionsParams{
+		ExecutedBefore: &executedBefore, Stderr: stderr, MaxRows: int64(limit), CompletedAt: &at,
 	}))
 }
 
 func (s *store) PruneActions(ctx context.Context, before time.Time, limit int) (int64, error) {
-	return write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (int64, error) {
-		return q.PruneActions(ctx, sqlitedb.PruneActionsParams{Before: &before, MaxRows: int64(limit)})
-	})
+	return write(ctx, s, (*queries).PruneActions, sqlitedb.PruneActionsParams{Before: &before, MaxRows: int64(limit)})
 }
 
 func (s *store) ClearOutput(ctx context.Context, before time.Time, limit int) (int64, error) {
-	return write(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (int64, error) {
-		return q.ClearOutput(ctx, sqlitedb.ClearOutputParams{Before: &before, MaxRows: int64(limit)})
-	})
+	return write(ctx, s, (*queries).ClearOutput, sqlitedb.ClearOutputParams{Before: &before, MaxRows: int64(limit)})
 }
 
 func (s *store) ActionStatuses(ctx context.Context, ids []int64) (map[int64]remediation.Status, error) {
-	rows, err := read(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) ([]sqlitedb.ListStatusesRow, error) {
-		return q.ListStatuses(ctx, jsonList(ids))
-	})
+	rows, err := read(ctx, s, (*queries).ListStatuses, jsonList(ids))
 	if err != nil {
 		return nil, err
 	}
@@ -59,16 +47,12 @@ func (s *store) ActionStatuses(ctx context.Context, ids []int64) (map[int64]reme
 }
 
 func (s *store) ActionStanding(ctx context.Context, id int64) (remediation.Standing, error) {
-	standing, err := read(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) (sqlitedb.ExplainActionRow, error) {
-		return q.ExplainAction(ctx, id)
-	})
+	standing, err := read(ctx, s, (*queries).ExplainAction, id)
 	return remediation.Standing(standing), missing(err, remediation.ErrNotFound)
 }
 
 func (s *store) CountActions(ctx context.Context, statuses []remediation.Status) (map[remediation.Status]int64, error) {
-	rows, err := read(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) ([]sqlitedb.CountActionsRow, error) {
-		return q.CountActions(ctx, jsonList(statuses))
-	})
+	rows, err := read(ctx, s, (*queries).CountActions, jsonList(statuses))
 	if err != nil {
 		return nil, err
 	}
@@ -80,9 +64,7 @@ func (s *store) CountActions(ctx context.Context, statuses []remediation.Status)
 }
 
 func (s *store) ListEvents(ctx context.Context, after int64, limit int) ([]remediation.Event, error) {
-	rows, err := read(ctx, s, func(ctx context.Context, q *sqlitedb.Queries) ([]sqlitedb.RemediationEvent, error) {
-		return q.ListEvents(ctx, sqlitedb.ListEventsParams{After: after, MaxRows: int64(limit)})
-	})
+	rows, err := read(ctx, s, (*queries).ListEvents, sqlitedb.ListEventsParams{After: after, MaxRows: int64(limit)})
 	if err != nil {
 		return nil, err
 	}

@@ -127,9 +127,15 @@ type store struct {
 	closed bool
 }
 
-type statements struct{ write, read *sqlitedb.Queries }
+type queries = sqlitedb.Queries
 
+type statements struct{ write, read *queries }
+
+// statements are ready after the first call; whoever asks holds open.
 func (s *store) statements(ctx context.Context) (*statements, error) {
+	if s.closed {
+		return nil, ErrClosed
+	}
 	if st := s.ready.Load(); st != nil {
 		return st, nil
 	}
@@ -146,47 +152,35 @@ func (s *store) statements(ctx context.Context) (*statements, error) {
 	return st, nil
 }
 
-// write runs one statement that changes the database.
-func write[T any](ctx context.Context, s *store, run func(context.Context, *sqlitedb.Queries) (T, error)) (T, error) {
-	var result T
-	s.open.RLock()
-	defer s.open.RUnlock()
-	if s.closed {
-		return result, ErrClosed
-	}
-	st, err := s.statements(ctx)
-	if err != nil {
-		return result, err
-	}
-	if s.commits == nil {
-		result, err = run(ctx, st.write)
-		return result, busy(err)
-	}
-	answer := new(T)
-	err = s.commits.do(ctx, st.write, func(ctx context.Context, q *sqlitedb.Queries) (err error) {
-		*answer, err = run(ctx, q)
-		return err
-	})
-	if err != nil {
-		return result, busy(err) // the statement may still be running for a caller that gave up: answer is not ours to read
-	}
-	return *answer, nil
-}
+// query is a generated method: a statement, its parameters and what it returns.
+type query[P, T any] = func(*queries, context.Context, P) (T, error)
 
-// read runs one statement that changes nothing, and never waits for a writer.
-func read[T any](ctx context.Context, s *store, run func(context.Context, *sqlitedb.Queries) (T, error)) (T, error) {
+// write runs one statement that changes the database.
+func write[P, T any](ctx context.Context, s *store, run query[P, T], params P) (T, error) {
 	s.open.RLock()
 	defer s.open.RUnlock()
-	if s.closed {
-		var none T
-		return none, ErrClosed
-	}
 	st, err := s.statements(ctx)
 	if err != nil {
 		var none T
 		return none, err
 	}
-	result, err := run(ctx, st.read)
+	if s.commits != nil {
+		return commit(ctx, s.commits, st.write, run, params)
+	}
+	result, err := run(st.write, ctx, params)
+	return result, busy(err)
+}
+
+// read runs one statement that changes nothing, and never waits for a writer.
+func read[P, T any](ctx context.Context, s *store, run query[P, T], params P) (T, error) {
+	s.open.RLock()
+	defer s.open.RUnlock()
+	st, err := s.statements(ctx)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	result, err := run(st.read, ctx, params)
 	return result, busy(err)
 }
 
