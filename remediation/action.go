@@ -31,7 +31,7 @@ type Action struct {
 	Stdout          *string // never loaded by List
 	Stderr          *string // never loaded by List
 
-	DedupeKey *string // Create; List leaves it out of terminal actions, where it holds nothing any more
+	DedupeKey *string // Create; once the action has ended, the key holds nothing any more
 }
 
 // utc puts every time of a into UTC, whatever zone the driver read it in.

@@ -47,6 +47,7 @@ type TransitionError struct {
 	To   Status // the status that it was to get
 }
 
+// Error says in one sentence where the action stands and, if another method can go on from there, which.
 func (e *TransitionError) Error() string {
 	switch {
 	case e.From == e.To:
@@ -57,6 +58,9 @@ func (e *TransitionError) Error() string {
 		return fmt.Sprintf("action %d is approved already: Withdraw takes it back", e.ID)
 	case e.From == Pending && e.To == Rejected:
 		return fmt.Sprintf("action %d is still pending: Reject decides it", e.ID)
+	}
+	if e.From.CanTransition(e.To) {
+		return fmt.Sprintf("action %d is %s, but older than the rules: its audit fields keep it from becoming %s", e.ID, e.From, e.To)
 	}
 	return fmt.Sprintf("action %d is %s and can't become %s", e.ID, e.From, e.To)
 }
@@ -70,6 +74,7 @@ type InputError struct {
 	Problem string // reads on after the field: "is empty"
 }
 
+// Error is the field and its problem: "command is empty".
 func (e *InputError) Error() string { return e.Field + " " + e.Problem }
 
 // Unwrap returns ErrInvalidInput.
@@ -80,6 +85,7 @@ type DuplicateError struct {
 	ExistingID int64
 }
 
+// Error names the action that has the key.
 func (e *DuplicateError) Error() string {
 	return fmt.Sprintf("action %d with this dedupe_key is still open", e.ExistingID)
 }

@@ -17,7 +17,7 @@ const (
 	ReasonExecuting        Reason = "executing"         // it runs
 	ReasonFinished         Reason = "finished"          // it ran
 	ReasonRejected         Reason = "rejected"          // it never runs
-	ReasonNoApproval       Reason = "no_approval"       // it is older than the rules, and approved by nobody on record
+	ReasonNoApproval       Reason = "no_approval"       // it is older than the rules, and its audit fields are not those of an approval
 )
 
 // Explanation is the answer of Explain. String gives it as a sentence for a person.
@@ -48,6 +48,7 @@ type Standing struct {
 	ExitCode        *int64
 	IsPaused        bool
 	PausedAt        *time.Time
+	Startable       bool  // its audit fields are those of an approved action
 	BehindExecuting int64 // the oldest action that executes on its server, 0 if there is none
 	BehindApproved  int64 // the oldest that Claim would take before it, 0 if there is none
 }
@@ -79,7 +80,7 @@ func (s Standing) explain() Explanation {
 	case Approved:
 		e.Since = at(s.ApprovedAt)
 		switch {
-		case s.ApprovedAt == nil || e.By == "":
+		case !s.Startable:
 			e.Reason = ReasonNoApproval
 		case s.IsPaused && e.By == AutoApprover:
 			e.Reason, e.Since = ReasonMaintenance, at(s.PausedAt)
@@ -120,7 +121,7 @@ func (e Explanation) String() string {
 		}
 		return fmt.Sprintf("action %d %s at %s with exit code %s", e.ActionID, e.Status, since, e.Detail)
 	case ReasonNoApproval:
-		return fmt.Sprintf("action %d is never claimed: it is older than the rules and nobody on record approved it", e.ActionID)
+		return fmt.Sprintf("action %d is never claimed: it is older than the rules and its audit fields are not those of an approval", e.ActionID)
 	}
 	return fmt.Sprintf("action %d is %s", e.ActionID, e.Status)
 }

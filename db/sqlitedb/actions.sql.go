@@ -18,7 +18,10 @@ WHERE id = (
     FROM remediation_actions AS a
     JOIN servers AS s ON s.id = a.server_id
     WHERE a.server_id = ?2 AND a.status = 'approved' AND (a.approved_by <> 'auto' OR NOT s.is_paused)
-        AND a.approved_at IS NOT NULL AND a.approved_by <> '' -- passes over a row from before the rules that nobody approved
+        -- passes over rows from before the rules that could not become executing under them
+        AND a.approved_at IS NOT NULL AND a.approved_by <> ''
+        AND coalesce(a.rejected_at, a.executed_at, a.completed_at) IS NULL
+        AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
     ORDER BY a.id
     LIMIT 1
 ) AND status = 'approved'

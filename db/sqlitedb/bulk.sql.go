@@ -17,6 +17,8 @@ const approveActions = `-- name: ApproveActions :many
 UPDATE remediation_actions
 SET status = 'approved', approved_at = ?1, approved_by = CAST(?2 AS TEXT)
 WHERE id IN (SELECT value FROM json_each(CAST(?3 AS TEXT))) AND status = 'pending'
+    AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
+    AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
@@ -26,7 +28,8 @@ type ApproveActionsParams struct {
 	Ids        string
 }
 
-// SQLite only: a list of ids or statuses is one JSON parameter here, an array on PostgreSQL.
+// SQLite only: a list of ids or statuses is one JSON parameter here, an array on PostgreSQL. A row from before the rules
+// that can't be decided, or closed, under them must not stop the others, so the bulk statements pass over it.
 func (q *Queries) ApproveActions(ctx context.Context, arg ApproveActionsParams) ([]RemediationAction, error) {
 	rows, err := q.query(ctx, q.approveActionsStmt, approveActions, arg.ApprovedAt, arg.ApprovedBy, arg.Ids)
 	if err != nil {
@@ -128,7 +131,6 @@ type FailOverdueActionsParams struct {
 	MaxRows        int64
 }
 
-// A row from before the rules that can't be closed under them must not stop the sweep.
 func (q *Queries) FailOverdueActions(ctx context.Context, arg FailOverdueActionsParams) ([]RemediationAction, error) {
 	rows, err := q.query(ctx, q.failOverdueActionsStmt, failOverdueActions,
 		arg.CompletedAt,
@@ -215,6 +217,8 @@ UPDATE remediation_actions
 SET status = 'rejected', rejected_at = ?1, rejected_by = CAST(?2 AS TEXT),
     rejection_reason = CAST(?3 AS TEXT)
 WHERE id IN (SELECT value FROM json_each(CAST(?4 AS TEXT))) AND status = 'pending'
+    AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
+    AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 

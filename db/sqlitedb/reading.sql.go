@@ -15,6 +15,10 @@ import (
 const explainAction = `-- name: ExplainAction :one
 SELECT a.id, a.server_id, a.status, a.created_at, a.approved_at, a.approved_by, a.rejected_at, a.rejected_by,
     a.rejection_reason, a.executed_at, a.completed_at, a.exit_code, s.is_paused, s.paused_at,
+    CAST(a.approved_at IS NOT NULL AND coalesce(a.approved_by, '') <> ''
+        AND coalesce(a.rejected_at, a.executed_at, a.completed_at) IS NULL
+        AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
+        AS BOOLEAN) AS startable,
     CAST(coalesce((
         SELECT e.id FROM remediation_actions AS e
         WHERE e.server_id = a.server_id AND e.status = 'executing' AND e.id <> a.id
@@ -25,6 +29,8 @@ SELECT a.id, a.server_id, a.status, a.created_at, a.approved_at, a.approved_by, 
         SELECT q.id FROM remediation_actions AS q
         WHERE q.server_id = a.server_id AND q.status = 'approved' AND q.id < a.id
             AND (q.approved_by <> 'auto' OR NOT s.is_paused) AND q.approved_at IS NOT NULL AND q.approved_by <> ''
+            AND coalesce(q.rejected_at, q.executed_at, q.completed_at) IS NULL
+            AND coalesce(q.rejected_by, q.rejection_reason, q.stdout, q.stderr) IS NULL AND q.exit_code IS NULL
         ORDER BY q.id
         LIMIT 1
     ), 0) AS BIGINT) AS behind_approved
@@ -48,6 +54,7 @@ type ExplainActionRow struct {
 	ExitCode        *int64
 	IsPaused        bool
 	PausedAt        *time.Time
+	Startable       bool
 	BehindExecuting int64
 	BehindApproved  int64
 }
@@ -71,6 +78,7 @@ func (q *Queries) ExplainAction(ctx context.Context, id int64) (ExplainActionRow
 		&i.ExitCode,
 		&i.IsPaused,
 		&i.PausedAt,
+		&i.Startable,
 		&i.BehindExecuting,
 		&i.BehindApproved,
 	)
@@ -114,8 +122,8 @@ SELECT id, server_id, action_type, status, service_name, command, created_at, cr
 `
 
 // Lists leave stdout and stderr where they are: a page of history must not load its outputs. dedupe_key lies behind them,
-// so a list looks for it only in open actions, which have none yet. Each filter that narrows a long history has a query
-// of its own, because no index serves "any or equal"; the empty string means any.
+// so on SQLite a list reads it from the index remediation_actions_key, which the CAST makes it take. Each filter that
+// narrows a long history has a query of its own, because no index serves "any or equal"; the empty string means any.
 func (q *Queries) GetAction(ctx context.Context, id int64) (RemediationAction, error) {
 	row := q.queryRow(ctx, q.getActionStmt, getAction, id)
 	var i RemediationAction
@@ -148,8 +156,7 @@ const listActions = `-- name: ListActions :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
     CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k
-     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
 FROM remediation_actions AS a
 WHERE a.id < ?1
 ORDER BY a.id DESC
@@ -232,8 +239,7 @@ const listActionsByAlert = `-- name: ListActionsByAlert :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
     CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k
-     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
 FROM remediation_actions AS a
 WHERE a.alert_id = CAST(?1 AS BIGINT) AND a.id < ?2
     AND (CAST(?3 AS TEXT) = '' OR a.server_id = CAST(?3 AS TEXT))
@@ -330,8 +336,7 @@ const listActionsByServer = `-- name: ListActionsByServer :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
     CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k
-     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
 FROM remediation_actions AS a
 WHERE a.server_id = ?1 AND a.id < ?2
     AND (CAST(?3 AS TEXT) = '' OR a.action_type = CAST(?3 AS TEXT))
@@ -422,8 +427,7 @@ const listActionsByServerAndStatus = `-- name: ListActionsByServerAndStatus :man
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
     CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k
-     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
 FROM remediation_actions AS a
 WHERE a.server_id = ?1 AND a.status = ?2 AND a.id < ?3
     AND (CAST(?4 AS TEXT) = '' OR a.action_type = CAST(?4 AS TEXT))
@@ -516,8 +520,7 @@ const listActionsByStatus = `-- name: ListActionsByStatus :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
     CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k
-     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
 FROM remediation_actions AS a
 WHERE a.status = ?1 AND a.id < ?2
     AND (CAST(?3 AS TEXT) = '' OR a.action_type = CAST(?3 AS TEXT))
@@ -608,8 +611,7 @@ const listActionsByType = `-- name: ListActionsByType :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
     CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k
-     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
 FROM remediation_actions AS a
 WHERE a.action_type = ?1 AND a.id < ?2
     AND (CAST(?3 AS TEXT) = '' OR a.status = CAST(?3 AS TEXT))

@@ -19,7 +19,7 @@ WHERE id IN (
     WHERE (a.status IN ('completed', 'failed', 'rejected')) IS TRUE
         AND (a.stdout IS NOT NULL OR a.stderr IS NOT NULL)
         AND coalesce(a.completed_at, a.rejected_at, a.created_at) < ?1
-    ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at)
+    ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at), a.id
     LIMIT CAST(?2 AS BIGINT)
 ) AND status IN ('completed', 'failed', 'rejected')
 `
@@ -45,7 +45,7 @@ WHERE id IN (
     FROM remediation_actions AS a
     WHERE (a.status IN ('completed', 'failed', 'rejected')) IS TRUE
         AND coalesce(a.completed_at, a.rejected_at, a.created_at) < ?1
-    ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at)
+    ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at), a.id
     LIMIT CAST(?2 AS BIGINT)
 ) AND status IN ('completed', 'failed', 'rejected')
 `

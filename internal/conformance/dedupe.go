@@ -100,6 +100,9 @@ func keyIsHeldWhileOpen(t *testing.T, l *ledger) {
 			duplicateOf(t, err, holder.ID)
 			holder = l.take(t, holder, s)
 			same(t, name+": dedupe_key after "+s.name, holder.DedupeKey, &name)
+			listed := holder
+			listed.Stdout, listed.Stderr = nil, nil
+			same(t, name+": listed after "+s.name, l.list(t, remediation.Filter{Limit: 1}), []remediation.Action{listed})
 		}
 		next := l.create(t, keyed(paused, name))
 		if next.ID == holder.ID {

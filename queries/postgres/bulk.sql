@@ -1,6 +1,7 @@
 -- PostgreSQL only: a list is an array here, one JSON parameter on SQLite; and rows are locked in the order of their ids, so
 -- that two bulk decisions can't wait for each other in a circle. ARRAY(…) runs once; IN (…) may run once a row, and then
--- LIMIT limits nothing.
+-- LIMIT limits nothing. A row from before the rules that can't be decided, or closed, under them must not stop the others,
+-- so the bulk statements pass over it.
 
 -- name: ApproveActions :many
 UPDATE remediation_actions
@@ -8,6 +9,8 @@ SET status = 'approved', approved_at = @approved_at, approved_by = CAST(@approve
 WHERE id = ANY(ARRAY(
     SELECT a.id FROM remediation_actions AS a
     WHERE a.id = ANY(CAST(@ids AS BIGINT[])) AND a.status = 'pending'
+        AND coalesce(a.approved_at, a.rejected_at, a.executed_at, a.completed_at) IS NULL
+        AND coalesce(a.approved_by, a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
     ORDER BY a.id
     FOR UPDATE
 )) AND status = 'pending'
@@ -20,6 +23,8 @@ SET status = 'rejected', rejected_at = @rejected_at, rejected_by = CAST(@rejecte
 WHERE id = ANY(ARRAY(
     SELECT a.id FROM remediation_actions AS a
     WHERE a.id = ANY(CAST(@ids AS BIGINT[])) AND a.status = 'pending'
+        AND coalesce(a.approved_at, a.rejected_at, a.executed_at, a.completed_at) IS NULL
+        AND coalesce(a.approved_by, a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
     ORDER BY a.id
     FOR UPDATE
 )) AND status = 'pending'
@@ -28,7 +33,6 @@ RETURNING *;
 -- name: ListStatuses :many
 SELECT id, status FROM remediation_actions WHERE id = ANY(CAST(@ids AS BIGINT[]));
 
--- A row from before the rules that can't be closed under them must not stop the sweep.
 -- name: FailOverdueActions :many
 UPDATE remediation_actions
 SET status = 'failed', completed_at = @completed_at, stderr = CAST(@stderr AS TEXT)

@@ -8,7 +8,7 @@ WHERE id = ANY(ARRAY(
     FROM remediation_actions AS a
     WHERE a.status IN ('completed', 'failed', 'rejected')
         AND coalesce(a.completed_at, a.rejected_at, a.created_at) < @before
-    ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at)
+    ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at), a.id
     LIMIT CAST(@max_rows AS BIGINT)
     FOR UPDATE SKIP LOCKED
 )) AND status IN ('completed', 'failed', 'rejected');
@@ -22,7 +22,7 @@ WHERE id = ANY(ARRAY(
     WHERE a.status IN ('completed', 'failed', 'rejected')
         AND (a.stdout IS NOT NULL OR a.stderr IS NOT NULL)
         AND coalesce(a.completed_at, a.rejected_at, a.created_at) < @before
-    ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at)
+    ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at), a.id
     LIMIT CAST(@max_rows AS BIGINT)
     FOR UPDATE SKIP LOCKED
 )) AND status IN ('completed', 'failed', 'rejected');

@@ -1,6 +1,6 @@
 -- Lists leave stdout and stderr where they are: a page of history must not load its outputs. dedupe_key lies behind them,
--- so a list looks for it only in open actions, which have none yet. Each filter that narrows a long history has a query
--- of its own, because no index serves "any or equal"; the empty string means any.
+-- so on SQLite a list reads it from the index remediation_actions_key, which the CAST makes it take. Each filter that
+-- narrows a long history has a query of its own, because no index serves "any or equal"; the empty string means any.
 
 -- name: GetAction :one
 SELECT * FROM remediation_actions WHERE id = @id;
@@ -9,8 +9,7 @@ SELECT * FROM remediation_actions WHERE id = @id;
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
     CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k
-     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
 FROM remediation_actions AS a
 WHERE a.id < @before
 ORDER BY a.id DESC
@@ -20,8 +19,7 @@ LIMIT CAST(@max_rows AS BIGINT);
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
     CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k
-     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
 FROM remediation_actions AS a
 WHERE a.alert_id = CAST(@alert_id AS BIGINT) AND a.id < @before
     AND (CAST(@server_id AS TEXT) = '' OR a.server_id = CAST(@server_id AS TEXT))
@@ -34,8 +32,7 @@ LIMIT CAST(@max_rows AS BIGINT);
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
     CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k
-     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
 FROM remediation_actions AS a
 WHERE a.server_id = @server_id AND a.id < @before
     AND (CAST(@action_type AS TEXT) = '' OR a.action_type = CAST(@action_type AS TEXT))
@@ -46,8 +43,7 @@ LIMIT CAST(@max_rows AS BIGINT);
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
     CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k
-     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
 FROM remediation_actions AS a
 WHERE a.server_id = @server_id AND a.status = @status AND a.id < @before
     AND (CAST(@action_type AS TEXT) = '' OR a.action_type = CAST(@action_type AS TEXT))
@@ -58,8 +54,7 @@ LIMIT CAST(@max_rows AS BIGINT);
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
     CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k
-     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
 FROM remediation_actions AS a
 WHERE a.status = @status AND a.id < @before
     AND (CAST(@action_type AS TEXT) = '' OR a.action_type = CAST(@action_type AS TEXT))
@@ -70,8 +65,7 @@ LIMIT CAST(@max_rows AS BIGINT);
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
     approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
     CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k
-     WHERE k.id = a.id AND k.status IN ('pending', 'approved', 'executing')) AS dedupe_key
+    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
 FROM remediation_actions AS a
 WHERE a.action_type = @action_type AND a.id < @before
     AND (CAST(@status AS TEXT) = '' OR a.status = CAST(@status AS TEXT))
@@ -93,6 +87,10 @@ SELECT
 -- name: ExplainAction :one
 SELECT a.id, a.server_id, a.status, a.created_at, a.approved_at, a.approved_by, a.rejected_at, a.rejected_by,
     a.rejection_reason, a.executed_at, a.completed_at, a.exit_code, s.is_paused, s.paused_at,
+    CAST(a.approved_at IS NOT NULL AND coalesce(a.approved_by, '') <> ''
+        AND coalesce(a.rejected_at, a.executed_at, a.completed_at) IS NULL
+        AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
+        AS BOOLEAN) AS startable,
     CAST(coalesce((
         SELECT e.id FROM remediation_actions AS e
         WHERE e.server_id = a.server_id AND e.status = 'executing' AND e.id <> a.id
@@ -103,6 +101,8 @@ SELECT a.id, a.server_id, a.status, a.created_at, a.approved_at, a.approved_by, 
         SELECT q.id FROM remediation_actions AS q
         WHERE q.server_id = a.server_id AND q.status = 'approved' AND q.id < a.id
             AND (q.approved_by <> 'auto' OR NOT s.is_paused) AND q.approved_at IS NOT NULL AND q.approved_by <> ''
+            AND coalesce(q.rejected_at, q.executed_at, q.completed_at) IS NULL
+            AND coalesce(q.rejected_by, q.rejection_reason, q.stdout, q.stderr) IS NULL AND q.exit_code IS NULL
         ORDER BY q.id
         LIMIT 1
     ), 0) AS BIGINT) AS behind_approved

@@ -1,9 +1,12 @@
--- SQLite only: a list of ids or statuses is one JSON parameter here, an array on PostgreSQL.
+-- SQLite only: a list of ids or statuses is one JSON parameter here, an array on PostgreSQL. A row from before the rules
+-- that can't be decided, or closed, under them must not stop the others, so the bulk statements pass over it.
 
 -- name: ApproveActions :many
 UPDATE remediation_actions
 SET status = 'approved', approved_at = @approved_at, approved_by = CAST(@approved_by AS TEXT)
 WHERE id IN (SELECT value FROM json_each(CAST(@ids AS TEXT))) AND status = 'pending'
+    AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
+    AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
 RETURNING *;
 
 -- name: RejectActions :many
@@ -11,12 +14,13 @@ UPDATE remediation_actions
 SET status = 'rejected', rejected_at = @rejected_at, rejected_by = CAST(@rejected_by AS TEXT),
     rejection_reason = CAST(@rejection_reason AS TEXT)
 WHERE id IN (SELECT value FROM json_each(CAST(@ids AS TEXT))) AND status = 'pending'
+    AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
+    AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
 RETURNING *;
 
 -- name: ListStatuses :many
 SELECT id, status FROM remediation_actions WHERE id IN (SELECT value FROM json_each(CAST(@ids AS TEXT)));
 
--- A row from before the rules that can't be closed under them must not stop the sweep.
 -- name: FailOverdueActions :many
 UPDATE remediation_actions
 SET status = 'failed', completed_at = @completed_at, stderr = CAST(@stderr AS TEXT)

@@ -28,6 +28,7 @@ const importPage = 100
 //
 // It reads one state of ledger, whose schema must be migrated too, and writes one transaction: after an error the
 // PostgreSQL ledger is as empty as before. Only bytes of stdout and stderr that PostgreSQL can't hold become U+FFFD.
+// What PostgreSQL's keys and types can't hold is refused: an action whose server is gone, a name longer than its column.
 // The role must own the tables, because the triggers are off while old rows arrive. Stop the programs that write to
 // ledger first, or what they write meanwhile stays behind.
 func Import(ctx context.Context, pool *pgxpool.Pool, ledger *sql.DB) error {

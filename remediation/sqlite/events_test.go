@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -62,15 +63,7 @@ func TestSweepPassesOverOldRowsThatItCantClose(t *testing.T) {
 		"completed somewhere": "'executing', " + at + ", 'bob', NULL, NULL, " + at + ", " + at + ", NULL)",
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := ledgerFile(t)
-			ledger := remediation.New(openMigrated(t, path))
-			if err := ledger.AddServer(t.Context(), "web-1"); err != nil {
-				t.Fatal(err)
-			}
-			raw := rawPool(t, path, shellDSN)
-			rawExec(t, raw, "DROP TRIGGER remediation_actions_consistent_insert") // as if the row were there before it
-			rawExec(t, raw, oldRow+rest)
-			rawExec(t, raw, oldRow+"'executing', "+at+", 'bob', NULL, NULL, "+at+", NULL, NULL)")
+			ledger := withOldRow(t, rest+"; "+oldRow+"'executing', "+at+", 'bob', NULL, NULL, "+at+", NULL, NULL)")
 			closed, err := ledger.FailOverdue(t.Context(), time.Hour, 10)
 			if err != nil || len(closed) != 1 || closed[0].ID != 2 {
 				t.Errorf("closed %v, %v; want the second action", closed, err)
@@ -79,21 +72,21 @@ func TestSweepPassesOverOldRowsThatItCantClose(t *testing.T) {
 	}
 }
 
-// Claim passes over what nobody approved, so nothing waits behind it.
-func TestExplainPassesOverOldRowsThatNobodyApproved(t *testing.T) {
-	for name, approval := range map[string]string{
-		"nobody":  "NULL, NULL",
-		"no name": "'2026-01-01 12:00:00+00:00', ''",
+// Claim passes over what could not become executing under the rules, so nothing waits behind it.
+func TestExplainAndClaimPassOverOldRowsThatCantRun(t *testing.T) {
+	const at = "'2026-01-01 12:00:00+00:00'"
+	for name, rest := range map[string]string{
+		"nobody approved":       "NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+		"no name approved":      at + ", '', NULL, NULL, NULL, NULL, NULL)",
+		"also rejected":         at + ", 'bob', " + at + ", 'eve', NULL, NULL, NULL)",
+		"executed already":      at + ", 'bob', NULL, NULL, " + at + ", NULL, NULL)",
+		"completed already":     at + ", 'bob', NULL, NULL, NULL, " + at + ", NULL)",
+		"with an exit code":     at + ", 'bob', NULL, NULL, NULL, NULL, 0)",
+		"with an output":        at + ", 'bob', NULL, NULL, NULL, NULL, NULL); UPDATE remediation_actions SET stdout = 'x'",
+		"with no reason at all": at + ", 'bob', NULL, NULL, NULL, NULL, NULL); UPDATE remediation_actions SET rejection_reason = ''",
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := ledgerFile(t)
-			ledger := remediation.New(openMigrated(t, path))
-			if err := ledger.AddServer(t.Context(), "web-1"); err != nil {
-				t.Fatal(err)
-			}
-			raw := rawPool(t, path, shellDSN)
-			rawExec(t, raw, "DROP TRIGGER remediation_actions_consistent_insert")
-			rawExec(t, raw, oldRow+"'approved', "+approval+", NULL, NULL, NULL, NULL, NULL)")
+			ledger := withOldRow(t, "'approved', "+rest)
 			next := mustRead(ledger.Create(t.Context(), remediation.NewAction{
 				ServerID: "web-1", ActionType: "reboot", Command: "reboot", CreatedBy: "ann",
 			}))
@@ -108,4 +101,62 @@ func TestExplainPassesOverOldRowsThatNobodyApproved(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What can't be decided under the rules must not keep the others from being decided.
+func TestBulkDecisionsPassOverOldRowsThatTheyCantDecide(t *testing.T) {
+	const at = "'2026-01-01 12:00:00+00:00'"
+	for name, rest := range map[string]string{
+		"approved by somebody": "NULL, 'bob', NULL, NULL, NULL, NULL, NULL)",
+		"approved at a time":   at + ", NULL, NULL, NULL, NULL, NULL, NULL)",
+		"rejected":             "NULL, NULL, " + at + ", 'eve', NULL, NULL, NULL)",
+		"executed already":     "NULL, NULL, NULL, NULL, " + at + ", NULL, NULL)",
+		"completed already":    "NULL, NULL, NULL, NULL, NULL, " + at + ", NULL)",
+		"with an exit code":    "NULL, NULL, NULL, NULL, NULL, NULL, 0)",
+		"with an output":       "NULL, NULL, NULL, NULL, NULL, NULL, NULL); UPDATE remediation_actions SET stdout = 'x'",
+	} {
+		for to, decide := range map[remediation.Status]func(*remediation.Ledger, []int64) ([]remediation.Outcome, error){
+			remediation.Approved: func(l *remediation.Ledger, ids []int64) ([]remediation.Outcome, error) {
+				return l.ApproveMany(t.Context(), ids, "alice")
+			},
+			remediation.Rejected: func(l *remediation.Ledger, ids []int64) ([]remediation.Outcome, error) {
+				return l.RejectMany(t.Context(), ids, "alice", "no")
+			},
+		} {
+			t.Run(name+", "+string(to), func(t *testing.T) {
+				ledger := withOldRow(t, "'pending', "+rest)
+				if err := ledger.Pause(t.Context(), "web-1"); err != nil {
+					t.Fatal(err)
+				}
+				good := mustRead(ledger.Create(t.Context(), remediation.NewAction{
+					ServerID: "web-1", ActionType: "reboot", Command: "reboot", CreatedBy: "ann",
+				}))
+				outcomes := mustRead(decide(ledger, []int64{1, good.ID}))
+				refused := (*remediation.TransitionError)(nil)
+				if !errors.As(outcomes[0].Err, &refused) || *refused != (remediation.TransitionError{ID: 1, From: remediation.Pending, To: to}) {
+					t.Errorf("the old one: %v", outcomes[0].Err)
+				}
+				if o := outcomes[1]; o.Err != nil || o.Action.Status != to {
+					t.Errorf("the good one: %+v", o)
+				}
+			})
+		}
+	}
+}
+
+// withOldRow is a ledger with a row from before the rules, which no statement could write now.
+func withOldRow(t *testing.T, rest string) *remediation.Ledger {
+	t.Helper()
+	path := ledgerFile(t)
+	ledger := remediation.New(serverStore(t, path))
+	raw := rawPool(t, path, shellDSN)
+	rules := rawColumn(t, raw, "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'remediation_actions%'")
+	for _, name := range rawColumn(t, raw, "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'remediation_actions%'") {
+		rawExec(t, raw, "DROP TRIGGER "+name)
+	}
+	rawExec(t, raw, oldRow+rest)
+	for _, rule := range rules {
+		rawExec(t, raw, rule)
+	}
+	return ledger
 }

@@ -17,8 +17,8 @@ const timeLayout = "2006-01-02 15:04:05.999999999-07:00"
 // at once where the pool allows it: a PRAGMA that was executed on one of them has not reached the other.
 func checkPool(ctx context.Context, db *sql.DB) error {
 	conns := 2
-	if db.Stats().MaxOpenConnections == 1 {
-		conns = 1
+	if stats := db.Stats(); stats.MaxOpenConnections > 0 && stats.MaxOpenConnections-stats.InUse < 2 {
+		conns = 1 // a second one might have to wait for a connection that the caller holds
 	}
 	for range conns {
 		conn, err := db.Conn(ctx)

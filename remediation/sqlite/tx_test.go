@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -84,6 +85,24 @@ func TestNewWorksOnAGoodPoolAndLeavesItOpen(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestNewNeedsNoMoreConnectionsThanThePoolHasFree(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	db := rawPool(t, ledgerFile(t), goodPool)
+	db.SetMaxOpenConns(2)
+	held, err := db.Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	store, err := sqlite.New(ctx, db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.Close()
 }
 
 func TestTimesLandAsTextThatSorts(t *testing.T) {

@@ -37,7 +37,7 @@ DECLARE
     taken bigint;
     held bigint;
 BEGIN
-    SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END INTO taken FROM remediation_events_id_seq AS s;
+    SELECT CASE WHEN s.is_called THEN s.last_value ELSE s.last_value - 1 END INTO taken FROM remediation_events_id_seq AS s;
     SELECT min(((l.classid::bigint & 65535) << 32) | l.objid::bigint) INTO held
     FROM pg_locks AS l
     WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.classid::bigint >> 16 = 21061

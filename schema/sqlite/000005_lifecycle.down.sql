@@ -8,6 +8,7 @@ DROP TRIGGER servers_paused_at;
 DROP TRIGGER remediation_actions_times_insert;
 DROP TRIGGER remediation_actions_immutable_alert;
 DROP TRIGGER remediation_actions_immutable_audit;
+DROP TRIGGER remediation_actions_immutable_id;
 DROP TRIGGER remediation_actions_immutable_replace;
 DROP TRIGGER remediation_actions_immutable;
 DROP TRIGGER remediation_actions_consistent_update;

@@ -33,6 +33,7 @@ WHEN (CASE
         AND CASE NEW.status
             WHEN 'completed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS 0
             WHEN 'failed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS NOT 0
+                AND typeof(NEW.exit_code) IN ('integer', 'null')
             ELSE coalesce(NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) IS NULL
             END
     END) IS NOT TRUE
@@ -57,6 +58,7 @@ WHEN (CASE
         AND CASE NEW.status
             WHEN 'completed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS 0
             WHEN 'failed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS NOT 0
+                AND typeof(NEW.exit_code) IN ('integer', 'null')
             ELSE coalesce(NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) IS NULL
             END
     END) IS NOT TRUE
@@ -74,12 +76,19 @@ BEGIN
 END;
 
 -- Without this, INSERT OR REPLACE would swap an approved command for another under the same id. -1 is what a trigger sees
--- before SQLite has chosen an id.
+-- before SQLite has chosen an id, so no row may have it.
 CREATE TRIGGER remediation_actions_immutable_replace
 BEFORE INSERT ON remediation_actions
 WHEN NEW.id <> -1 AND EXISTS (SELECT 1 FROM remediation_actions AS a WHERE a.id = NEW.id)
 BEGIN
     SELECT RAISE(ABORT, 'remediation_actions_immutable: this id is taken');
+END;
+
+CREATE TRIGGER remediation_actions_immutable_id
+AFTER INSERT ON remediation_actions
+WHEN NEW.id < 1
+BEGIN
+    SELECT RAISE(ABORT, 'remediation_actions_immutable: an id is greater than 0');
 END;
 
 -- An audit field is written once, by the transition that it belongs to. One change comes after the end: both outputs of a
@@ -129,35 +138,72 @@ BEGIN
 END;
 
 -- A driver left to its defaults may store times that no date function reads, and a shell stores numbers as willingly as
--- text. Both are refused, not kept.
+-- text. What is not a time, or does not sort among the others as a time, is refused, not kept. The date functions see
+-- whole seconds only, because they round what comes after.
 CREATE TRIGGER remediation_actions_times_insert
 BEFORE INSERT ON remediation_actions
-WHEN (typeof(NEW.created_at) <> 'text' OR julianday(NEW.created_at) IS NULL
-        OR NEW.created_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
-    OR NEW.approved_at IS NOT NULL AND (typeof(NEW.approved_at) <> 'text' OR julianday(NEW.approved_at) IS NULL
-        OR NEW.approved_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
-    OR NEW.rejected_at IS NOT NULL AND (typeof(NEW.rejected_at) <> 'text' OR julianday(NEW.rejected_at) IS NULL
-        OR NEW.rejected_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
-    OR NEW.executed_at IS NOT NULL AND (typeof(NEW.executed_at) <> 'text' OR julianday(NEW.executed_at) IS NULL
-        OR NEW.executed_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
-    OR NEW.completed_at IS NOT NULL AND (typeof(NEW.completed_at) <> 'text' OR julianday(NEW.completed_at) IS NULL
-        OR NEW.completed_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
+WHEN (typeof(NEW.created_at) = 'text'
+            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.created_at, 1, 19)) = substr(NEW.created_at, 1, 19)
+            AND CASE substr(NEW.created_at, 20, 1)
+                WHEN '.' THEN length(NEW.created_at) > 20 AND ltrim(substr(NEW.created_at, 21), '0123456789') IN ('', '+00:00')
+                ELSE substr(NEW.created_at, 20) IN ('', '+00:00')
+                END) IS NOT TRUE
+    OR NEW.approved_at IS NOT NULL AND (typeof(NEW.approved_at) = 'text'
+            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.approved_at, 1, 19)) = substr(NEW.approved_at, 1, 19)
+            AND CASE substr(NEW.approved_at, 20, 1)
+                WHEN '.' THEN length(NEW.approved_at) > 20 AND ltrim(substr(NEW.approved_at, 21), '0123456789') IN ('', '+00:00')
+                ELSE substr(NEW.approved_at, 20) IN ('', '+00:00')
+                END) IS NOT TRUE
+    OR NEW.rejected_at IS NOT NULL AND (typeof(NEW.rejected_at) = 'text'
+            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.rejected_at, 1, 19)) = substr(NEW.rejected_at, 1, 19)
+            AND CASE substr(NEW.rejected_at, 20, 1)
+                WHEN '.' THEN length(NEW.rejected_at) > 20 AND ltrim(substr(NEW.rejected_at, 21), '0123456789') IN ('', '+00:00')
+                ELSE substr(NEW.rejected_at, 20) IN ('', '+00:00')
+                END) IS NOT TRUE
+    OR NEW.executed_at IS NOT NULL AND (typeof(NEW.executed_at) = 'text'
+            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.executed_at, 1, 19)) = substr(NEW.executed_at, 1, 19)
+            AND CASE substr(NEW.executed_at, 20, 1)
+                WHEN '.' THEN length(NEW.executed_at) > 20 AND ltrim(substr(NEW.executed_at, 21), '0123456789') IN ('', '+00:00')
+                ELSE substr(NEW.executed_at, 20) IN ('', '+00:00')
+                END) IS NOT TRUE
+    OR NEW.completed_at IS NOT NULL AND (typeof(NEW.completed_at) = 'text'
+            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.completed_at, 1, 19)) = substr(NEW.completed_at, 1, 19)
+            AND CASE substr(NEW.completed_at, 20, 1)
+                WHEN '.' THEN length(NEW.completed_at) > 20 AND ltrim(substr(NEW.completed_at, 21), '0123456789') IN ('', '+00:00')
+                ELSE substr(NEW.completed_at, 20) IN ('', '+00:00')
+                END) IS NOT TRUE
 BEGIN
-    SELECT RAISE(ABORT, 'remediation_actions_times: a time must be text like 2026-11-23 13:17:09.047807+00:00');
+    SELECT RAISE(ABORT, 'remediation_actions_times: a time must be text in UTC like 2026-11-23 13:17:09.047807+00:00');
 END;
 
 CREATE TRIGGER remediation_actions_times_update
 BEFORE UPDATE OF approved_at, rejected_at, executed_at, completed_at ON remediation_actions
-WHEN NEW.approved_at IS NOT OLD.approved_at AND (typeof(NEW.approved_at) <> 'text' OR julianday(NEW.approved_at) IS NULL
-        OR NEW.approved_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
-    OR NEW.rejected_at IS NOT OLD.rejected_at AND (typeof(NEW.rejected_at) <> 'text' OR julianday(NEW.rejected_at) IS NULL
-        OR NEW.rejected_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
-    OR NEW.executed_at IS NOT OLD.executed_at AND (typeof(NEW.executed_at) <> 'text' OR julianday(NEW.executed_at) IS NULL
-        OR NEW.executed_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
-    OR NEW.completed_at IS NOT OLD.completed_at AND (typeof(NEW.completed_at) <> 'text' OR julianday(NEW.completed_at) IS NULL
-        OR NEW.completed_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*')
+WHEN NEW.approved_at IS NOT OLD.approved_at AND (typeof(NEW.approved_at) = 'text'
+            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.approved_at, 1, 19)) = substr(NEW.approved_at, 1, 19)
+            AND CASE substr(NEW.approved_at, 20, 1)
+                WHEN '.' THEN length(NEW.approved_at) > 20 AND ltrim(substr(NEW.approved_at, 21), '0123456789') IN ('', '+00:00')
+                ELSE substr(NEW.approved_at, 20) IN ('', '+00:00')
+                END) IS NOT TRUE
+    OR NEW.rejected_at IS NOT OLD.rejected_at AND (typeof(NEW.rejected_at) = 'text'
+            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.rejected_at, 1, 19)) = substr(NEW.rejected_at, 1, 19)
+            AND CASE substr(NEW.rejected_at, 20, 1)
+                WHEN '.' THEN length(NEW.rejected_at) > 20 AND ltrim(substr(NEW.rejected_at, 21), '0123456789') IN ('', '+00:00')
+                ELSE substr(NEW.rejected_at, 20) IN ('', '+00:00')
+                END) IS NOT TRUE
+    OR NEW.executed_at IS NOT OLD.executed_at AND (typeof(NEW.executed_at) = 'text'
+            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.executed_at, 1, 19)) = substr(NEW.executed_at, 1, 19)
+            AND CASE substr(NEW.executed_at, 20, 1)
+                WHEN '.' THEN length(NEW.executed_at) > 20 AND ltrim(substr(NEW.executed_at, 21), '0123456789') IN ('', '+00:00')
+                ELSE substr(NEW.executed_at, 20) IN ('', '+00:00')
+                END) IS NOT TRUE
+    OR NEW.completed_at IS NOT OLD.completed_at AND (typeof(NEW.completed_at) = 'text'
+            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.completed_at, 1, 19)) = substr(NEW.completed_at, 1, 19)
+            AND CASE substr(NEW.completed_at, 20, 1)
+                WHEN '.' THEN length(NEW.completed_at) > 20 AND ltrim(substr(NEW.completed_at, 21), '0123456789') IN ('', '+00:00')
+                ELSE substr(NEW.completed_at, 20) IN ('', '+00:00')
+                END) IS NOT TRUE
 BEGIN
-    SELECT RAISE(ABORT, 'remediation_actions_times: a time must be text like 2026-11-23 13:17:09.047807+00:00');
+    SELECT RAISE(ABORT, 'remediation_actions_times: a time must be text in UTC like 2026-11-23 13:17:09.047807+00:00');
 END;
 
 -- Every SQLite index ends in the id, so each of these also gives its rows in the order they were created.

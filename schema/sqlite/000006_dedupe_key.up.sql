@@ -4,6 +4,10 @@ ALTER TABLE remediation_actions ADD COLUMN dedupe_key VARCHAR(255);
 CREATE UNIQUE INDEX remediation_actions_open_key ON remediation_actions (server_id, dedupe_key)
 WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'approved', 'executing');
 
+-- A page of a list reads keys here: in the rows they lie behind the outputs, which a list must not read. The CAST keeps
+-- SQLite from finding the row by its id instead. The index costs only the writes that have a key.
+CREATE INDEX remediation_actions_key ON remediation_actions (CAST(id AS BIGINT), dedupe_key) WHERE dedupe_key IS NOT NULL;
+
 -- Without this, INSERT OR REPLACE would delete the open action that has the key.
 CREATE TRIGGER remediation_actions_open_key_replace
 BEFORE INSERT ON remediation_actions

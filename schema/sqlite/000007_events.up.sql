@@ -87,3 +87,11 @@ WHEN EXISTS (SELECT 1 FROM remediation_events AS e WHERE e.id = NEW.id)
 BEGIN
     SELECT RAISE(ABORT, 'remediation_events_append_only: this id is taken');
 END;
+
+-- -1 is what the trigger above sees before SQLite has chosen an id.
+CREATE TRIGGER remediation_events_append_only_id
+AFTER INSERT ON remediation_events
+WHEN NEW.id < 1
+BEGIN
+    SELECT RAISE(ABORT, 'remediation_events_append_only: an id is greater than 0');
+END;
