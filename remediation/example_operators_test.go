@@ -222,6 +222,34 @@ func ExampleLedger_Events() {
 	// 3 executing by web-1
 }
 
+// Outputs are the larger part of a long history; what was run, by whom and with which result stays.
+func ExampleLedger_ClearOutput() {
+	ctx := context.Background()
+	now := time.Date(2026, 1, 19, 12, 0, 0, 0, time.UTC)
+	ledger, done := exampleLedger("web-1", remediation.WithClock(func() time.Time { return now }))
+	defer done()
+	id := exampleQueue(ledger, "web-1", "uptime")
+	if _, err := ledger.Start(ctx, id); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := ledger.Finish(ctx, "web-1", id, remediation.Result{Stdout: "up 3 days\n"}); err != nil {
+		log.Fatal(err)
+	}
+
+	now = now.AddDate(0, 2, 0)
+	cleared, err := ledger.ClearOutput(ctx, now.AddDate(0, -1, 0), 1000)
+	if err != nil {
+		log.Fatal(err)
+	}
+	action, err := ledger.Get(ctx, id)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(cleared, "cleared:", action.Status, "with exit code", *action.ExitCode, "and no output:", action.Stdout == nil)
+	// Output:
+	// 1 cleared: completed with exit code 0 and no output: true
+}
+
 // A nightly job drops the outputs after a while and the actions later; the events stay.
 func ExampleLedger_Prune() {
 	ctx := context.Background()

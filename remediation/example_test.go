@@ -196,6 +196,26 @@ func ExampleLedger_Finish() {
 	// it was over already: failed
 }
 
+// Get loads everything, the outputs too.
+func ExampleLedger_Get() {
+	ctx := context.Background()
+	ledger, done := exampleLedger("web-1")
+	defer done()
+	id := exampleQueue(ledger, "web-1", "uptime")
+
+	action, err := ledger.Get(ctx, id)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s: %s by %s\n", action.Command, action.Status, *action.ApprovedBy)
+
+	_, err = ledger.Get(ctx, id+1)
+	fmt.Println(err, errors.Is(err, remediation.ErrNotFound))
+	// Output:
+	// uptime: approved by auto
+	// get action 2: no such action true
+}
+
 // The last id of one page is where the next one begins, so nothing that is created meanwhile shifts the pages.
 func ExampleLedger_List() {
 	ctx := context.Background()

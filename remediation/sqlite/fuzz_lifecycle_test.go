@@ -1,0 +1,131 @@
+package sqlite_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// newPending creates an action that waits for a person.
+func (l *fuzzed) newPending(t *testing.T) int64 {
+	t.Helper()
+	a, err := l.Create(t.Context(), remediation.NewAction{ServerID: "paused", ActionType: "check", Command: "true", CreatedBy: "ann"})
+	wantDone(t, err)
+	return a.ID
+}
+
+func FuzzBy(f *testing.F) {
+	l := newFuzzed(f)
+	seeds(f, 50)
+	f.Fuzz(func(t *testing.T, s string) {
+		rejectedBy := func(a remediation.Action) *string { return a.RejectedBy }
+		approved, rejected := l.newPending(t), l.newPending(t)
+		if l.takes(t, cleanActor(s), func(ctx context.Context) error { _, err := l.Approve(ctx, approved, s); return err }) {
+			l.stored(t, approved, "approved_by", s, func(a remediation.Action) *string { return a.ApprovedBy })
+		} else {
+			_, err := l.Approve(t.Context(), approved, "ann")
+			wantDone(t, err)
+		}
+		if l.takes(t, cleanActor(s), func(ctx context.Context) error { _, err := l.Reject(ctx, rejected, s, "no"); return err }) {
+			l.stored(t, rejected, "rejected_by", s, rejectedBy)
+		}
+		if l.takes(t, cleanActor(s), func(ctx context.Context) error { _, err := l.Withdraw(ctx, approved, s, "no"); return err }) {
+			l.stored(t, approved, "rejected_by", s, rejectedBy)
+		}
+		many := []int64{l.newPending(t)}
+		if l.takes(t, cleanActor(s), func(ctx context.Context) error { _, err := l.ApproveMany(ctx, many, s); return err }) {
+			l.stored(t, many[0], "approved_by", s, func(a remediation.Action) *string { return a.ApprovedBy })
+		}
+	})
+}
+
+func FuzzReason(f *testing.F) {
+	l := newFuzzed(f)
+	seeds(f, 1<<20)
+	f.Fuzz(func(t *testing.T, s string) {
+		reason := func(a remediation.Action) *string { return a.RejectionReason }
+		id := l.newPending(t)
+		if l.takes(t, cleanText(s), func(ctx context.Context) error { _, err := l.Reject(ctx, id, "ann", s); return err }) {
+			l.stored(t, id, "rejection_reason", s, reason)
+		}
+		many := []int64{l.newPending(t)}
+		if l.takes(t, cleanText(s), func(ctx context.Context) error { _, err := l.RejectMany(ctx, many, "ann", s); return err }) {
+			l.stored(t, many[0], "rejection_reason", s, reason)
+		}
+	})
+}
+
+// fuzzOutput is the fuzz target of a program's output, which is never refused.
+func fuzzOutput(f *testing.F, column string, result func(s string) remediation.Result, field func(a remediation.Action) *string) {
+	l := newFuzzed(f)
+	seeds(f, 1<<16)
+	f.Fuzz(func(t *testing.T, s string) {
+		ctx := t.Context()
+		created, err := l.Create(ctx, remediation.NewAction{ServerID: "web-1", ActionType: "check", Command: "true", CreatedBy: "ann"})
+		wantDone(t, err)
+		_, err = l.Start(ctx, created.ID)
+		wantDone(t, err)
+		_, err = l.Finish(ctx, "web-1", created.ID, result(s))
+		wantDone(t, err)
+		replaced := strings.ReplaceAll(string([]rune(s)), "\x00", "\ufffd") // the conversion makes U+FFFD of each byte that is not UTF-8
+		l.stored(t, created.ID, column, replaced, field)
+	})
+}
+
+func FuzzStdout(f *testing.F) {
+	fuzzOutput(f, "stdout", func(s string) remediation.Result { return remediation.Result{Stdout: s} },
+		func(a remediation.Action) *string { return a.Stdout })
+}
+
+func FuzzStderr(f *testing.F) {
+	fuzzOutput(f, "stderr", func(s string) remediation.Result { return remediation.Result{ExitCode: 1, Stderr: s} },
+		func(a remediation.Action) *string { return a.Stderr })
+}
+
+func FuzzFilter(f *testing.F) {
+	l := newFuzzed(f)
+	names := []string{"nginx", "NGINX", "it's", "e\u0301", "\u00e9", "100% _", "007", "7", " nginx", "\ufeffnginx"}
+	var all []remediation.Action // newest first
+	for i, name := range names {
+		wantDone(f, l.AddServer(f.Context(), name))
+		for _, kind := range []string{name, names[len(names)-1-i]} {
+			a, err := l.Create(f.Context(), remediation.NewAction{ServerID: name, ActionType: kind, Command: "true", CreatedBy: "ann"})
+			wantDone(f, err)
+			all = slices.Insert(all, 0, a)
+		}
+		for _, status := range []string{"", "approved", "pending", "Approved", "approved\x00", "\xff"} {
+			f.Add(name, name, status)
+			f.Add("", name, status)
+			f.Add(name, "", status)
+		}
+	}
+	f.Add("%", "_", "")
+	f.Add("' OR 1=1 --", "\x00", "approved' OR 1=1 --")
+	f.Add(strings.Repeat("x", 101), strings.Repeat("日", 51), "executing")
+	f.Fuzz(func(t *testing.T, serverID, actionType, status string) {
+		good := (serverID == "" || clean(serverID, 100)) && (actionType == "" || clean(actionType, 50)) &&
+			(status == "" || slices.Contains(remediation.Statuses(), remediation.Status(status)))
+		var got []remediation.Action
+		if !l.takes(t, good, func(ctx context.Context) (err error) {
+			got, err = l.List(ctx, remediation.Filter{ServerID: serverID, ActionType: actionType, Status: remediation.Status(status)})
+			return err
+		}) {
+			return
+		}
+		want := []remediation.Action{}
+		for _, a := range all {
+			if (serverID == "" || a.ServerID == serverID) && (actionType == "" || a.ActionType == actionType) &&
+				(status == "" || string(a.Status) == status) {
+				want = append(want, a)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("page (-want +got):\n%s", diff)
+		}
+	})
+}
