@@ -3,7 +3,11 @@ TOOL = go tool -modfile=internal/tools/go.mod
 # Packages that a program must not inherit by importing one engine or the lifecycle alone.
 deps = go list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}'
 
-.PHONY: help demo test race lint generate diff bench bench-peers vet-sql deps tidy verify
+# How long each long test goes on, and the seed of a run to repeat (0: a new one).
+LENGTH ?= 10m
+SEED ?= 0
+
+.PHONY: help demo test race soak fuzz mutants lint generate diff bench bench-peers vet-sql deps tidy verify
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +17,7 @@ demo: ## run the main job: queue, approve, reject, withdraw, execute, and print 
 
 test: ## run all tests; those of PostgreSQL need POSTGRES_URL, a superuser's URL
 	go test -count=1 -parallel 8 ./...
+	cd internal/soak && go test -count=1 ./...
 	@if [ -z "$$POSTGRES_URL" ]; then \
 		echo 'PostgreSQL was not tested. To test it, name a server on which the tests may create databases:'; \
 		echo '  POSTGRES_URL="postgres://postgres@127.0.0.1:5432/postgres" make test'; \
@@ -21,10 +26,22 @@ test: ## run all tests; those of PostgreSQL need POSTGRES_URL, a superuser's URL
 race: ## run the tests under the race detector, but for those that work in other processes
 	go test -count=1 -parallel 8 -race -short -timeout 30m ./...
 
+soak: ## run each long test for LENGTH=10m: kills, fail-over, histories; SEED=n repeats a run's choices
+	cd internal/soak && go test -count=1 -timeout 0 -v -length $(LENGTH) -seed $(SEED) ./...
+
+fuzz: ## fuzz every text input for LENGTH=10m each
+	@for f in $$(go test -list '^Fuzz' ./remediation/sqlite | grep '^Fuzz'); do \
+		go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(LENGTH) ./remediation/sqlite || exit 1; \
+	done
+
+mutants: ## drop each guard, one at a time, and see that a test notices (needs an hour or two)
+	go run ./internal/mutants
+
 lint: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
 	go vet ./...
 	cd internal/bench && go vet ./...
+	cd internal/soak && go vet ./...
 	$(TOOL) staticcheck ./...
 
 generate: ## generate db/ from schema/ and queries/
@@ -34,7 +51,8 @@ diff: ## fail if db/ is not what sqlc generates
 	$(TOOL) sqlc diff
 
 bench: ## measure the ledger against the bare driver, and on a long history (needs minutes)
-	cd internal/bench && go run . ours -results RESULTS.md && go run . scale -results RESULTS.md
+	cd internal/bench && go run . ours -results RESULTS.md && go run . scale -results RESULTS.md && \
+		{ [ -z "$$POSTGRES_URL" ] || go run . scale -engine postgres -results RESULTS.md; }
 
 bench-peers: ## measure the ledger against River and goqite
 	cd internal/bench && go run . peers -chart throughput.svg -results RESULTS.md
@@ -58,5 +76,6 @@ tidy: ## fail if a go.mod is not tidy
 	go mod tidy -diff
 	cd internal/tools && go mod tidy -diff
 	cd internal/bench && go mod tidy -diff
+	cd internal/soak && go mod tidy -diff
 
 verify: lint diff deps tidy test race ## everything but the checks that need a server

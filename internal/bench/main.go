@@ -4,7 +4,7 @@
 //
 //	go run . ours  [-duration 3s] [-callers 1,2,4,16,64,256] [-only one]
 //	go run . peers [-duration 3s] [-callers 1,4,16,64] [-chart throughput.svg]
-//	go run . scale [-rows 10000,1000000] [-engine sqlite|postgres] [-open 100]
+//	go run . scale [-rows 10000,1000000,10000000] [-engine sqlite|postgres] [-open 100]
 //
 // Each prints tables; with -results RESULTS.md it also replaces its own section of that file. PostgreSQL is measured if
 // POSTGRES_URL names a server on which databases may be created. What is compared runs in turns within one run, so that
@@ -71,7 +71,7 @@ func run(ctx context.Context, args []string) (err error) {
 		flags.StringVar(&callers, "callers", "1,4,16,64", "how many callers at once, on SQLite")
 		flags.StringVar(&c.chart, "chart", "", "write a chart to this SVG `file`")
 	case "scale":
-		flags.StringVar(&rows, "rows", "10000,1000000", "how many actions, smallest first")
+		flags.StringVar(&rows, "rows", "10000,1000000,10000000", "how many actions, smallest first")
 		flags.StringVar(&c.engine, "engine", "sqlite", "sqlite or postgres")
 		flags.IntVar(&c.open, "open", 100, "how many of the actions are open, whatever the length of the history")
 	}
@@ -104,6 +104,9 @@ func run(ctx context.Context, args []string) (err error) {
 	heading, err := machine(ctx, c, "go run . "+strings.Join(args, " "))
 	if err != nil {
 		return err
+	}
+	if name == "scale" {
+		name += "-" + c.engine
 	}
 	return replaceSection(*results, name, heading+r.markdown())
 }
