@@ -31,7 +31,7 @@ soak: ## run each long test for LENGTH=10m: kills, fail-over, histories; SEED=n 
 
 fuzz: ## fuzz every text input for LENGTH=10m each
 	@for f in $$(go test -list '^Fuzz' ./remediation/sqlite | grep '^Fuzz'); do \
-		go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(LENGTH) ./remediation/sqlite || exit 1; \
+		go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(LENGTH) -fuzzminimizetime 10x ./remediation/sqlite || exit 1; \
 	done
 
 mutants: ## drop each guard, one at a time, and see that a test notices (needs an hour or two)

@@ -167,7 +167,8 @@ func (l *Ledger) Withdraw(ctx context.Context, id int64, by, reason string) (Act
 // server is in maintenance, what only "auto" approved is held back.
 //
 // ErrNothingToClaim if there is none that may run. However many agents claim at once, each action is delivered once. A
-// claim whose answer got lost is not repeated: the action stays executing.
+// claim whose answer got lost is not repeated: the action stays executing. On PostgreSQL a claim passes over an action that
+// another call holds at this moment, also one that is then refused; the next claim finds it.
 func (l *Ledger) Claim(ctx context.Context, serverID string) (Action, error) {
 	if err := checkName("server_id", serverID, maxServerID); err != nil {
 		return Action{}, fmt.Errorf("claim: %w", err)

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 // process is a worker at work.
 type process struct {
 	*exec.Cmd
-	stop   io.Closer // ends its standard input
+	stop   io.WriteCloser // its standard input
 	out    io.Reader
 	stderr bytes.Buffer
 }

@@ -148,5 +148,14 @@ func calls(l *remediation.Ledger) map[string]func(ctx context.Context) error {
 		"Finish":    func(ctx context.Context) error { _, err := l.Finish(ctx, "web-1", 1, remediation.Result{}); return err },
 		"Get":       func(ctx context.Context) error { _, err := l.Get(ctx, 1); return err },
 		"List":      func(ctx context.Context) error { _, err := l.List(ctx, remediation.Filter{}); return err },
+
+		"ApproveMany": func(ctx context.Context) error { _, err := l.ApproveMany(ctx, []int64{1}, "bob"); return err },
+		"RejectMany":  func(ctx context.Context) error { _, err := l.RejectMany(ctx, []int64{1}, "bob", "no"); return err },
+		"FailOverdue": func(ctx context.Context) error { _, err := l.FailOverdue(ctx, time.Hour, 1); return err },
+		"Counts":      func(ctx context.Context) error { _, err := l.Counts(ctx); return err },
+		"Explain":     func(ctx context.Context) error { _, err := l.Explain(ctx, 1); return err },
+		"Events":      func(ctx context.Context) error { _, err := l.Events(ctx, 0, 1); return err },
+		"Prune":       func(ctx context.Context) error { _, err := l.Prune(ctx, now, 1); return err },
+		"ClearOutput": func(ctx context.Context) error { _, err := l.ClearOutput(ctx, now, 1); return err },
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -36,7 +38,7 @@ func newRoles(t *testing.T) *roles {
 	grants := rolesInReadme(t)
 	created := map[string]bool{}
 	for _, role := range ledgerRole.FindAllString(grants, -1) {
-		created[r.name(role)] = true
+		created[r.name(role)], created[r.login(role)] = true, true
 	}
 	t.Cleanup(func() {
 		for role := range created {
@@ -46,8 +48,16 @@ func newRoles(t *testing.T) *roles {
 		}
 	})
 	run(t, r.owner, ledgerRole.ReplaceAllStringFunc(grants, r.name))
+	for role := range maps.Keys(created) {
+		if login, found := strings.CutSuffix(role, "_login"); found {
+			run(t, r.owner, "CREATE ROLE "+role+" LOGIN PASSWORD 'secret' IN ROLE "+login)
+		}
+	}
 	return r
 }
+
+// login is the role that a program logs in as, a member of the README's.
+func (r *roles) login(role string) string { return r.name(role) + "_login" }
 
 // rolesInReadme is the sql block of the section about roles.
 func rolesInReadme(t *testing.T) string {
@@ -63,14 +73,9 @@ func rolesInReadme(t *testing.T) string {
 // pool is what a program has that logs in as a member of the role.
 func (r *roles) pool(t *testing.T, role string) *pgxpool.Pool {
 	t.Helper()
-	config := must[*pgxpool.Config](t)(pgxpool.ParseConfig(r.url))
-	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, "SET ROLE "+r.name(role))
-		return err
-	}
-	pool := must[*pgxpool.Pool](t)(pgxpool.NewWithConfig(t.Context(), config))
-	t.Cleanup(pool.Close)
-	return pool
+	at := must[*url.URL](t)(url.Parse(r.url))
+	at.User = url.UserPassword(r.login(role), "secret")
+	return pgtest.Pool(t, at.String())
 }
 
 // forbidden expects that each of the ledger's methods and each raw statement is refused and changes nothing. allowed are
@@ -139,6 +144,16 @@ var owned = []string{
 	"DELETE FROM schema_migrations",
 	"SELECT setval('remediation_actions_id_seq', 1, FALSE)",
 	"SELECT nextval('remediation_actions_id_seq')",
+	"ALTER TABLE remediation_events DISABLE TRIGGER USER",
+	"ALTER TABLE remediation_actions OWNER TO CURRENT_USER",
+	"ALTER FUNCTION remediation_actions_refuse() RENAME TO a",
+	"CREATE FUNCTION a() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+	"CREATE TABLE a (id INT)",
+	"CREATE SCHEMA a",
+	"LOCK TABLE remediation_events IN ACCESS EXCLUSIVE MODE",
+	"COPY remediation_events FROM '/dev/null'",
+	"COPY remediation_actions TO PROGRAM 'cat'",
+	"SET ROLE postgres",
 }
 
 // queued is what only the hub may do.
@@ -203,13 +218,46 @@ func TestAgentRoleExecutesAndNothingElse(t *testing.T) {
 	} {
 		forbidden = append(forbidden, fmt.Sprintf("UPDATE remediation_actions SET %s = %s", column, value))
 	}
-	r.forbidden(t, "ledger_agent", []string{"Claim", "Start", "Finish", "Get", "List"}, forbidden, map[string]string{
+	forbidden = append(forbidden, "UPDATE remediation_actions SET dedupe_key = 'x'")
+	// ClearOutput finds something to clear only later: what it would do is among the statements.
+	may := []string{"Claim", "Start", "Finish", "Get", "List", "FailOverdue", "Counts", "Explain", "Events", "ClearOutput"}
+	r.forbidden(t, "ledger_agent", may, forbidden, map[string]string{
 		"UPDATE remediation_actions SET status = 'approved' WHERE status = 'pending'":                       "23514",
 		"UPDATE remediation_actions SET status = 'rejected' WHERE status = 'approved'":                      "23514",
 		"UPDATE remediation_actions SET status = 'executing', executed_at = now() WHERE status = 'pending'": "23514",
 		"UPDATE remediation_actions SET status = 'pending'":                                                 "23514",
 		"UPDATE remediation_actions SET stdout = 'fine'":                                                    "23514",
+		"UPDATE remediation_actions SET stdout = NULL, stderr = NULL":                                       "23514",
+		"UPDATE remediation_actions SET exit_code = 0":                                                      "23514",
+		"UPDATE remediation_actions SET completed_at = now()":                                               "23514",
 	})
+	if _, err := agent.ClearOutput(t.Context(), now.AddDate(1, 0, 0), 1000); sqlState(err) != "23514" {
+		t.Errorf("the agent clears outputs: %v", err)
+	}
+	calls := calls(agent)
+	for _, name := range []string{"FailOverdue", "Counts", "Explain", "Events"} {
+		if err := calls[name](t.Context()); err != nil {
+			t.Errorf("the agent calls %s: %v", name, err)
+		}
+	}
+}
+
+// A temporary table stands before the schema's in the search path of a caller, but not of the triggers.
+func TestAgentRoleShadowsNoEvents(t *testing.T) {
+	t.Parallel()
+	r := newRoles(t)
+	hub := newLedger(postgres.New(r.pool(t, "ledger_hub")))
+	if err := hub.AddServer(t.Context(), "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	id := must[remediation.Action](t)(hub.Create(t.Context(), newAction("web-1"))).ID
+	at := must[*url.URL](t)(url.Parse(r.url))
+	at.User = url.UserPassword(r.login("ledger_agent"), "secret")
+	conn := connect(t, at.String())
+	run(t, conn, "CREATE TEMPORARY TABLE remediation_events (LIKE public.remediation_events)")
+	run(t, conn, "UPDATE remediation_actions SET status = 'executing', executed_at = now() WHERE id = $1", id)
+	same(t, "events", column[string](t, r.owner, "SELECT kind FROM remediation_events ORDER BY id"),
+		[]string{"created", "approved", "executing"})
 }
 
 func TestAgentRoleDoesNotForgeSinceWhenAServerIsPaused(t *testing.T) {
@@ -236,7 +284,7 @@ func TestReaderRoleOnlyReads(t *testing.T) {
 	reader := r.pool(t, "ledger_reader")
 	readBack(t, newLedger(postgres.New(reader)), all)
 	same(t, "what it reads by itself", contentsOf(t, reader), contentsOf(t, r.owner))
-	r.forbidden(t, "ledger_reader", []string{"Get", "List"}, slices.Concat(owned, queued, []string{
+	r.forbidden(t, "ledger_reader", []string{"Get", "List", "Counts", "Explain", "Events"}, slices.Concat(owned, queued, []string{
 		"UPDATE remediation_actions SET status = 'executing', executed_at = now() WHERE status = 'approved'",
 		"UPDATE remediation_actions SET stdout = 'fine'",
 		"SELECT 1 FROM servers FOR SHARE",

@@ -63,7 +63,7 @@ func FuzzReason(f *testing.F) {
 // fuzzOutput is the fuzz target of a program's output, which is never refused.
 func fuzzOutput(f *testing.F, column string, result func(s string) remediation.Result, field func(a remediation.Action) *string) {
 	l := newFuzzed(f)
-	seeds(f, 1<<16)
+	seeds(f, 1<<12)
 	f.Fuzz(func(t *testing.T, s string) {
 		ctx := t.Context()
 		created, err := l.Create(ctx, remediation.NewAction{ServerID: "web-1", ActionType: "check", Command: "true", CreatedBy: "ann"})

@@ -58,7 +58,8 @@ FOR EACH ROW WHEN (
 EXECUTE FUNCTION remediation_actions_refuse('what an action is never changes');
 
 -- An audit field is written once, by the transition that it belongs to. One change comes after the end: both outputs of a
--- terminal action may be cleared, when they have been kept long enough.
+-- terminal action may be cleared, when they have been kept long enough. Outputs are evidence, so that takes the right to
+-- delete actions, which an agent has not.
 CREATE TRIGGER remediation_actions_immutable_audit
 BEFORE UPDATE OF approved_at, approved_by, rejected_at, rejected_by, rejection_reason,
     executed_at, completed_at, exit_code, stdout, stderr ON remediation_actions
@@ -82,7 +83,8 @@ FOR EACH ROW WHEN (
             OR (OLD.stderr IS NOT NULL AND NEW.stderr IS DISTINCT FROM OLD.stderr)))
     OR (OLD.status = NEW.status
         AND (OLD.stdout, OLD.stderr) IS DISTINCT FROM (NEW.stdout, NEW.stderr)
-        AND NOT (OLD.status IN ('completed', 'failed', 'rejected') AND NEW.stdout IS NULL AND NEW.stderr IS NULL)))
+        AND NOT (OLD.status IN ('completed', 'failed', 'rejected') AND NEW.stdout IS NULL AND NEW.stderr IS NULL
+            AND has_table_privilege('remediation_actions'::regclass, 'DELETE'))))
 EXECUTE FUNCTION remediation_actions_refuse('an audit field is written once, with its change of status');
 
 -- ON DELETE SET NULL arrives here as an UPDATE, after its alert is gone.

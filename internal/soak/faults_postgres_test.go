@@ -1,0 +1,191 @@
+package soak
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/homelab-cmd/actionledger/internal/pgtest"
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/postgres"
+)
+
+// loginRole makes a role that is no superuser, whom rights and limits bind, and returns its URL of the database.
+func loginRole(t *testing.T, d database, options string) (role string, as database) {
+	t.Helper()
+	at := must[*url.URL](t)(url.Parse(string(d)))
+	role = strings.TrimPrefix(at.Path, "/") + "_role"
+	owner := connectTo(t, d)
+	_, err := owner.Exec(t.Context(), "CREATE ROLE "+role+" LOGIN PASSWORD 'secret' "+options)
+	wantNone(t, err)
+	t.Cleanup(func() {
+		_, err := owner.Exec(context.Background(), "DROP OWNED BY "+role+"; DROP ROLE "+role)
+		wantNone(t, err)
+	})
+	at.User = url.UserPassword(role, "secret")
+	return role, database(at.String())
+}
+
+func connectTo(t *testing.T, d database) *pgx.Conn {
+	t.Helper()
+	conn := must[*pgx.Conn](t)(pgx.Connect(t.Context(), string(d)))
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
+}
+
+func TestServerThatIsRestartedIsUsedAgainByTheSamePool(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	d := ledgerOn(t, c)
+	l := tell(t, d.ledger(t))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // for calls that never fail
+	defer cancel()
+	wantNone(t, l.createTogether(t, 64)...)
+	unsure, errs := make([]string, 16), make([]error, 16) // where the answer got lost: it happened or it did not
+	var working, wg sync.WaitGroup
+	working.Add(len(errs))
+	for i := range errs {
+		wg.Go(func() {
+			_, errs[i] = l.create(ctx, 10)
+			working.Done()
+			for errs[i] == nil {
+				unsure[i], errs[i] = l.create(ctx, 10)
+			}
+		})
+	}
+	working.Wait()
+	c.stop(t, "immediate")
+	wg.Wait()
+	t.Log(errs[0])
+	var err error
+	for range 17 { // more calls than the pool can still have dead connections for
+		_, err = l.create(ctx, 10)
+	}
+	wantSaid(t, "connection refused", err)
+	c.start(t)
+	wantNone(t, l.createTogether(t, 64)...)
+	l.agree(t, d, unsure...)
+
+	c.stop(t, "fast") // while nobody calls: the pool may learn of it only from the calls that follow
+	c.start(t)
+	lost := 0
+	for range 16 {
+		var name string
+		if name, err = l.create(ctx, 10); err != nil {
+			unsure = append(unsure, name)
+			lost++
+		}
+	}
+	t.Logf("%d of the pool's 16 connections were found dead by a call: %v", lost, err)
+	wantNone(t, l.createTogether(t, 64)...)
+	l.agree(t, d, unsure...)
+	d.check(t)
+}
+
+func TestServerOutOfConnectionsIsBusyUntilOneIsFree(t *testing.T) {
+	t.Parallel()
+	d := database(pgtest.URL(t))
+	owner := connectTo(t, d)
+	role, as := loginRole(t, d, "CONNECTION LIMIT 2")
+	_, err := owner.Exec(t.Context(), "GRANT ALL ON ALL TABLES IN SCHEMA public TO "+role)
+	wantNone(t, err)
+	l := tell(t, d.ledger(t))
+	l.Ledger = as.ledger(t)
+	others := []*pgx.Conn{connectTo(t, as), connectTo(t, as)}
+	wantIs(t, remediation.ErrBusy, l.createTogether(t, 16)...)
+	wantNone(t, others[0].Close(t.Context()))
+	wantFree(t, l, func() error { _, err := l.create(t.Context(), 10); return err })
+
+	busy := 0
+	for _, err := range l.createTogether(t, 16) { // more than the limit lets in: those that get no connection write nothing
+		if errors.Is(err, remediation.ErrBusy) {
+			busy++
+		} else {
+			wantNone(t, err)
+		}
+	}
+	t.Logf("%d of 16 callers were busy", busy)
+	l.agree(t, d)
+	d.check(t)
+}
+
+// wantFree repeats a call as long as the ledger is busy: the server notices only after a while that a client has gone.
+func wantFree(t *testing.T, l *told, call func() error) {
+	t.Helper()
+	err := call()
+	for begin := time.Now(); errors.Is(err, remediation.ErrBusy) && time.Since(begin) < time.Minute; {
+		err = call()
+	}
+	wantNone(t, err)
+}
+
+func TestRowLockedByAnotherSessionIsBusyAfterTheLockTimeout(t *testing.T) {
+	t.Parallel()
+	d := database(pgtest.URL(t))
+	l := tell(t, d.ledger(t))
+	wantNone(t, l.Pause(t.Context(), "web-1"))
+	create := func() remediation.Action {
+		return must[remediation.Action](t)(l.Create(t.Context(), remediation.NewAction{
+			ServerID: "web-1", ActionType: "check", Command: "true", CreatedBy: "ann",
+		}))
+	}
+	locked, free := create(), create()
+	config := must[*pgxpool.Config](t)(pgxpool.ParseConfig(string(d)))
+	config.ConnConfig.RuntimeParams["lock_timeout"] = "50ms"
+	pool := must[*pgxpool.Pool](t)(pgxpool.NewWithConfig(t.Context(), config))
+	defer pool.Close()
+	hasty := remediation.New(postgres.New(pool))
+
+	tx := must[pgx.Tx](t)(connectTo(t, d).Begin(t.Context()))
+	_, err := tx.Exec(t.Context(), "SELECT FROM remediation_actions WHERE id = $1 FOR UPDATE", locked.ID)
+	wantNone(t, err)
+	_, err = hasty.Approve(t.Context(), locked.ID, "ann")
+	wantIs(t, remediation.ErrBusy, err)
+	_, err = hasty.ApproveMany(t.Context(), []int64{locked.ID, free.ID}, "ann")
+	wantIs(t, remediation.ErrBusy, err)
+	for _, a := range []remediation.Action{locked, free} {
+		if diff := cmp.Diff(a, must[remediation.Action](t)(hasty.Get(t.Context(), a.ID))); diff != "" {
+			t.Errorf("an action that a busy call left (-before +after):\n%s", diff)
+		}
+	}
+	_, err = hasty.Approve(t.Context(), free.ID, "ann")
+	wantNone(t, err, tx.Rollback(t.Context()))
+	_, err = hasty.Approve(t.Context(), locked.ID, "ann")
+	wantNone(t, err)
+	d.check(t)
+}
+
+func TestRoleWithoutPrivilegesIsToldWhatItMayNotUse(t *testing.T) {
+	t.Parallel()
+	d := database(pgtest.URL(t))
+	l := tell(t, d.ledger(t))
+	owner := connectTo(t, d)
+	role, as := loginRole(t, d, "")
+	l.Ledger = as.ledger(t)
+	create := func() error { _, err := l.create(t.Context(), 10); return err }
+	grant := func(rights string) {
+		_, err := owner.Exec(t.Context(), "GRANT "+rights+" TO "+role)
+		wantNone(t, err)
+	}
+	wantSaid(t, "permission denied for table schema_migrations", create())
+	grant("SELECT ON schema_migrations")
+	wantSaid(t, "permission denied for table remediation_actions", create())
+	grant("SELECT, INSERT ON remediation_actions")
+	wantSaid(t, "permission denied for table servers", create())
+	grant("SELECT ON servers, alerts")
+	wantSaid(t, "permission denied for table servers", create()) // to lock a row takes UPDATE
+	grant("UPDATE (paused_at) ON servers")
+	wantNone(t, create())
+	_, err := l.Claim(t.Context(), "web-1")
+	wantSaid(t, "permission denied for table remediation_actions", err)
+	l.agree(t, d)
+	d.check(t)
+}

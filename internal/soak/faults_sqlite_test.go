@@ -1,0 +1,126 @@
+package soak
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/sqlite"
+)
+
+func TestFileMovedAwayUnderManyCallersAcknowledgesNothingFalse(t *testing.T) {
+	t.Parallel()
+	d := newSQLite(t)
+	l := tell(t, d.ledger(t))
+	path, away := string(d), string(d)+".away"
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // for calls that never fail
+	defer cancel()
+	for _, takeAway := range []func() error{
+		func() error { return os.Rename(path, away) },
+		func() error { return errors.Join(os.Rename(path, away), os.WriteFile(path, nil, 0o600)) }, // another in its place
+	} {
+		errs := make([]error, 16)
+		var working, wg sync.WaitGroup
+		working.Add(len(errs))
+		for i := range errs {
+			wg.Go(func() {
+				_, errs[i] = l.create(ctx, 10)
+				working.Done()
+				for errs[i] == nil {
+					_, errs[i] = l.create(ctx, 10)
+				}
+			})
+		}
+		working.Wait()
+		wantNone(t, takeAway())
+		wg.Wait()
+		wantIs(t, sqlite.ErrFileGone, errs...)
+		wantNone(t, os.Rename(away, path))
+		wantNone(t, l.createTogether(t, 16)...)
+		l.agree(t, d)
+	}
+	d.check(t)
+}
+
+func TestDatabaseLockedByAnotherProgramIsBusyForEveryWriter(t *testing.T) {
+	t.Parallel()
+	d := newSQLite(t)
+	store := must[*sqlite.Store](t)(sqlite.Open(t.Context(), string(d), sqlite.WithBusyTimeout(50*time.Millisecond)))
+	defer store.Close()
+	l := tell(t, remediation.New(store))
+	other := d.raw(t)
+	other.SetMaxOpenConns(1)
+	_, err := other.Exec("BEGIN IMMEDIATE")
+	wantNone(t, err)
+	wantIs(t, remediation.ErrBusy, l.createTogether(t, 16)...)
+	wantIs(t, remediation.ErrBusy, l.Pause(t.Context(), "web-1"))
+	_, err = l.List(t.Context(), remediation.Filter{})
+	wantNone(t, err)
+	_, err = other.Exec("COMMIT")
+	wantNone(t, err)
+	wantNone(t, l.createTogether(t, 16)...)
+	l.agree(t, d)
+}
+
+func TestCorruptFileIsSaidAndNeverReadAsSomethingElse(t *testing.T) {
+	t.Parallel()
+	d := newSQLite(t)
+	l := tell(t, d.ledger(t))
+	for range 20 {
+		wantNone(t, l.createTogether(t, 20)...)
+	}
+	want := must[[]remediation.Action](t)(l.List(t.Context(), remediation.Filter{Limit: 1000}))
+	_, err := d.raw(t).Exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	wantNone(t, err)
+	sound := must[[]byte](t)(os.ReadFile(string(d)))
+	damaged := database(filepath.Join(t.TempDir(), "ledger.db"))
+	middle := len(sound) / 4096 / 2 * 4096 // behind the schema's pages, or Open would fail already
+	garbage := bytes.Repeat([]byte{0xa5}, len(sound)/4)
+	wantNone(t, os.WriteFile(string(damaged), slices.Concat(sound[:middle], garbage, sound[middle+len(garbage):]), 0o600))
+
+	reopened := damaged.ledger(t)
+	var lost []error
+	for _, a := range want {
+		got, err := reopened.Get(t.Context(), a.ID)
+		if err != nil {
+			lost = append(lost, err)
+		} else if diff := cmp.Diff(a, got); diff != "" {
+			t.Errorf("a damaged action is read as another (-want +got):\n%s", diff)
+		}
+	}
+	wantSaid(t, "malformed", lost...)
+	_, err = reopened.Create(t.Context(), remediation.NewAction{ServerID: "web-1", ActionType: "check", Command: "true", CreatedBy: "ann"})
+	wantSaid(t, "malformed", err)
+	t.Logf("%d of %d actions can't be read", len(lost), len(want))
+
+	wantNone(t, os.WriteFile(string(damaged), sound, 0o600)) // from a backup
+	mended := damaged.ledger(t)
+	got := must[[]remediation.Action](t)(mended.List(t.Context(), remediation.Filter{Limit: 1000}))
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("after the backup came back (-want +got):\n%s", diff)
+	}
+}
+
+func TestFileThatIsNoDatabaseIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	notes := bytes.Repeat([]byte("These are notes, not a database.\n"), 1000)
+	wantNone(t, os.WriteFile(path, notes, 0o600))
+	_, err := sqlite.Open(t.Context(), path)
+	wantSaid(t, "not a database", err)
+	if diff := cmp.Diff(notes, must[[]byte](t)(os.ReadFile(path))); diff != "" {
+		t.Errorf("the file (-before +after):\n%s", diff)
+	}
+	wantNone(t, os.Remove(path))
+	store := must[*sqlite.Store](t)(sqlite.Open(t.Context(), path))
+	wantNone(t, store.Migrate(t.Context()), store.Close())
+}

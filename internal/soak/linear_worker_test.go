@@ -1,0 +1,183 @@
+package soak
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+func init() { workers["concurrent calls"] = callConcurrently }
+
+// historyOrders is what a process of the linearizability test works on, until its standard input ends.
+type historyOrders struct {
+	Database database
+	Seed     uint64
+	Worker   int
+	Callers  int
+}
+
+// historyRound is a line of its standard input. The answer is a line as well: what was called.
+type historyRound struct {
+	Servers []string
+	After   int64     // ids up to this one are of earlier rounds
+	Calls   int       // of each caller
+	At      time.Time // what clocks say, within two hours
+}
+
+// recorded is a call with when it was made. CLOCK_MONOTONIC is the same clock in all processes.
+type recorded struct {
+	call
+	Caller     int
+	Begin, End int64
+}
+
+func monotonic() int64 {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		panic(err) // a clock id that Linux does not have
+	}
+	return now.Nano()
+}
+
+func callConcurrently(ctx context.Context, text []byte, in io.Reader, out io.Writer) error {
+	var orders historyOrders
+	if err := json.Unmarshal(text, &orders); err != nil {
+		return err
+	}
+	store, closeStore, err := orders.Database.open(ctx)
+	if err != nil {
+		return err
+	}
+	callers := make([]*caller, orders.Callers)
+	for i := range callers {
+		number := orders.Worker*orders.Callers + i
+		callers[i] = newCaller(store, number, rand.New(rand.NewPCG(orders.Seed, uint64(number)+1)))
+	}
+	rounds, answers := json.NewDecoder(in), json.NewEncoder(out)
+	for {
+		var round historyRound
+		if err := rounds.Decode(&round); errors.Is(err, io.EOF) {
+			return closeStore()
+		} else if err != nil {
+			return err
+		}
+		seen := &sighting{last: round.After, server: map[int64]string{}}
+		var wait sync.WaitGroup
+		made := make([][]recorded, len(callers))
+		for i, c := range callers {
+			wait.Go(func() {
+				for range round.Calls {
+					made[i] = append(made[i], c.call(ctx, round, seen))
+				}
+			})
+		}
+		wait.Wait()
+		var all []recorded
+		for _, calls := range made {
+			all = append(all, calls...)
+		}
+		if err := answers.Encode(all); err != nil {
+			return err
+		}
+	}
+}
+
+// sighting is what a process has seen of a round's actions.
+type sighting struct {
+	mu     sync.Mutex
+	last   int64
+	server map[int64]string
+}
+
+func (s *sighting) note(actions []remediation.Action) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range actions {
+		s.server[a.ID] = a.ServerID
+		s.last = max(s.last, a.ID)
+	}
+}
+
+// caller makes one call after the other, chosen at random.
+type caller struct {
+	*rand.Rand
+	number int
+	made   int
+	ledger *remediation.Ledger
+	clock  time.Time
+}
+
+func newCaller(store remediation.Store, number int, from *rand.Rand) *caller {
+	c := &caller{Rand: from, number: number}
+	c.ledger = remediation.New(store, remediation.WithClock(func() time.Time {
+		now := c.clock
+		c.clock = now.Add(time.Minute) // a call that read it twice would show
+		return now
+	}))
+	return c
+}
+
+func (c *caller) call(ctx context.Context, round historyRound, seen *sighting) recorded {
+	r := recorded{call: c.choose(round, seen), Caller: c.number}
+	c.clock = r.At
+	r.Begin = monotonic()
+	r.Answer = r.make(ctx, c.ledger)
+	r.End = monotonic()
+	seen.note(r.Answer.Actions)
+	return r
+}
+
+// methods are called as often as they stand here.
+var methods = []string{"Create", "Create", "Create", "Approve", "Approve", "Reject", "Withdraw", "Claim", "Claim", "Claim",
+	"Start", "Finish", "Finish", "Finish", "FailOverdue", "Get", "Get", "Get", "Pause", "Unpause"}
+
+func (c *caller) choose(round historyRound, seen *sighting) call {
+	c.made++
+	name := fmt.Sprintf("%d of %d", c.made, c.number)
+	chosen := call{
+		Method: methods[c.IntN(len(methods))],
+		At:     round.At.Add(time.Duration(c.Int64N(int64(2 * time.Hour)))).UTC(),
+	}
+	server := round.Servers[c.IntN(len(round.Servers))]
+	seen.mu.Lock()
+	id := round.After + 1 + c.Int64N(seen.last-round.After+2) // others may have created more than was seen, or not
+	owner := cmp.Or(seen.server[id], server)
+	seen.mu.Unlock()
+	switch chosen.Method {
+	case "Create":
+		chosen.New = remediation.NewAction{ServerID: server, ActionType: "restart_service", Command: "true # " + name, CreatedBy: name}
+		if c.IntN(3) == 0 {
+			chosen.New.DedupeKey = new("nginx")
+		}
+	case "Claim", "Pause", "Unpause":
+		chosen.Server = server
+	case "FailOverdue":
+		chosen.OlderThan, chosen.Limit = time.Duration(c.Int64N(int64(time.Hour)))+1, overdueLimit
+	case "Finish":
+		chosen.ID, chosen.Server = id, owner
+		if c.IntN(8) == 0 {
+			chosen.Server = server
+		}
+		chosen.Result = remediation.Result{ExitCode: c.Int64N(2), Stdout: "out " + name, Stderr: "err " + name}
+	case "Approve":
+		chosen.ID, chosen.By = id, name
+	case "Reject", "Withdraw":
+		chosen.ID, chosen.By, chosen.Reason = id, name, "because of "+name
+	default:
+		chosen.ID = id
+	}
+	return chosen
+}
+
+// overdueLimit is more than there ever is to fail, since what it left out would depend on other servers.
+const overdueLimit = 1000

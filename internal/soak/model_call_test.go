@@ -1,0 +1,114 @@
+package soak
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// call is one call of a ledger and what it answered.
+type call struct {
+	Method    string
+	Server    string                `json:",omitzero"`
+	ID        int64                 `json:",omitzero"`
+	By        string                `json:",omitzero"`
+	Reason    string                `json:",omitzero"`
+	New       remediation.NewAction `json:",omitzero"`
+	Result    remediation.Result    `json:",omitzero"`
+	OlderThan time.Duration         `json:",omitzero"`
+	Limit     int                   `json:",omitzero"`
+	At        time.Time             // what its clock said
+	Answer    answer
+
+	// Where writers run at the same time, these are the actions that Claim and FailOverdue may leave out.
+	passed     map[int64]bool
+	passedAuto bool // those that only "auto" approved
+}
+
+// answer is what a call returned, in a form that another process can read.
+type answer struct {
+	Actions  []remediation.Action `json:",omitempty"`
+	Err      string               `json:",omitzero"` // its sentinel's text; its own, if it has none
+	ID       int64                `json:",omitzero"` // the action that the error names
+	From, To remediation.Status   `json:",omitzero"`
+}
+
+func (c call) String() string {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+var sentinels = []error{remediation.ErrNotFound, remediation.ErrServerNotFound, remediation.ErrAlertNotFound,
+	remediation.ErrNothingToClaim, remediation.ErrInvalidTransition, remediation.ErrInvalidInput, remediation.ErrDuplicate}
+
+func answerOf(err error, actions ...remediation.Action) answer {
+	var a answer
+	for _, action := range actions {
+		if err == nil || action.ID != 0 { // with an error there must be none
+			a.Actions = append(a.Actions, action)
+		}
+	}
+	if err == nil {
+		return a
+	}
+	a.Err = err.Error()
+	for _, sentinel := range sentinels {
+		if errors.Is(err, sentinel) {
+			a.Err = sentinel.Error()
+		}
+	}
+	if refused := (*remediation.TransitionError)(nil); errors.As(err, &refused) {
+		a.ID, a.From, a.To = refused.ID, refused.From, refused.To
+	}
+	if duplicate := (*remediation.DuplicateError)(nil); errors.As(err, &duplicate) {
+		a.ID = duplicate.ExistingID
+	}
+	return a
+}
+
+// make makes the call.
+func (c call) make(ctx context.Context, l *remediation.Ledger) answer {
+	var a remediation.Action
+	var err error
+	switch c.Method {
+	case "AddServer":
+		return answerOf(l.AddServer(ctx, c.Server))
+	case "Pause":
+		return answerOf(l.Pause(ctx, c.Server))
+	case "Unpause":
+		return answerOf(l.Unpause(ctx, c.Server))
+	case "FailOverdue":
+		failed, err := l.FailOverdue(ctx, c.OlderThan, c.Limit)
+		return answerOf(err, failed...)
+	case "Create":
+		a, err = l.Create(ctx, c.New)
+	case "Approve":
+		a, err = l.Approve(ctx, c.ID, c.By)
+	case "Reject":
+		a, err = l.Reject(ctx, c.ID, c.By, c.Reason)
+	case "Withdraw":
+		a, err = l.Withdraw(ctx, c.ID, c.By, c.Reason)
+	case "Claim":
+		a, err = l.Claim(ctx, c.Server)
+	case "Start":
+		a, err = l.Start(ctx, c.ID)
+	case "Finish":
+		a, err = l.Finish(ctx, c.Server, c.ID, c.Result)
+	case "Get":
+		a, err = l.Get(ctx, c.ID)
+	}
+	return answerOf(err, a)
+}
+
+// passesOver reports whether the call left out an action that it could take, and may leave out.
+func (c call) passesOver(a remediation.Action) bool {
+	return (c.passed[a.ID] || c.passedAuto && *a.ApprovedBy == remediation.AutoApprover) &&
+		!slices.ContainsFunc(c.Answer.Actions, func(took remediation.Action) bool { return took.ID == a.ID })
+}

@@ -1,0 +1,183 @@
+package soak
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// The steps of a person at a shell, and of the nightly job.
+
+func (s *sequence) exec(t *rapid.T, statement string) {
+	t.Helper()
+	if _, err := s.db.ExecContext(s.ctx, statement); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+}
+
+// refuse expects the database to refuse what breaks a rule, and to hold what it held.
+func (s *sequence) refuse(t *rapid.T, statement string) {
+	t.Helper()
+	if _, err := s.db.ExecContext(s.ctx, statement); err == nil {
+		t.Fatalf("%s was accepted", statement)
+	}
+	s.refused++
+	s.compare(t)
+}
+
+// action is one that exists.
+func (s *sequence) action(t *rapid.T) remediation.Action {
+	if len(s.book.actions) == 0 {
+		t.Skip("no action yet")
+	}
+	return one(t, "action", s.book.actions)
+}
+
+func literal(at time.Time) string { return at.UTC().Format("'2006-01-02 15:04:05.999999-07:00'") }
+
+// rawStatus writes a status without its audit fields, or with them where the lifecycle forbids the change.
+func (s *sequence) rawStatus(t *rapid.T) {
+	a, to := s.action(t), one(t, "to", remediation.Statuses())
+	set := fmt.Sprintf("status = '%s'", to)
+	if !a.Status.CanTransition(to) && rapid.Bool().Draw(t, "with audit fields") {
+		now := literal(s.now)
+		set += map[remediation.Status]string{
+			remediation.Approved:  ", approved_by = 'mallory', approved_at = " + now,
+			remediation.Rejected:  ", rejected_by = 'mallory', rejection_reason = 'so', rejected_at = " + now,
+			remediation.Executing: ", executed_at = " + now,
+			remediation.Completed: ", exit_code = 0, completed_at = " + now,
+			remediation.Failed:    ", exit_code = 1, completed_at = " + now,
+		}[to]
+	}
+	s.refuse(t, fmt.Sprintf("UPDATE remediation_actions SET %s WHERE id = %d", set, a.ID))
+}
+
+func (s *sequence) rawField(t *rapid.T) {
+	a := s.action(t)
+	yesterday := literal(s.now.Add(-24*time.Hour - time.Minute))
+	set := one(t, "set", []string{
+		"command = command || ' && reboot'", "server_id = 'nobody'", "created_by = 'mallory'", "created_at = " + yesterday,
+		"approved_at = " + yesterday, "approved_by = 'mallory'", "approved_by = 'mallory', approved_at = " + yesterday,
+		"rejection_reason = 'never said'", "executed_at = " + yesterday, "completed_at = " + yesterday, "exit_code = 99",
+		"stdout = 'forged'", "dedupe_key = 'forged'", "id = id + 1000",
+	})
+	s.refuse(t, fmt.Sprintf("UPDATE remediation_actions SET %s WHERE id = %d", set, a.ID))
+}
+
+func (s *sequence) rawInsert(t *rapid.T) {
+	const insert = "INSERT INTO remediation_actions (server_id, action_type, command, created_by, created_at, status%s) " +
+		"VALUES ('%s', 'x', 'true', 'mallory', %s, '%s'%s)"
+	now := literal(s.now)
+	columns, values := "", ""
+	status := one(t, "status", []remediation.Status{remediation.Approved, remediation.Rejected, remediation.Executing,
+		remediation.Completed, remediation.Failed, "done"})
+	if status == remediation.Completed && rapid.Bool().Draw(t, "but for the exit code") {
+		columns, values = ", approved_by, approved_at, executed_at, completed_at", fmt.Sprintf(", 'ann', %s, %[1]s, %[1]s", now)
+	}
+	s.refuse(t, fmt.Sprintf(insert, columns, servers[0], now, status, values))
+}
+
+func (s *sequence) rawEvent(t *rapid.T) {
+	s.refuse(t, fmt.Sprintf(one(t, "statement", []string{
+		"DELETE FROM remediation_events WHERE action_id = %d",
+		"UPDATE remediation_events SET actor = 'mallory' WHERE action_id = %d",
+		"UPDATE remediation_events SET id = id + 1000 WHERE action_id = %d",
+	}), s.action(t).ID))
+}
+
+// deleteAlert deletes an alert as its owner does. Its actions stay.
+func (s *sequence) deleteAlert(t *rapid.T) {
+	if len(s.book.alerts) == 0 {
+		t.Skip("no alert yet")
+	}
+	alert := one(t, "alert", s.book.alerts)
+	s.exec(t, fmt.Sprintf("DELETE FROM alerts WHERE id = %d", alert))
+	s.book.alerts = slices.DeleteFunc(slices.Clone(s.book.alerts), func(id int64) bool { return id == alert })
+	s.book.actions = slices.Clone(s.book.actions)
+	for i, a := range s.book.actions {
+		if a.AlertID != nil && *a.AlertID == alert {
+			s.book.actions[i].AlertID = nil
+		}
+	}
+}
+
+func (s *sequence) prune(t *rapid.T) {
+	before, limit := s.before(t), rapid.IntRange(1, 3).Draw(t, "limit")
+	n, err := s.ledger.Prune(s.ctx, before, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := s.oldest(t, before, limit, n, func(a remediation.Action) bool { return true }, func(id int64) bool {
+		_, err := s.ledger.Get(s.ctx, id)
+		return err != nil
+	})
+	next := s.book
+	next.actions = slices.DeleteFunc(slices.Clone(next.actions), func(a remediation.Action) bool { return gone[a.ID] })
+	s.become(next)
+}
+
+func (s *sequence) clearOutput(t *rapid.T) {
+	before, limit := s.before(t), rapid.IntRange(1, 3).Draw(t, "limit")
+	n, err := s.ledger.ClearOutput(s.ctx, before, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hasOutput := func(a remediation.Action) bool { return a.Stdout != nil || a.Stderr != nil }
+	cleared := s.oldest(t, before, limit, n, hasOutput, func(id int64) bool {
+		a, err := s.ledger.Get(s.ctx, id)
+		return err == nil && !hasOutput(a)
+	})
+	s.book.actions = slices.Clone(s.book.actions)
+	for i, a := range s.book.actions {
+		if cleared[a.ID] {
+			s.book.actions[i].Stdout, s.book.actions[i].Stderr = nil, nil
+		}
+	}
+}
+
+func (s *sequence) before(t *rapid.T) time.Time {
+	return s.now.Add(-one(t, "age", []time.Duration{-time.Second, 0, time.Second, 10 * time.Minute, time.Hour, 24 * time.Hour}))
+}
+
+// oldest returns the actions that a retention call took: as many as it said, at most limit, none older left. Which of
+// those that ended at the same moment is the database's choice.
+func (s *sequence) oldest(t *rapid.T, before time.Time, limit int, n int64,
+	candidate func(remediation.Action) bool, taken func(id int64) bool) map[int64]bool {
+	t.Helper()
+	took := map[int64]bool{}
+	var newestTaken, oldestLeft time.Time
+	possible := 0
+	for _, a := range s.book.actions {
+		end := ended(a)
+		if end == nil || !end.Before(before.Truncate(time.Microsecond)) || !candidate(a) {
+			continue
+		}
+		possible++
+		if taken(a.ID) {
+			took[a.ID] = true
+			if end.After(newestTaken) {
+				newestTaken = *end
+			}
+		} else if oldestLeft.IsZero() || end.Before(oldestLeft) {
+			oldestLeft = *end
+		}
+	}
+	if int(n) != len(took) || len(took) != min(limit, possible) {
+		t.Fatalf("before %s, at most %d: it said %d, and took %v of %d", before, limit, n, took, possible)
+	}
+	if len(took) > 0 && !oldestLeft.IsZero() && oldestLeft.Before(newestTaken) {
+		t.Fatalf("before %s, at most %d: it took %v, but left one that ended at %s", before, limit, took, oldestLeft)
+	}
+	return took
+}
+
+func ended(a remediation.Action) *time.Time {
+	if a.Status == remediation.Rejected {
+		return a.RejectedAt
+	}
+	return a.CompletedAt
+}

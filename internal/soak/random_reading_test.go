@@ -1,0 +1,214 @@
+package soak
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// The steps that look at many actions at once, or only look.
+
+func (s *sequence) approveMany(t *rapid.T) {
+	ids, by := rapid.SliceOfN(rapid.Custom(s.pending), 0, 5).Draw(t, "ids"), one(t, "by", people)
+	got, err := s.ledger.ApproveMany(s.ctx, ids, by)
+	s.decided(t, ids, call{Method: "Approve", By: by}, got, err)
+}
+
+func (s *sequence) rejectMany(t *rapid.T) {
+	ids, by, reason := rapid.SliceOfN(rapid.Custom(s.pending), 0, 5).Draw(t, "ids"), one(t, "by", people), one(t, "reason", texts)
+	got, err := s.ledger.RejectMany(s.ctx, ids, by, reason)
+	s.decided(t, ids, call{Method: "Reject", By: by, Reason: reason}, got, err)
+}
+
+func (s *sequence) pending(t *rapid.T) int64 { return s.id(t, remediation.Pending) }
+
+// decided expects a bulk decision to be one decision for each id, the first time that it is named.
+func (s *sequence) decided(t *rapid.T, ids []int64, c call, outcomes []remediation.Outcome, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, decisions := s.book, map[int64]answer{}
+	var want, got []answer
+	for _, id := range ids {
+		if _, again := decisions[id]; !again {
+			c.ID, c.At = id, s.now
+			next, decisions[id] = next.after(c)
+		}
+		want = append(want, decisions[id])
+	}
+	for i, outcome := range outcomes {
+		if outcome.ID != ids[i] {
+			t.Fatalf("outcome %d is of %d, not of %d", i, outcome.ID, ids[i])
+		}
+		got = append(got, answerOf(outcome.Err, outcome.Action))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("%s of %v (-model +ledger):\n%s", c.Method, ids, diff)
+	}
+	s.become(next)
+}
+
+func (s *sequence) list(t *rapid.T) {
+	f := remediation.Filter{Limit: rapid.IntRange(0, 4).Draw(t, "limit")}
+	if server := maybe(t, "server", servers); server != nil {
+		f.ServerID = *server
+	}
+	if actionType := maybe(t, "type", types); actionType != nil {
+		f.ActionType = *actionType
+	}
+	if status := maybe(t, "status", remediation.Statuses()); status != nil {
+		f.Status = *status
+	}
+	if rapid.IntRange(0, 3).Draw(t, "by alert") == 0 {
+		f.AlertID = new(s.alert(t))
+	}
+	if rapid.Bool().Draw(t, "a later page") {
+		f.Before = s.id(t, remediation.Completed)
+	}
+	var want []remediation.Action
+	for _, a := range slices.Backward(s.book.actions) {
+		if (f.ServerID == "" || a.ServerID == f.ServerID) && (f.ActionType == "" || a.ActionType == f.ActionType) &&
+			(f.Status == "" || a.Status == f.Status) && (f.Before == 0 || a.ID < f.Before) &&
+			(f.AlertID == nil || a.AlertID != nil && *a.AlertID == *f.AlertID) {
+			a.Stdout, a.Stderr = nil, nil
+			want = append(want, a)
+		}
+	}
+	var all []remediation.Action
+	for a, err := range s.ledger.All(s.ctx, f) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, a)
+	}
+	if diff := cmp.Diff(want, all); diff != "" {
+		t.Fatalf("All(%+v) (-model +ledger):\n%s", f, diff)
+	}
+	page, err := s.ledger.List(s.ctx, f)
+	if f.Limit > 0 {
+		want = want[:min(f.Limit, len(want))]
+	}
+	if diff := cmp.Diff(answer{Actions: want}, answerOf(err, page...)); diff != "" {
+		t.Fatalf("List(%+v) (-model +ledger):\n%s", f, diff)
+	}
+}
+
+func (s *sequence) counts(t *rapid.T) {
+	named := rapid.SliceOfDistinct(rapid.SampledFrom(remediation.Statuses()), rapid.ID[remediation.Status]).Draw(t, "statuses")
+	want := map[remediation.Status]int64{}
+	for _, status := range named {
+		want[status] = 0
+	}
+	if len(named) == 0 {
+		for _, status := range remediation.Statuses() {
+			want[status] = 0
+		}
+	}
+	for _, a := range s.book.actions {
+		if _, ok := want[a.Status]; ok {
+			want[a.Status]++
+		}
+	}
+	got, err := s.ledger.Counts(s.ctx, named...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("Counts(%v) (-model +ledger):\n%s", named, diff)
+	}
+}
+
+func (s *sequence) explain(t *rapid.T) {
+	id := s.id(t, remediation.Approved)
+	got, err := s.ledger.Explain(s.ctx, id)
+	i, ok := s.book.find(id)
+	if !ok {
+		if got := answerOf(err); got.Err != remediation.ErrNotFound.Error() {
+			t.Fatalf("Explain(%d): %v", id, err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(s.book.explanation(s.book.actions[i]), got); diff != "" {
+		t.Fatalf("Explain(%d) (-model +ledger):\n%s", id, diff)
+	}
+}
+
+func (b book) explanation(a remediation.Action) remediation.Explanation {
+	e := remediation.Explanation{ActionID: a.ID, ServerID: a.ServerID, Status: a.Status}
+	if a.ApprovedBy != nil {
+		e.By = *a.ApprovedBy
+	}
+	switch a.Status {
+	case remediation.Pending:
+		e.Reason, e.Since = remediation.ReasonAwaitingApproval, a.CreatedAt
+	case remediation.Rejected:
+		e.Reason, e.Since, e.By, e.Detail = remediation.ReasonRejected, *a.RejectedAt, *a.RejectedBy, *a.RejectionReason
+	case remediation.Executing:
+		e.Reason, e.Since = remediation.ReasonExecuting, *a.ExecutedAt
+	case remediation.Completed, remediation.Failed:
+		e.Reason, e.Since = remediation.ReasonFinished, *a.CompletedAt
+		if a.ExitCode != nil {
+			e.Detail = fmt.Sprint(*a.ExitCode)
+		}
+	case remediation.Approved:
+		e.Reason, e.Since = remediation.ReasonUnclaimed, *a.ApprovedAt
+		if b.held(a) {
+			e.Reason, e.Since = remediation.ReasonMaintenance, b.servers[a.ServerID].since
+		} else if e.Behind = b.ahead(a); e.Behind != 0 {
+			e.Reason = remediation.ReasonBehind
+		}
+	}
+	return e
+}
+
+// ahead is the action that an approved one waits for: the oldest that executes, or else the oldest to be claimed before.
+func (b book) ahead(a remediation.Action) (id int64) {
+	for _, other := range b.actions {
+		if other.ServerID != a.ServerID {
+			continue
+		}
+		if other.Status == remediation.Executing {
+			return other.ID
+		}
+		if id == 0 && other.ID < a.ID && other.Status == remediation.Approved && !b.held(other) {
+			id = other.ID
+		}
+	}
+	return id
+}
+
+// readEvents follows the feed to its end, in pages. The database itself says when an action was deleted.
+func (s *sequence) readEvents(t *rapid.T) {
+	for {
+		limit := rapid.IntRange(1, 9).Draw(t, "page")
+		page, err := s.ledger.Events(s.ctx, s.feed, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page {
+			if e.ID <= s.feed {
+				t.Fatalf("event %d came after %d", e.ID, s.feed)
+			}
+			s.feed, e.ID = e.ID, 0
+			if e.Kind == remediation.EventDeleted {
+				e.OccurredAt = time.Time{}
+			}
+			s.fed[e.ActionID] = append(s.fed[e.ActionID], e)
+		}
+		if len(page) < limit {
+			break
+		}
+	}
+	if diff := cmp.Diff(s.events, s.fed); diff != "" {
+		t.Fatalf("the events of each action (-model +ledger):\n%s", diff)
+	}
+}

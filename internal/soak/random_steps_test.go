@@ -1,0 +1,167 @@
+package soak
+
+import (
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// The steps that change something through the ledger. Drawn from few values, so that they meet.
+
+var (
+	servers = []string{"web-1", "web-2", "db-1"} // the first two are added when a sequence begins
+	people  = []string{"ann", "bob", "Zoë"}
+	types   = []string{"restart_service", "apt_upgrade"}
+	texts   = []string{"systemctl restart nginx", "echo 'it''s'; rm -f \"$x\"", "naïve ✓\n\ttwo lines", "'); DROP TABLE servers; --"}
+	outputs = []string{"", "active (running)", "\x00\x00", "not \xff\xfe UTF-8", "✓\r\n"}
+	keys    = []string{"nginx", "apt"}
+)
+
+func one[T any](t *rapid.T, what string, of []T) T { return rapid.SampledFrom(of).Draw(t, what) }
+
+// maybe is nil as often as not.
+func maybe[T any](t *rapid.T, what string, of []T) *T {
+	if len(of) == 0 || rapid.Bool().Draw(t, "no "+what) {
+		return nil
+	}
+	return new(one(t, what, of))
+}
+
+// id is mostly of an action in a status, often of another that exists, and else one that was deleted or is still to come.
+func (s *sequence) id(t *rapid.T, status remediation.Status) int64 {
+	chance := rapid.IntRange(0, 9).Draw(t, "which")
+	var ids []int64
+	for _, a := range s.book.actions {
+		if chance < 6 && a.Status == status || chance == 6 || chance == 7 {
+			ids = append(ids, a.ID)
+		}
+	}
+	if len(ids) > 0 {
+		return one(t, "id", ids)
+	}
+	return rapid.Int64Range(0, s.last+2).Draw(t, "any id")
+}
+
+// alert exists or has existed, or neither.
+func (s *sequence) alert(t *rapid.T) int64 {
+	if len(s.book.alerts) > 0 && rapid.IntRange(0, 9).Draw(t, "alert exists") < 9 {
+		return one(t, "alert", s.book.alerts)
+	}
+	return rapid.Int64Range(1, 9).Draw(t, "alert id")
+}
+
+func (s *sequence) addServer(t *rapid.T) {
+	s.do(t, call{Method: "AddServer", Server: one(t, "server", servers)})
+}
+
+func (s *sequence) pause(t *rapid.T) {
+	s.do(t, call{Method: "Pause", Server: one(t, "server", servers)})
+}
+
+func (s *sequence) unpause(t *rapid.T) {
+	s.do(t, call{Method: "Unpause", Server: one(t, "server", servers)})
+}
+
+func (s *sequence) create(t *rapid.T) {
+	a := remediation.NewAction{
+		ServerID:    one(t, "server", servers),
+		ActionType:  one(t, "type", types),
+		Command:     one(t, "command", texts),
+		CreatedBy:   one(t, "creator", people),
+		ServiceName: maybe(t, "service", keys),
+		DedupeKey:   maybe(t, "key", keys),
+	}
+	if rapid.IntRange(0, 3).Draw(t, "with alert") == 0 {
+		a.AlertID = new(s.alert(t))
+	}
+	s.do(t, call{Method: "Create", New: a})
+}
+
+func (s *sequence) approve(t *rapid.T) {
+	s.do(t, call{Method: "Approve", ID: s.id(t, remediation.Pending), By: one(t, "by", people)})
+}
+
+func (s *sequence) reject(t *rapid.T) {
+	s.do(t, call{Method: "Reject", ID: s.id(t, remediation.Pending), By: one(t, "by", people), Reason: one(t, "reason", texts)})
+}
+
+func (s *sequence) withdraw(t *rapid.T) {
+	s.do(t, call{Method: "Withdraw", ID: s.id(t, remediation.Approved), By: one(t, "by", people), Reason: one(t, "reason", texts)})
+}
+
+func (s *sequence) claim(t *rapid.T) {
+	s.do(t, call{Method: "Claim", Server: one(t, "server", servers)})
+}
+
+func (s *sequence) start(t *rapid.T) {
+	s.do(t, call{Method: "Start", ID: s.id(t, remediation.Approved)})
+}
+
+func (s *sequence) get(t *rapid.T) { s.do(t, call{Method: "Get", ID: s.id(t, remediation.Completed)}) }
+
+func (s *sequence) finish(t *rapid.T) {
+	c := call{Method: "Finish", ID: s.id(t, remediation.Executing), Server: one(t, "server", servers)}
+	if i, ok := s.book.find(c.ID); ok && rapid.IntRange(0, 4).Draw(t, "own") > 0 {
+		c.Server = s.book.actions[i].ServerID
+	}
+	c.Result = remediation.Result{
+		ExitCode: rapid.SampledFrom([]int64{0, 0, 1, -1, 137, 1 << 40}).Draw(t, "exit code"),
+		Stdout:   one(t, "stdout", outputs), Stderr: one(t, "stderr", outputs),
+	}
+	s.do(t, c)
+}
+
+func (s *sequence) failOverdue(t *rapid.T) {
+	ages := []time.Duration{time.Nanosecond, time.Microsecond, time.Second, 10 * time.Minute, time.Hour}
+	s.do(t, call{Method: "FailOverdue", OlderThan: one(t, "age", ages), Limit: rapid.IntRange(1, 3).Draw(t, "limit")})
+}
+
+// badInput is refused before anything is looked at, whatever id it names.
+func (s *sequence) badInput(t *rapid.T) {
+	id := s.id(t, remediation.Pending)
+	c := one(t, "input", []call{
+		{Method: "AddServer", Server: " "},
+		{Method: "Create", New: remediation.NewAction{ServerID: servers[0], ActionType: "x", Command: "a\x00b", CreatedBy: "ann"}},
+		{Method: "Create", New: remediation.NewAction{ServerID: servers[0], ActionType: "x", Command: "true", CreatedBy: "auto"}},
+		{Method: "Approve", ID: id, By: "AUTO"},
+		{Method: "Approve", ID: id, By: "\xff"},
+		{Method: "Reject", ID: id, By: "ann"},
+		{Method: "Withdraw", ID: id, Reason: "nobody said so"},
+		{Method: "Claim"},
+		{Method: "Finish", ID: id},
+		{Method: "FailOverdue", OlderThan: 0, Limit: 1},
+		{Method: "FailOverdue", OlderThan: time.Second, Limit: 0},
+	})
+	if got := c.make(s.ctx, s.ledger); got.Err != remediation.ErrInvalidInput.Error() {
+		t.Fatalf("%s: %+v", c, got)
+	}
+}
+
+func (s *sequence) addAlert(t *rapid.T) {
+	server := one(t, "server", servers)
+	id, err := s.ledger.AddAlert(s.ctx, server, one(t, "title", texts))
+	if _, ok := s.book.servers[server]; !ok {
+		if got := answerOf(err); got.Err != remediation.ErrServerNotFound.Error() {
+			t.Fatalf("an alert of a server that was not added: %v", err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.book.alerts = append(s.book.alerts, id)
+}
+
+// tick moves the clock forwards; times of a whole second are stored shorter.
+func (s *sequence) tick(t *rapid.T) {
+	if rapid.IntRange(0, 4).Draw(t, "whole second") == 0 {
+		s.now = s.now.Truncate(time.Second).Add(time.Second)
+		return
+	}
+	s.now = s.now.Add(one(t, "passed", []time.Duration{
+		time.Nanosecond, time.Microsecond, time.Second, 10 * time.Minute, time.Hour, 24 * time.Hour}))
+}
+
+func (s *sequence) setBack(*rapid.T) { s.now = s.now.Add(-time.Hour) }

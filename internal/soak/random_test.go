@@ -1,0 +1,216 @@
+package soak
+
+import (
+	"context"
+	"database/sql"
+	"flag"
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// Whatever is called, in whatever order, the ledger answers what the model answers, raw SQL that breaks a rule is refused,
+// and in the end the database holds what the model holds.
+func TestRandomSequencesAnswerAsTheModel(t *testing.T) {
+	onEngines(t, func(t *testing.T, d database) {
+		s := &sequence{ctx: t.Context(), db: d.raw(t), postgres: d.isPostgres(), steps: map[string]int{}}
+		s.ledger = d.ledger(t, remediation.WithClock(func() time.Time { return s.now }))
+		sequences := 0
+		r := newRun(t, 2, func() string {
+			n := 0
+			for _, times := range s.steps {
+				n += times
+			}
+			return fmt.Sprintf("%d steps of %d kinds in %d sequences, %d transitions, %d actions pruned, %d raw statements refused",
+				n, len(s.steps), sequences, s.transitions, s.pruned, s.refused)
+		})
+		checks := "5"
+		if *length > 0 {
+			checks = "20"
+		}
+		setRapid(t, "checks", checks)
+		setRapid(t, "steps", "60")
+		setRapid(t, "shrinktime", "10s")
+		setRapid(t, "nofailfile", "true") // the seed is enough
+		for r.next() {
+			// 0 would mean any. It is -seed that repeats a failure, not the flag that rapid names.
+			setRapid(t, "seed", strconv.FormatUint(r.Uint64()|1, 10))
+			rapid.Check(t, func(rt *rapid.T) {
+				sequences++
+				s.begin(rt)
+				rt.Repeat(s.kinds())
+				s.compare(rt)
+			})
+		}
+	})
+}
+
+// setRapid sets one of rapid's flags, which it has instead of arguments, until the test ends.
+func setRapid(t *testing.T, name, value string) {
+	f := flag.Lookup("rapid." + name)
+	before := f.Value.String()
+	if err := f.Value.Set(value); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Value.Set(before) })
+}
+
+// sequence is one random sequence on a database, and the model beside it.
+type sequence struct {
+	ctx      context.Context
+	db       *sql.DB
+	ledger   *remediation.Ledger
+	postgres bool
+
+	steps                        map[string]int
+	transitions, pruned, refused int
+
+	now    time.Time
+	book   book
+	last   int64                         // the greatest id so far
+	events map[int64][]remediation.Event // by action, as the model expects them
+	feed   int64                         // read up to here
+	fed    map[int64][]remediation.Event
+}
+
+// begin empties the database. Ids begin again at 1: what fails must fail with the same words when rapid repeats it.
+func (s *sequence) begin(t *rapid.T) {
+	reset := []string{"DELETE FROM servers", "DELETE FROM remediation_events"}
+	if s.postgres {
+		for _, table := range []string{"alerts", "remediation_actions", "remediation_events"} {
+			reset = append(reset, "ALTER TABLE "+table+" ALTER COLUMN id RESTART")
+		}
+	} else {
+		reset = append(reset, "DELETE FROM sqlite_sequence")
+	}
+	for _, statement := range reset {
+		s.exec(t, statement)
+	}
+	s.now = time.Date(2026, 11, 23, 13, 17, 9, 47807379, time.UTC)
+	s.book = book{servers: map[string]mode{}, rising: true}
+	s.last, s.feed = 0, 0
+	s.events, s.fed = map[int64][]remediation.Event{}, map[int64][]remediation.Event{}
+	for _, server := range servers[:2] {
+		s.do(t, call{Method: "AddServer", Server: server})
+	}
+}
+
+// kinds are the steps of a sequence. rapid draws the first names more often than the last.
+func (s *sequence) kinds() map[string]func(*rapid.T) {
+	kinds := map[string]func(*rapid.T){}
+	for i, kind := range []struct {
+		name  string
+		times int
+		step  func(*rapid.T)
+	}{
+		{"Create", 4, s.create}, {"Claim", 2, s.claim}, {"Finish", 3, s.finish}, {"the clock goes on", 2, s.tick},
+		{"Pause", 1, s.pause}, {"Approve", 2, s.approve}, {"Start", 1, s.start}, {"Unpause", 1, s.unpause},
+		{"ApproveMany", 1, s.approveMany}, {"Reject", 1, s.reject}, {"Withdraw", 1, s.withdraw}, {"FailOverdue", 2, s.failOverdue},
+		{"ClearOutput", 2, s.clearOutput}, {"Explain", 2, s.explain}, {"List", 2, s.list}, {"Prune", 1, s.prune},
+		{"RejectMany", 1, s.rejectMany}, {"AddAlert", 1, s.addAlert}, {"an alert is deleted", 1, s.deleteAlert},
+		{"raw status", 2, s.rawStatus}, {"raw field", 2, s.rawField}, {"raw insert", 1, s.rawInsert}, {"raw event", 1, s.rawEvent},
+		{"Get", 1, s.get}, {"Counts", 1, s.counts}, {"Events", 1, s.readEvents}, {"bad input", 1, s.badInput},
+		{"AddServer", 1, s.addServer}, {"the clock is set back", 1, s.setBack},
+	} {
+		for n := range kind.times {
+			kinds[fmt.Sprintf("%02d %s %d", i, kind.name, n)] = func(t *rapid.T) {
+				kind.step(t)
+				s.steps[kind.name]++
+			}
+		}
+	}
+	return kinds
+}
+
+// do makes a call and compares what it answers.
+func (s *sequence) do(t *rapid.T, c call) {
+	c.At = s.now
+	c.Answer = c.make(s.ctx, s.ledger)
+	next, want := s.book.after(c)
+	if diff := cmp.Diff(want, c.Answer); diff != "" {
+		t.Fatalf("%s (-model +ledger):\n%s", c, diff)
+	}
+	s.become(next)
+	for _, a := range c.Answer.Actions {
+		if c.Method == "Create" && a.ID <= s.last {
+			t.Fatalf("id %d was used before", a.ID)
+		}
+		s.last = max(s.last, a.ID)
+	}
+}
+
+// become is the step to the next book, which also says what the events must be.
+func (s *sequence) become(next book) {
+	for _, a := range next.actions {
+		before := remediation.Action{}
+		if i, ok := s.book.find(a.ID); ok {
+			before = s.book.actions[i]
+		}
+		s.events[a.ID] = append(s.events[a.ID], happened(before, a)...)
+		if before.ID != 0 && before.Status != a.Status {
+			s.transitions++
+		}
+	}
+	for _, a := range s.book.actions {
+		if _, ok := next.find(a.ID); !ok {
+			s.pruned++
+			s.events[a.ID] = append(s.events[a.ID], remediation.Event{ActionID: a.ID, ServerID: a.ServerID,
+				Kind: remediation.EventDeleted, Detail: new(string(a.Status))})
+		}
+	}
+	s.book = next
+}
+
+// happened is what the record says of an action's change.
+func happened(before, a remediation.Action) (events []remediation.Event) {
+	record := func(kind remediation.EventKind, actor *string, at time.Time, detail *string) {
+		events = append(events, remediation.Event{
+			ActionID: a.ID, ServerID: a.ServerID, Kind: kind, Actor: actor, OccurredAt: at, Detail: detail})
+	}
+	if before.ID == 0 {
+		record(remediation.EventCreated, &a.CreatedBy, a.CreatedAt, &a.Command)
+	}
+	if before.Status == a.Status {
+		return events
+	}
+	switch a.Status {
+	case remediation.Approved:
+		record(remediation.EventApproved, a.ApprovedBy, *a.ApprovedAt, nil)
+	case remediation.Rejected:
+		record(remediation.EventRejected, a.RejectedBy, *a.RejectedAt, a.RejectionReason)
+	case remediation.Executing:
+		record(remediation.EventExecuting, &a.ServerID, *a.ExecutedAt, nil)
+	case remediation.Completed, remediation.Failed:
+		if a.ExitCode == nil {
+			record(remediation.EventFailed, nil, *a.CompletedAt, nil)
+		} else {
+			record(remediation.EventKind(a.Status), &a.ServerID, *a.CompletedAt, new(fmt.Sprint(*a.ExitCode)))
+		}
+	}
+	return events
+}
+
+// compare expects the database to hold what the model holds, and nothing else.
+func (s *sequence) compare(t *rapid.T) {
+	t.Helper()
+	var held []remediation.Action
+	for id := range s.last + 1 {
+		a, err := s.ledger.Get(s.ctx, id)
+		if err == nil {
+			held = append(held, a)
+		} else if got := answerOf(err); got.Err != remediation.ErrNotFound.Error() {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(s.book.actions, held, cmpopts.EquateEmpty()); diff != "" {
+		t.Fatalf("what the database holds (-model +ledger):\n%s", diff)
+	}
+	s.readEvents(t)
+}

@@ -1,0 +1,141 @@
+package soak
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/sqlite"
+)
+
+// shell is the sqlite3 program on a ledger's file.
+type shell struct {
+	*exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Scanner
+}
+
+func startShell(t *testing.T, d database) *shell {
+	t.Helper()
+	program, err := exec.LookPath("sqlite3")
+	if err != nil {
+		if os.Getenv("POSTGRES_REQUIRED") != "" { // where nothing may go untested
+			t.Fatal(err)
+		}
+		t.Skip("no other program to share the file with:", err)
+	}
+	s := &shell{Cmd: exec.Command(program, "-batch", "-bail", string(d))}
+	s.Stderr = os.Stderr
+	s.in = must[io.WriteCloser](t)(s.StdinPipe())
+	s.out = bufio.NewScanner(must[io.ReadCloser](t)(s.StdoutPipe()))
+	wantNone(t, s.Start())
+	t.Cleanup(s.kill)
+	return s
+}
+
+// run has the shell execute statements, and returns when it has.
+func (s *shell) run(t *testing.T, statements string) {
+	t.Helper()
+	_, err := fmt.Fprintln(s.in, statements+"; SELECT 'done';")
+	wantNone(t, err)
+	if !s.out.Scan() || s.out.Text() != "done" {
+		t.Fatalf("sqlite3 runs %s: %q, %v", statements, s.out.Text(), s.out.Err())
+	}
+}
+
+func (s *shell) kill() {
+	s.Process.Kill()
+	s.Wait()
+}
+
+func TestLedgerAndTheSqlite3ShellShareOneFile(t *testing.T) {
+	t.Parallel()
+	const timeout = 30 * time.Millisecond
+	d := newSQLite(t)
+	t.Cleanup(func() { d.check(t) })
+	patient := tell(t, d.ledger(t))
+	store := must[*sqlite.Store](t)(sqlite.Open(t.Context(), string(d), sqlite.WithBusyTimeout(timeout)))
+	defer store.Close()
+	hasty := &told{Ledger: remediation.New(store), prefix: "hasty-"}
+
+	var busy, waited, killed int
+	var reads atomic.Int64
+	servers := []string{"web-1"} // those that the shell added and committed, too
+	r := newRun(t, 3, func() string {
+		return fmt.Sprintf("%d calls were busy, %d waited for the shell, which was killed %d times; %d reads beside it",
+			busy, waited, killed, reads.Load())
+	})
+	hold := 100 * time.Millisecond
+	if *length > 0 {
+		hold = 3 * time.Second
+	}
+	for r.next() {
+		sh := startShell(t, d)
+		server := fmt.Sprintf("shell-%d", r.rounds)
+		sh.run(t, "PRAGMA foreign_keys = ON; BEGIN IMMEDIATE; INSERT INTO servers (id) VALUES ('"+server+"')")
+		var wg sync.WaitGroup
+		var released atomic.Bool
+		wg.Go(func() {
+			for !released.Load() {
+				if _, err := hasty.List(t.Context(), remediation.Filter{ServerID: "web-1"}); err != nil {
+					t.Errorf("a read beside the shell's transaction: %v", err)
+					return
+				}
+				reads.Add(1)
+			}
+		})
+		for range 2 {
+			begin := time.Now()
+			for _, err := range hasty.createTogether(t, 8) {
+				if !errors.Is(err, remediation.ErrBusy) || time.Since(begin) < timeout {
+					t.Errorf("a call of at most %v: %v after %v, want ErrBusy", timeout, err, time.Since(begin))
+				}
+				busy++
+			}
+		}
+
+		errs := make([]error, 32)
+		for i := range errs {
+			wg.Go(func() {
+				_, errs[i] = patient.create(t.Context(), 10)
+				if errs[i] == nil && !released.Load() {
+					t.Error("a call wrote while the shell held the lock")
+				}
+			})
+		}
+		<-time.After(time.Duration(r.Int64N(int64(hold))))
+		released.Store(true)
+		switch r.IntN(3) {
+		case 0:
+			sh.run(t, "ROLLBACK")
+		case 1:
+			sh.kill()
+			killed++
+		default:
+			servers = append(servers, server)
+			sh.run(t, "COMMIT")
+		}
+		wg.Wait()
+		wantNone(t, errs...)
+		waited += len(errs)
+		wantNone(t, hasty.createTogether(t, 8)...)
+		sh.kill()
+	}
+	both := &told{kept: slices.Concat(patient.kept, hasty.kept)}
+	both.agree(t, d)
+	slices.Sort(servers)
+	if diff := cmp.Diff(servers, d.column(t, "SELECT id FROM servers ORDER BY id")); diff != "" {
+		t.Errorf("servers (-committed +found):\n%s", diff)
+	}
+}
