@@ -7,7 +7,8 @@
 // Every method is safe for concurrent use, also from several processes on one database. Each change is one atomic
 // statement: when the method returns without an error the change is durable, and when it returns an error of this
 // package nothing was written. After a context ends in the middle of a call, or a connection is lost, the change may or
-// may not have happened; Get tells.
+// may not have happened; Get tells, on PostgreSQL once the server has noticed. To make the same transition again is always
+// safe: it happens once.
 package remediation
 
 import (

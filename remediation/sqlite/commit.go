@@ -33,7 +33,7 @@ func newCommits(db *sql.DB, file file, wait time.Duration) *commits {
 	return &commits{db: db, file: file, wait: wait, turn: make(chan struct{}, 1), line: make(chan *call, maxShared)}
 }
 
-// commit runs one statement and returns when it is durable, has failed, or ctx has ended.
+// commit runs one statement and returns when it is durable, or has failed.
 func commit[P, T any](ctx context.Context, c *commits, q *queries, run query[P, T], params P) (T, error) {
 	if !c.idle() {
 		return commitShared(ctx, c, q, run, params)
@@ -59,7 +59,7 @@ func commitShared[P, T any](ctx context.Context, c *commits, q *queries, run que
 	})
 	if err != nil {
 		var none T
-		return none, busy(err) // the statement may still be running for a caller that gave up: answer is not ours to read
+		return none, busy(err)
 	}
 	return *answer, nil
 }
@@ -92,47 +92,30 @@ const (
 	givenUp        // its context ended while it waited; it never runs
 )
 
-// do runs one statement and returns when it is durable, has failed, or ctx has ended. When ctx ends while the statement
-// waits, it never runs.
+// do runs one statement and returns when it is durable or has failed. When ctx ends while the statement waits, it never
+// runs.
 func (c *commits) do(ctx context.Context, q *queries, run func(context.Context, *queries) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case c.turn <- struct{}{}:
-		return c.lead(ctx, q, &call{run: run})
-	default:
-	}
 	own := &call{run: run, done: make(chan struct{})}
-	select {
-	case c.line <- own:
-	case c.turn <- struct{}{}:
-		return c.lead(ctx, q, own)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	for {
+	for line := c.line; ; {
 		select {
+		case line <- own:
+			line = nil // once is enough
+		case c.turn <- struct{}{}:
+			if own.state.CompareAndSwap(waiting, taken) {
+				return c.lead(ctx, q, own)
+			}
+			<-c.turn // somebody had it run while we took the turn
+			<-own.done
+			return own.err
 		case <-own.done:
 			return own.err
-		case c.turn <- struct{}{}:
-			if !own.state.CompareAndSwap(waiting, taken) {
-				<-c.turn // somebody had it run while we took the turn
-				<-own.done
-				return own.err
-			}
-			return c.lead(ctx, q, own)
 		case <-ctx.Done():
 			if own.state.CompareAndSwap(waiting, givenUp) {
 				return ctx.Err()
 			}
-			// It runs already, in somebody else's transaction: what ctx can still end is the wait.
-			select {
-			case <-own.done:
-				return own.err
-			default:
-				return ctx.Err()
-			}
+			// It runs already, in somebody else's transaction, and only the end of that says what became of it.
+			<-own.done
+			return own.err
 		}
 	}
 }

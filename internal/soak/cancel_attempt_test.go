@@ -1,0 +1,106 @@
+package soak
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// attempt is one call, of which nobody knows yet whether it happens.
+type attempt struct {
+	server string
+	before remediation.Action // the zero Action if the call is Create
+	to     remediation.Status // "" if the call must be refused
+	mark   string             // what it writes where the caller says who, why or with what output
+	call   ledgerCall
+}
+
+type ledgerCall func(ctx context.Context) (remediation.Action, error)
+
+// choose picks a call, mostly one that the lifecycle allows.
+func (c *impatient) choose() attempt {
+	l, id, server, mark := c.ledger, c.at.ID, c.server, fmt.Sprintf("mark %d", c.Uint64())
+	if id == 0 {
+		to := remediation.Approved
+		if c.paused {
+			to = remediation.Pending
+		}
+		return attempt{server: server, to: to, mark: mark, call: func(ctx context.Context) (remediation.Action, error) {
+			return l.Create(ctx, remediation.NewAction{ServerID: server, ActionType: "run_command", Command: mark, CreatedBy: "ann"})
+		}}
+	}
+	result, ended := remediation.Result{Stdout: mark}, remediation.Completed
+	if c.IntN(2) == 0 {
+		result.ExitCode, ended = 1, remediation.Failed
+	}
+	steps := []struct {
+		from, to remediation.Status
+		call     ledgerCall
+	}{
+		{remediation.Pending, remediation.Approved, func(ctx context.Context) (remediation.Action, error) {
+			return l.Approve(ctx, id, mark)
+		}},
+		{remediation.Pending, remediation.Rejected, func(ctx context.Context) (remediation.Action, error) {
+			return l.Reject(ctx, id, "ann", mark)
+		}},
+		{remediation.Approved, remediation.Rejected, func(ctx context.Context) (remediation.Action, error) {
+			return l.Withdraw(ctx, id, "ann", mark)
+		}},
+		{remediation.Approved, remediation.Executing, func(ctx context.Context) (remediation.Action, error) {
+			return l.Claim(ctx, server)
+		}},
+		{remediation.Approved, remediation.Executing, func(ctx context.Context) (remediation.Action, error) {
+			return l.Start(ctx, id)
+		}},
+		{remediation.Executing, ended, func(ctx context.Context) (remediation.Action, error) {
+			return l.Finish(ctx, server, id, result)
+		}},
+		{"", "", func(ctx context.Context) (remediation.Action, error) {
+			return l.Finish(ctx, "another server", id, result)
+		}},
+	}
+	next := steps[c.IntN(len(steps))]
+	for tries := 0; next.from != c.at.Status && tries < 5; tries++ {
+		next = steps[c.IntN(len(steps))]
+	}
+	if next.from != c.at.Status {
+		next.to = ""
+	}
+	return attempt{server: server, before: c.at, to: next.to, mark: mark, call: next.call}
+}
+
+// find reads the action that the call is about, the zero Action if there is none.
+func (a attempt) find(ctx context.Context, l *remediation.Ledger) (remediation.Action, error) {
+	id := a.before.ID
+	if id == 0 {
+		all, err := l.List(ctx, remediation.Filter{ServerID: a.server})
+		if err != nil || len(all) == 0 {
+			return remediation.Action{}, err
+		}
+		id = all[0].ID
+	}
+	return l.Get(ctx, id)
+}
+
+// made reports whether row is what the call makes of what was there before, and nothing else.
+func (a attempt) made(row remediation.Action) bool {
+	if a.to == "" || row.Status != a.to {
+		return false
+	}
+	if a.before.ID == 0 {
+		return row.Command == a.mark
+	}
+	wrote := &a.mark // Claim and Start have nothing to say
+	switch a.to {
+	case remediation.Approved:
+		wrote = row.ApprovedBy
+	case remediation.Rejected:
+		wrote = row.RejectionReason
+	case remediation.Completed, remediation.Failed:
+		wrote = row.Stdout
+	}
+	return cmp.Equal(&a.mark, wrote) && cmp.Equal(a.before, asOf(a.before.Status, row))
+}

@@ -1,0 +1,117 @@
+package soak
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/goleak"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/postgres"
+)
+
+// Not parallel: it counts the goroutines of the whole process.
+func TestCancelledCallHappensWhollyOrNotAtAll(t *testing.T) {
+	onEngines(t, func(t *testing.T, d database) {
+		outside := d.raw(t)
+		before := goleak.IgnoreCurrent()
+		store, closeStore := openForStorm(t, d)
+		s := &storm{t: t, ledger: remediation.New(store)}
+		run := newRun(t, 3, s.String)
+		for run.next() {
+			s.rage(run.Uint64())
+			plainCallsWork(t, s.ledger)
+			noTransactionIsOpen(t, d, outside)
+		}
+		closeStore()
+		noGoroutineIsLeft(t, before)
+		s.decide(d.ledger(t))
+		// What a client of PostgreSQL gave up on, the server ends by itself. SQLite works in the caller's own process.
+		if s.late > 0 && !d.isPostgres() {
+			t.Errorf("%d cancelled calls changed something after they had returned", s.late)
+		}
+	})
+}
+
+// openForStorm opens a ledger whose closing also shows that every connection has come back.
+func openForStorm(t *testing.T, d database) (remediation.Store, func()) {
+	t.Helper()
+	if !d.isPostgres() {
+		store, closeStore, err := d.open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store, func() {
+			if err := closeStore(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	pool := must[*pgxpool.Pool](t)(pgxpool.New(t.Context(), string(withParam(t, d, "pool_max_conns", "16"))))
+	return postgres.New(pool), func() {
+		until(t, "every connection is back in the pool", func() bool { return pool.Stat().AcquiredConns() == 0 })
+		pool.Close()
+	}
+}
+
+// plainCallsWork takes one action through its life, as if there had been no storm.
+func plainCallsWork(t *testing.T, l *remediation.Ledger) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	const server = "calm"
+	if err := errors.Join(l.AddServer(ctx, server), l.Pause(ctx, server)); err != nil {
+		t.Fatal(err)
+	}
+	a, err := l.Create(ctx, remediation.NewAction{ServerID: server, ActionType: "run_command", Command: "true", CreatedBy: "ann"})
+	if err == nil {
+		_, err = l.Approve(ctx, a.ID, "ben")
+	}
+	if err == nil {
+		_, err = l.Claim(ctx, server)
+	}
+	if err == nil {
+		_, err = l.Finish(ctx, server, a.ID, remediation.Result{})
+	}
+	if err != nil {
+		t.Fatalf("after the storm: %v", err)
+	}
+}
+
+// noTransactionIsOpen looks from a connection outside the storm.
+func noTransactionIsOpen(t *testing.T, d database, db *sql.DB) {
+	t.Helper()
+	conn := must[*sql.Conn](t)(db.Conn(t.Context()))
+	defer conn.Close()
+	// SQLite empties its log only when nobody reads or writes; the answer is 1 if somebody does.
+	open := "PRAGMA wal_checkpoint(TRUNCATE)"
+	if d.isPostgres() {
+		open = `SELECT count(*), 0, 0 FROM pg_stat_activity WHERE datname = current_database()
+			AND backend_type = 'client backend' AND pid <> pg_backend_pid() AND xact_start IS NOT NULL`
+	} else if _, err := conn.ExecContext(t.Context(), "PRAGMA busy_timeout = 0"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "no transaction is open", func() bool {
+		var n, log, moved int
+		if err := conn.QueryRowContext(t.Context(), open).Scan(&n, &log, &moved); err != nil {
+			t.Fatal(err)
+		}
+		return n == 0
+	})
+}
+
+// noGoroutineIsLeft waits longer than goleak does by itself: a pgx pool's last timer takes half a second to end.
+func noGoroutineIsLeft(t *testing.T, before goleak.Option) {
+	t.Helper()
+	var err error
+	for begin := time.Now(); time.Since(begin) < 10*time.Second; {
+		if err = goleak.Find(before); err == nil {
+			return
+		}
+	}
+	t.Error(err)
+}

@@ -1,0 +1,141 @@
+package soak
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/homelab-cmd/actionledger/internal/pgtest"
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+func TestTerminatedBackendsLoseNothingAcknowledged(t *testing.T) {
+	t.Parallel()
+	d := database(pgtest.URL(t))
+	t.Cleanup(func() { d.check(t) })
+	addServers(t, d)
+	told := newAcknowledged()
+	terminated := 0
+	run := newRun(t, 40, func() string { return fmt.Sprintf("%d backends terminated, %s", terminated, told) })
+	stop := workInBackground(t, withParam(t, d, "application_name", "load"), told, run.Uint64())
+	db := d.raw(t)
+	for run.next() {
+		untilTold(t, told, 1)
+		time.Sleep(time.Duration(run.Int64N(int64(50 * time.Millisecond)))) // any moment will do
+		var n int
+		if err := db.QueryRow(`SELECT count(pg_terminate_backend(pid)) FROM (
+			SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'load'
+			ORDER BY random() LIMIT $1) AS victims`, 1+run.IntN(4)).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		terminated += n
+		if run.rounds%20 == 0 {
+			told.verify(t, d)
+		}
+	}
+	stop()
+	told.verifyAll(t, d)
+}
+
+func TestServerShutDownAtOnceLosesNothingAcknowledged(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	d := ledgerOn(t, c)
+	told := newAcknowledged()
+	shutdowns := 0
+	run := newRun(t, 2, func() string { return fmt.Sprintf("%d immediate shutdowns, %s", shutdowns, told) })
+	stop := workInBackground(t, d, told, run.Uint64())
+	for run.next() {
+		untilTold(t, told, 200)
+		time.Sleep(time.Duration(run.Int64N(int64(300 * time.Millisecond)))) // any moment will do
+		c.stop(t, "immediate")
+		shutdowns++
+		c.start(t)
+		told.verify(t, d)
+		d.check(t)
+	}
+	untilTold(t, told, 200) // the pool works on
+	stop()
+	told.verifyAll(t, d)
+	d.check(t)
+}
+
+// withParam adds a parameter to a database's URL.
+func withParam(t *testing.T, d database, name, value string) database {
+	t.Helper()
+	u := must[*url.URL](t)(url.Parse(string(d)))
+	params := u.Query()
+	params.Set(name, value)
+	u.RawQuery = params.Encode()
+	return database(u.String())
+}
+
+// workInBackground lets a load work until the test calls stop or ends. Its connections may be lost; any other failure is
+// the test's.
+func workInBackground(t *testing.T, d database, told *acknowledged, seed uint64) (stop func()) {
+	t.Helper()
+	store, closeStore, err := d.open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	l := &load{ledger: remediation.New(store), answered: told.add, failed: func(err error) {
+		if !lost(err) {
+			t.Errorf("a caller was told: %v", err)
+		}
+		time.Sleep(10 * time.Millisecond) // without a server there is no hurry
+	}}
+	go func() { ended <- l.run(ctx, seed) }()
+	stop = func() {
+		if cancel == nil {
+			return
+		}
+		cancel()
+		cancel = nil
+		if err := errors.Join(<-ended, closeStore()); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// lost reports whether err says that a connection went away, or that no server was there to make one.
+func lost(err error) bool {
+	if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) {
+		return strings.HasPrefix(refused.Code, "57P") // the server ends, crashed or starts
+	}
+	if failed := (*pgconn.ConnectError)(nil); errors.As(err, &failed) {
+		return true
+	}
+	if failed := (*net.OpError)(nil); errors.As(err, &failed) {
+		return true
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, pgconn.ErrConnClosed)
+}
+
+// untilTold waits for so many more answers.
+func untilTold(t *testing.T, told *acknowledged, more int) {
+	t.Helper()
+	want := told.count() + more
+	until(t, "the callers get answers", func() bool { return t.Failed() || told.count() >= want })
+}
+
+// until waits for a condition, and fails after a minute without it.
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for begin := time.Now(); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Since(begin) > time.Minute {
+			t.Fatalf("waited %v until %s", time.Since(begin).Round(time.Second), what)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package soak
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// loadCallers is how many work at once on one ledger.
+const loadCallers = 64
+
+var (
+	normalServers = []string{"web-1", "web-2", "web-3", "web-4"}
+	pausedServers = []string{"db-1", "db-2"}
+	loadServers   = slices.Concat(normalServers, pausedServers)
+)
+
+// addServers registers the servers that a load works on.
+func addServers(t *testing.T, d database) {
+	t.Helper()
+	ledger := d.ledger(t)
+	for _, id := range loadServers {
+		if err := ledger.AddServer(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range pausedServers {
+		if err := ledger.Pause(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// loadAnswer is what a call returned that returned no error.
+type loadAnswer struct {
+	Delivered bool // by Claim or Start: its caller would run the command now
+	Action    remediation.Action
+}
+
+// load is many callers that take actions through their lives, often several of them one action.
+type load struct {
+	ledger   *remediation.Ledger
+	answered func(loadAnswer)
+	failed   func(error) // not called for a refusal: somebody else was faster
+
+	slots [2 * loadCallers]atomic.Pointer[remediation.Action] // as they were answered last
+}
+
+// run goes on until ctx ends.
+func (l *load) run(ctx context.Context, seed uint64) error {
+	if err := l.resume(ctx); err != nil {
+		return err
+	}
+	var all sync.WaitGroup
+	for n := range loadCallers {
+		all.Go(func() {
+			r := rand.New(rand.NewPCG(seed, uint64(n)))
+			for ctx.Err() == nil {
+				l.step(ctx, r)
+			}
+		})
+	}
+	all.Wait()
+	return nil
+}
+
+// resume goes on with the actions that an earlier load left open.
+func (l *load) resume(ctx context.Context) error {
+	n := 0
+	for _, s := range []remediation.Status{remediation.Executing, remediation.Approved, remediation.Pending} {
+		open, err := l.ledger.List(ctx, remediation.Filter{Status: s, Limit: len(l.slots) / 3})
+		if err != nil {
+			return err
+		}
+		for _, a := range open {
+			l.slots[n].Store(&a)
+			n++
+		}
+	}
+	return nil
+}
+
+func (l *load) step(ctx context.Context, r *rand.Rand) {
+	slot := &l.slots[r.IntN(len(l.slots))]
+	known := slot.Load()
+	got, err := l.advance(ctx, r, known)
+	switch {
+	case err == nil:
+		l.answered(got)
+		slot.CompareAndSwap(known, &got.Action)
+	case ctx.Err() != nil:
+	case errors.Is(err, remediation.ErrInvalidTransition) || errors.Is(err, remediation.ErrNothingToClaim):
+		slot.CompareAndSwap(known, nil)
+	default:
+		l.failed(err)
+	}
+}
+
+// advance takes an action one step on, or makes a new one if there is none to go on with.
+func (l *load) advance(ctx context.Context, r *rand.Rand, known *remediation.Action) (loadAnswer, error) {
+	person := fmt.Sprintf("person-%d", r.IntN(1000))
+	reason := fmt.Sprintf("reason %d", r.Uint64())
+	if known == nil || known.Status.Terminal() {
+		server := loadServers[r.IntN(len(loadServers))]
+		a, err := l.ledger.Create(ctx, remediation.NewAction{ServerID: server, ActionType: "run_command",
+			Command: fmt.Sprintf("echo %d", r.Uint64()), CreatedBy: person})
+		return loadAnswer{Action: a}, err
+	}
+	var a remediation.Action
+	var err error
+	switch choice := r.IntN(4); {
+	case known.Status == remediation.Pending && choice == 0:
+		a, err = l.ledger.Reject(ctx, known.ID, person, reason)
+	case known.Status == remediation.Pending:
+		a, err = l.ledger.Approve(ctx, known.ID, person)
+	case known.Status == remediation.Executing:
+		a, err = l.ledger.Finish(ctx, known.ServerID, known.ID, remediation.Result{
+			ExitCode: int64(r.IntN(2)), Stdout: strings.Repeat(reason+"\n", r.IntN(8)), Stderr: person})
+	case choice == 0:
+		a, err = l.ledger.Withdraw(ctx, known.ID, person, reason)
+	case choice == 1:
+		a, err = l.ledger.Start(ctx, known.ID)
+	default:
+		a, err = l.ledger.Claim(ctx, known.ServerID)
+	}
+	return loadAnswer{Delivered: a.Status == remediation.Executing, Action: a}, err
+}
+
+type loadOrders struct {
+	Database database
+	Seed     uint64
+}
+
+func init() { workers["load"] = loadWorker }
+
+// loadWorker says each answer on one line, after the call has returned: a line is what a caller was told.
+func loadWorker(ctx context.Context, text []byte, done io.Reader, out io.Writer) error {
+	var orders loadOrders
+	if err := json.Unmarshal(text, &orders); err != nil {
+		return err
+	}
+	store, closeStore, err := orders.Database.open(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	go func() {
+		io.Copy(io.Discard, done)
+		fail(nil)
+	}()
+	l := &load{ledger: remediation.New(store), failed: fail, answered: func(a loadAnswer) {
+		line, err := json.Marshal(a)
+		if err == nil {
+			_, err = out.Write(append(line, '\n')) // whole: a pipe takes so little at once
+		}
+		if err != nil {
+			fail(err)
+		}
+	}}
+	err = l.run(ctx, orders.Seed)
+	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	return errors.Join(err, closeStore())
+}
