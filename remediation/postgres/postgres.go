@@ -90,8 +90,8 @@ const (
 
 // interpret gives an error of the database the ledger's name.
 func interpret(err error) error {
-	refused := (*pgconn.PgError)(nil)
-	if !errors.As(err, &refused) {
+	refused, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
 		return err
 	}
 	switch refused.Code {
@@ -109,7 +109,7 @@ func interpret(err error) error {
 }
 
 func sqlState(err error) string {
-	if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return refused.Code
 	}
 	return ""

@@ -225,7 +225,7 @@ func isBusy(err error) bool { return code(err)&0xff == sqlite3.SQLITE_BUSY }
 
 // code is SQLite's extended result code, or 0 if err does not come from SQLite.
 func code(err error) int {
-	if failed := (*modernc.Error)(nil); errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*modernc.Error](err); ok {
 		return failed.Code()
 	}
 	return 0
