@@ -7,7 +7,7 @@ deps = go list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}'
 LENGTH ?= 10m
 SEED ?= 0
 
-.PHONY: help demo test race soak fuzz mutants lint generate diff bench bench-peers vet-sql deps tidy verify
+.PHONY: help demo test race cover soak fuzz mutants lint generate diff bench bench-peers vet-sql deps tidy verify
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ test: ## run all tests; those of PostgreSQL need POSTGRES_URL, a superuser's URL
 
 race: ## run the tests under the race detector, but for those that work in other processes
 	go test -count=1 -parallel 8 -race -short -timeout 30m ./...
+	cd internal/soak && go test -count=1 -race -timeout 30m -run 'Cancelled|Linearizable|Random' ./...
+
+cover: ## print how much of remediation/... the tests run
+	@profile=$$(mktemp) && trap 'rm -f '$$profile EXIT && \
+		go test -count=1 -parallel 8 -coverpkg=./remediation/... -coverprofile=$$profile ./remediation/... > /dev/null && \
+		go tool cover -func=$$profile | tail -1
 
 soak: ## run each long test for LENGTH=10m: kills, fail-over, histories; SEED=n repeats a run's choices
 	cd internal/soak && go test -count=1 -timeout 0 -v -length $(LENGTH) -seed $(SEED) ./...
