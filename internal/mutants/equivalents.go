@@ -1,0 +1,77 @@
+package main
+
+import "regexp"
+
+// equivalents are guards whose loss no caller can see, with the reason.
+var equivalents = []struct {
+	name   *regexp.Regexp
+	reason string
+}{
+	{
+		regexp.MustCompile(`^sqlite (alerts|remediation_actions|remediation_events) id without NOT NULL$`),
+		"to SQLite a NULL in an INTEGER PRIMARY KEY is the next id",
+	},
+	{
+		regexp.MustCompile(`^sqlite remediation_actions (status|created_at) without NOT NULL$`),
+		"the triggers refuse NULL there too, as a status that isn't known and a time that isn't text",
+	},
+	{
+		regexp.MustCompile(`^postgres remediation_actions status without NOT NULL$`),
+		"the trigger refuses NULL there too, as a status that isn't known",
+	},
+	{
+		regexp.MustCompile(`^postgres servers id without NOT NULL$`),
+		"a PRIMARY KEY says so too",
+	},
+	{
+		regexp.MustCompile(`^sqlite remediation_actions_consistent_update without (coalesce\(NEW\.approved_at|NEW\.\w+ in coalesce\(…$)`),
+		"no transition leads back to pending",
+	},
+	{
+		regexp.MustCompile(`^(sqlite|postgres) remediation_actions server_id without NOT NULL$`),
+		"the event of its creation would lack its server, which the table of the events refuses",
+	},
+	{
+		regexp.MustCompile(`^postgres remediation_actions created_at without NOT NULL$|` +
+			`^sqlite remediation_actions_consistent_update without NEW\.(rejected|completed)_at IS NOT NULL`),
+		"the event of it would lack its time, which the table of the events refuses",
+	},
+	{
+		regexp.MustCompile(`^sqlite remediation_actions_immutable_alert without NEW\.alert_id IS NOT NULL$`),
+		"the other half holds as well: the alert that a row names exists, because of its foreign key",
+	},
+	{
+		regexp.MustCompile(`^postgres remediation_actions_keep_alert without NEW\.alert_id IS NULL$`),
+		"the other half holds as well: the alert that a row names exists, because of its foreign key",
+	},
+	{
+		regexp.MustCompile(`^\w+ (remediation_actions_open_key|remediation_actions_open_key_replace) without (NEW\.)?dedupe_key IS NOT NULL$`),
+		"NULL is never the same as NULL; it only keeps the index small",
+	},
+	{
+		regexp.MustCompile(`^sqlite ClaimAction without LIMIT 1$`),
+		"SQLite takes the first row of a subselect that is compared by =",
+	},
+	{
+		regexp.MustCompile(`^sqlite (ClaimAction|FailOverdueActions|PruneActions|ClearOutput) without status `),
+		"the subselect says so too, and SQLite's one writer lets nobody in between",
+	},
+	{
+		regexp.MustCompile(`^(sqlite|postgres) (CountActions without status|ListStatuses without id) `),
+		"the caller looks up only what it asked for; this keeps the history from being read, which the plans are tested for",
+	},
+	{
+		regexp.MustCompile(`^sqlite (ListEvents|Export\w+) without ORDER BY id$`),
+		"SQLite walks the primary key, in its order",
+	},
+}
+
+// reasonFor returns why a mutant changes nothing, or nothing if it should be noticed.
+func reasonFor(name string) string {
+	for _, e := range equivalents {
+		if e.name.MatchString(name) {
+			return e.reason
+		}
+	}
+	return ""
+}

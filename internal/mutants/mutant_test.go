@@ -1,0 +1,137 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// changes is each mutant's name and the lines that differ from the text.
+func changes(text string, mutants []mutant) map[string]string {
+	was := map[string]bool{}
+	for line := range strings.Lines(text) {
+		was[line] = true
+	}
+	differ := map[string]string{}
+	for _, m := range mutants {
+		for line := range strings.Lines(m.text) {
+			if !was[line] {
+				differ[m.name] += strings.TrimRight(line, " \n") + "\n"
+			}
+		}
+	}
+	return differ
+}
+
+func TestQueryLosesOneConditionAtATime(t *testing.T) {
+	const text = `-- name: Claim :one
+UPDATE jobs SET state = 'busy'
+WHERE id = (SELECT j.id FROM jobs AS j WHERE j.host = ?1 AND (j.free OR NOT j.held)
+    ORDER BY j.id
+    LIMIT 1
+    FOR UPDATE OF j SKIP LOCKED
+) AND state = 'free' -- once; only
+RETURNING *;
+`
+	query := source{engine: dialects[0], text: text, sql: tokens(text), subject: "Claim"}
+	query.query()
+	want := map[string]string{
+		"sqlite Claim without j.host = ?1":                 "WHERE id = (SELECT j.id FROM jobs AS j WHERE (j.host = ?1 OR TRUE) AND (j.free OR NOT j.held)\n",
+		"sqlite Claim without (j.free OR NOT j.held)":      "WHERE id = (SELECT j.id FROM jobs AS j WHERE j.host = ?1 AND ((j.free OR NOT j.held) OR TRUE)\n",
+		"sqlite Claim without j.free":                      "WHERE id = (SELECT j.id FROM jobs AS j WHERE j.host = ?1 AND ((j.free AND FALSE) OR NOT j.held)\n",
+		"sqlite Claim without NOT j.held":                  "WHERE id = (SELECT j.id FROM jobs AS j WHERE j.host = ?1 AND (j.free OR (NOT j.held AND FALSE))\n",
+		"sqlite Claim without ORDER BY j.id":               "\n",
+		"sqlite Claim without LIMIT 1":                     "    LIMIT 1000000 + 1\n",
+		"sqlite Claim without FOR UPDATE OF j SKIP LOCKED": "\n",
+		"sqlite Claim without SKIP LOCKED":                 "    FOR UPDATE OF j\n",
+		"sqlite Claim without state = 'free'":              ") AND (state = 'free' OR TRUE) -- once; only\n",
+		"sqlite Claim without id = (SELECT j.id FROM jobs AS j WHERE j.host = ?1 AND (j.free OR NOT j.held) OR…": "WHERE (id = (SELECT j.id FROM jobs AS j WHERE j.host = ?1 AND (j.free OR NOT j.held)\n) OR TRUE) AND state = 'free' -- once; only\n",
+	}
+	if diff := cmp.Diff(want, changes(text, query.mutants)); diff != "" {
+		t.Errorf("mutants (-want +got):\n%s", diff)
+	}
+}
+
+func TestSchemaLosesOneConstraintOrRuleAtATime(t *testing.T) {
+	const text = `CREATE TABLE jobs (
+    id BIGINT PRIMARY KEY,
+    host TEXT NOT NULL REFERENCES hosts (id) ON DELETE CASCADE
+);
+CREATE TRIGGER frozen
+BEFORE UPDATE OF host, state ON jobs
+WHEN (OLD.id, OLD.host) IS NOT (NEW.id, NEW.host)
+    OR CASE NEW.state WHEN 'busy' THEN coalesce(NEW.a, NEW.b) IS NULL ELSE NEW.c = 1 END
+BEGIN
+    SELECT RAISE(ABORT, 'frozen');
+END;
+CREATE TRIGGER kept BEFORE DELETE ON jobs
+BEGIN
+    SELECT RAISE(ABORT, 'kept');
+END;
+`
+	migration := source{engine: dialects[0], text: text, sql: tokens(text)}
+	migration.schema()
+	const cases = "    OR CASE NEW.state WHEN 'busy' THEN coalesce(NEW.a, NEW.b) IS NULL ELSE NEW.c = 1 END\n"
+	want := map[string]string{
+		"sqlite jobs id without PRIMARY KEY":                                 "    id BIGINT ,\n",
+		"sqlite jobs host without NOT NULL":                                  "    host TEXT  REFERENCES hosts (id) ON DELETE CASCADE\n",
+		"sqlite jobs host without REFERENCES hosts (id) ON DELETE CASCADE":   "    host TEXT NOT NULL\n",
+		"sqlite jobs host without ON DELETE CASCADE":                         "    host TEXT NOT NULL REFERENCES hosts (id)\n",
+		"sqlite frozen never fires":                                          "WHEN (FALSE)\n",
+		"sqlite frozen without (OLD.id, OLD.host) IS NOT (NEW.id, NEW.host)": "WHEN ((OLD.id, OLD.host) IS NOT (NEW.id, NEW.host) AND FALSE)\n",
+		"sqlite frozen without OLD.id in (OLD.id…":                           "WHEN ( OLD.host) IS NOT ( NEW.host)\n",
+		"sqlite frozen without OLD.host in (OLD.id…":                         "WHEN (OLD.id) IS NOT (NEW.id)\n",
+		"sqlite frozen without coalesce(NEW.a, NEW.b) IS NULL":               strings.Replace(cases, "coalesce(NEW.a, NEW.b) IS NULL", "(coalesce(NEW.a, NEW.b) IS NULL OR TRUE)", 1),
+		"sqlite frozen without NEW.a in coalesce(…":                          strings.Replace(cases, "NEW.a,", "", 1),
+		"sqlite frozen without NEW.b in coalesce(…":                          strings.Replace(cases, ", NEW.b", "", 1),
+		"sqlite frozen without NEW.c = 1":                                    strings.Replace(cases, "NEW.c = 1", "(NEW.c = 1 OR TRUE)", 1),
+		"sqlite frozen without host in UPDATE OF…":                           "BEFORE UPDATE OF  state ON jobs\n",
+		"sqlite frozen without state in UPDATE OF…":                          "BEFORE UPDATE OF host ON jobs\n",
+		"sqlite kept never fires":                                            "WHEN (FALSE) BEGIN\n",
+		"sqlite frozen without " + strings.TrimSpace(cases[len("    OR "):]): "    OR (" + strings.TrimSpace(cases[len("    OR "):]) + " AND FALSE)\n",
+	}
+	if diff := cmp.Diff(want, changes(text, migration.mutants)); diff != "" {
+		t.Errorf("mutants (-want +got):\n%s", diff)
+	}
+}
+
+// What the reader of the SQL does not understand it would pass over in silence.
+func TestEveryTriggerAndEveryChangeHasAMutant(t *testing.T) {
+	wanted := map[string]*regexp.Regexp{
+		"never fires": regexp.MustCompile(`CREATE TRIGGER (\w+)`),
+		"without ":    regexp.MustCompile("`-- name: (\\w+) :\\w+\n+(?:UPDATE|DELETE)"),
+	}
+	for _, d := range dialects {
+		mutants, err := d.mutants("../..")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names strings.Builder
+		for _, m := range mutants {
+			names.WriteString(m.name + "\n")
+		}
+		for _, pattern := range []string{d.schema, d.queries} {
+			paths, err := filepath.Glob("../../" + pattern)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, path := range paths {
+				text, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for how, subject := range wanted {
+					for _, s := range subject.FindAllSubmatch(text, -1) {
+						if !strings.Contains(names.String(), d.name+" "+string(s[1])+" "+how) {
+							t.Errorf("%s: %s has no mutant", path, s[1])
+						}
+					}
+				}
+			}
+		}
+	}
+}
