@@ -61,7 +61,7 @@ func addServers(ctx context.Context, l *remediation.Ledger, servers int, m mode)
 
 // sqlitePragmas are those of sqlite.Open, for all sides.
 const sqlitePragmas = "?_txlock=immediate&_time_format=sqlite&_dqs=0&_defensive=1&_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)" +
-	"&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
+	"&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=cache_size(-16000)"
 
 // openSQLite opens a pool of one connection, which is what SQLite's one writer needs and what the peers ask for.
 func openSQLite(path string) (*sql.DB, error) {

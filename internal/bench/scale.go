@@ -80,7 +80,7 @@ func callTable(c config, all []*scaled) *table {
 	t := &table{
 		title: fmt.Sprintf("%s: the cost of each call by the length of the history", engineName(c)),
 		note: fmt.Sprintf("Median (p99) in microseconds, one caller, at random places of the history. %d servers; %d actions are open in each "+
-			"history and the rest is terminal, so that what grows is the history alone. A page has 50 actions, a server's 4, an alert's about 10. \"Deep\" pages begin in the middle of it. Growth is the "+
+			"history and the rest is terminal, so that what grows is the history alone. A page has 50 actions, a server's and a rare type's 4, an alert's about 10. \"Deep\" pages begin in the middle of it. Growth is the "+
 			"median (p99) on the longest history to the one on the shortest; the target is 1.5 for the median. The p99 of a write is "+
 			"that of the disk's fsync.", scaleServers, c.open),
 		header: []string{"call"},

@@ -56,9 +56,9 @@ var scaleOps = []scaleOp{
 	list("List by type", first, pageRows, byType),
 	list("List by type, deep", deep, pageRows, byType),
 	list("List by alert", first, pageRows, nil),
-	few(2, list("List by status and a rare type", first, pageRows, func() remediation.Filter {
+	list("List by status and a rare type", first, fewRows, func() remediation.Filter {
 		return remediation.Filter{Status: remediation.Completed, ActionType: "reboot"}
-	})),
+	}),
 	{"Counts of the open statuses", 100, func(ctx context.Context, d *scaled) error {
 		_, err := d.ledger.Counts(ctx, remediation.Pending, remediation.Approved, remediation.Executing)
 		return err
@@ -92,7 +92,7 @@ const (
 	deep  = true
 
 	pageRows = 50
-	fewRows  = 4 // a server's page, which even the shortest history fills
+	fewRows  = 4 // a page of a server or a rare type, which even the shortest history fills
 )
 
 // list reads a page; without a filter, one by a random alert.
@@ -112,12 +112,6 @@ func list(name string, fromTheMiddle bool, limit int, filter func() remediation.
 		_, err := d.ledger.List(ctx, f)
 		return err
 	}}
-}
-
-// few makes a call that takes long less often.
-func few(calls int, o scaleOp) scaleOp {
-	o.calls = calls
-	return o
 }
 
 func byServer() remediation.Filter {
