@@ -21,7 +21,8 @@ var guards = []behaviour{
 	{"IdThatIsTakenIsRefused", takenIDIsRefused},
 	{"AC6_DatabaseTakesNoTextAsExitCode", exitCodeIsANumber},
 	{"AC7_UnknownAlertIsRefusedBesideAKnownOne", unknownBesideKnown},
-	{"MaintenanceOfItsOwnServerHoldsAStart", startLooksAtItsServer},
+	{"OnlyItsOwnServersMaintenanceHoldsAnAction", holdsByItsOwnServer},
+	{"ExplainLooksAtItsOwnServer", explainLooksAtItsServer},
 	{"OldRowsFollowTheRules", oldRowsFollowTheRules},
 	{"OldRowsStopNoOther", oldRowsStopNoOther},
 }
@@ -158,12 +159,22 @@ func unknownBesideKnown(t *testing.T, l *ledger) {
 	same(t, "Create", got, remediation.Action{})
 }
 
-func startLooksAtItsServer(t *testing.T, l *ledger) {
+func holdsByItsOwnServer(t *testing.T, l *ledger) {
 	held := l.create(t, newAction(normal))
 	l.pause(t, normal)
 	l.unpause(t, paused)
+	l.nothingToClaim(t, normal)
 	_, err := l.Start(t.Context(), held.ID)
 	refused(t, err, remediation.TransitionError{ID: held.ID, From: remediation.Approved, To: remediation.Executing})
+}
+
+func explainLooksAtItsServer(t *testing.T, l *ledger) {
+	l.take(t, l.create(t, newAction(normal)), start) // is before nothing of another server
+	l.unpause(t, paused)
+	held := l.create(t, newAction(paused))
+	same(t, "the reason", l.explain(t, held.ID).Reason, remediation.ReasonUnclaimed)
+	l.pause(t, paused)
+	same(t, "the reason in maintenance", l.explain(t, held.ID).Reason, remediation.ReasonMaintenance)
 }
 
 // insertOld stores a row as an older program left it, whatever the rules say, and returns it as it reads.
@@ -258,6 +269,16 @@ func oldRowsStopNoOther(t *testing.T, l *ledger) {
 		same(t, "closed beside an old row with "+c, ids(l.sweep(t, time.Hour, 1)), []int64{good.ID})
 		same(t, "the old row", l.get(t, old.ID), old)
 		l.exec(t, "DELETE FROM remediation_actions WHERE id = "+number(old.ID)) // nothing is behind it in the next round
+	}
+	for _, status := range remediation.Statuses() {
+		if status == remediation.Approved {
+			continue
+		}
+		r := rowOf(example(remediation.Approved))
+		r["status"] = quote(string(status))
+		l.insertOld(t, r)
+		good := l.store(t, example(remediation.Approved))
+		same(t, "Claim beside "+string(status)+" with an approval", l.claim(t, normal).ID, good.ID)
 	}
 	for _, status := range remediation.Statuses()[1:] { // with no more than a pending one has
 		bare := rowOf(example(remediation.Pending))

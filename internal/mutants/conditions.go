@@ -40,7 +40,9 @@ func (s *source) condition(from, to int) {
 	case s.sql.is(from, "coalesce"), s.sql.is(from, "num_nonnulls"):
 		end := s.sql.until(from + 2)
 		if s.sql.is(end+1, "IS", "NULL") || s.sql.is(end+1, "=", "0") {
-			s.members(from+2, end)
+			for _, m := range s.sql.split(from+2, end, ",") {
+				s.drop("without "+s.words(m[0], m[1])+" in "+s.words(from, from+2)+"…", cut{m[0], m[1], "NULL"})
+			}
 		}
 	}
 }
@@ -80,8 +82,8 @@ func (s *source) cases(from, to int) {
 	}
 }
 
-// members adds a mutant without each member of a list.
-func (s *source) members(from, to int) {
+// columns adds a mutant without each of the columns of a trigger.
+func (s *source) columns(from, to int) {
 	list := s.sql.split(from, to, ",")
 	if len(list) == 1 {
 		return

@@ -61,8 +61,12 @@ var equivalents = []struct {
 		"the caller looks up only what it asked for; this keeps the history from being read, which the plans are tested for",
 	},
 	{
-		regexp.MustCompile(`^sqlite (ListEvents|Export\w+) without ORDER BY id$`),
-		"SQLite walks the primary key, in its order",
+		regexp.MustCompile(`^sqlite (ClaimAction without ORDER BY a\.id|(ListEvents|Export\w+) without ORDER BY id)$`),
+		"SQLite walks the primary key, or an index that ends in it, in its order",
+	},
+	{
+		regexp.MustCompile(`^sqlite Export\w+ without LIMIT `),
+		"Import copies page by page, whatever a page holds; the limit is for its memory",
 	},
 }
 

@@ -112,7 +112,7 @@ func (s *source) trigger(i int) {
 		s.remove(events+1, s.sql.until(events, "ON"))
 	}
 	if of := s.sql.until(events, "OF", "ON"); s.sql.is(of, "OF") {
-		s.members(of+1, s.sql.until(of, "ON"))
+		s.columns(of+1, s.sql.until(of, "ON"))
 	}
 }
 

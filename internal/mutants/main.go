@@ -107,6 +107,9 @@ func tryAll(ctx context.Context, engines []dialect, mutants []mutant) ([]result,
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // a test reads the schema as another user
+		return nil, err
+	}
 	copies := make([]*workspace, max(1, *jobs))
 	for i := range copies {
 		if copies[i], err = newWorkspace(fmt.Sprintf("%s/%d", dir, i), "."); err != nil {

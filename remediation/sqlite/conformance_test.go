@@ -3,7 +3,9 @@ package sqlite_test
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -13,18 +15,20 @@ import (
 )
 
 // shellDSN is what a person at a shell needs, and no more.
-const shellDSN = "_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)"
+const shellDSN = "_pragma=foreign_keys(1)&_pragma=busy_timeout(60000)"
 
 func TestConformance(t *testing.T) {
 	conformance.Run(t, func(t *testing.T) conformance.Database {
 		path := ledgerFile(t)
-		store := openMigrated(t, path)
+		// What races here must be right, not quick: under the race detector on few cores a turn may take seconds.
+		patient := sqlite.WithBusyTimeout(time.Minute)
+		store := openMigrated(t, path, patient)
 		immediate := rawPool(t, path, shellDSN+"&_txlock=immediate")
 		return conformance.Database{
 			Store:   store,
 			Raw:     rawPool(t, path, shellDSN),
 			Begin:   func(t *testing.T) conformance.Tx { return begin(t, immediate) },
-			Another: func(t *testing.T) remediation.Store { return openLedger(t, path) },
+			Another: func(t *testing.T) remediation.Store { return openLedger(t, path, patient) },
 		}
 	})
 }
@@ -54,6 +58,10 @@ func TestDialectFindsNoWayAroundTheRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	raw := rawPool(t, path, shellDSN)
+	const other = "INSERT INTO remediation_actions (id, server_id, action_type, command, created_at, created_by) " +
+		"VALUES (%s, 'web-1', 'reboot', 'reboot', %s, 'mallory')"
+	const result = "UPDATE remediation_actions SET status = 'executing', executed_at = created_at; " +
+		"UPDATE remediation_actions SET status = 'failed', completed_at = created_at, exit_code = "
 	const row = ` INTO remediation_actions (id, server_id, action_type, command, created_at, created_by)
 		VALUES (1, 'web-1', 'reboot', 'rm -rf /', '2026-11-23 12:00:00+00:00', 'mallory')`
 	for _, query := range []string{
@@ -73,9 +81,24 @@ func TestDialectFindsNoWayAroundTheRules(t *testing.T) {
 		"UPDATE remediation_actions SET status = 'executing', executed_at = CAST('2026-11-23 12:00:00+00:00' AS BLOB)",
 		"UPDATE remediation_actions SET status = CAST('rejected' AS BLOB), rejected_at = created_at, " +
 			"rejected_by = 'bob', rejection_reason = 'no'",
+		// -1 is what a trigger sees of a row that has no id yet.
+		fmt.Sprintf(other, "-1", noon),
+		fmt.Sprintf(other, "0", noon),
+		"INSERT INTO remediation_events (id, action_id, server_id, kind, occurred_at) VALUES (-1, 1, 'web-1', 'created', 'now')",
+		result + "'abc'",
+		result + "1.5",
+		result + "1e20",
+		result + "x'01'",
 	} {
-		if _, err := raw.ExecContext(t.Context(), query); err == nil {
+		tx, err := raw.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.ExecContext(t.Context(), query); err == nil {
 			t.Errorf("%s was accepted", query)
+		}
+		if err := tx.Rollback(); err != nil {
+			t.Fatal(err)
 		}
 		got, err := ledger.Get(t.Context(), want.ID)
 		if err != nil {
@@ -83,6 +106,63 @@ func TestDialectFindsNoWayAroundTheRules(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("after %s (-want +got):\n%s", query, diff)
+		}
+	}
+}
+
+// Text that is not a time, or does not sort among the others as one, is refused in every column, new or changed.
+func TestTimesOfEveryColumnSort(t *testing.T) {
+	path := ledgerFile(t)
+	serverStore(t, path)
+	raw := rawPool(t, path, shellDSN)
+	refused := func(query string) {
+		t.Helper()
+		tx, err := raw.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback()
+		if _, err := tx.ExecContext(t.Context(), query); err == nil {
+			t.Errorf("%s was accepted", query)
+		}
+	}
+	insert := func(status, columns, values string) string {
+		return "INSERT INTO remediation_actions (server_id, action_type, command, created_by, status" + columns +
+			") VALUES ('web-1', 'reboot', 'reboot', 'ann', '" + status + "'" + values + ")"
+	}
+	const approved, approval = ", created_at, approved_by, approved_at", ", " + noon + ", 'bob', " + noon
+	for _, c := range []struct {
+		column, status, others, values string
+		before, change                 string // for an UPDATE: what is there, and what changes beside the column
+	}{
+		{column: "created_at", status: "pending"},
+		{"approved_at", "approved", ", created_at, approved_by", ", " + noon + ", 'bob'",
+			insert("pending", ", created_at", ", "+noon), "status = 'approved', approved_by = 'bob'"},
+		{"rejected_at", "rejected", ", created_at, rejected_by, rejection_reason", ", " + noon + ", 'eve', 'no'",
+			insert("pending", ", created_at", ", "+noon), "status = 'rejected', rejected_by = 'eve', rejection_reason = 'no'"},
+		{"executed_at", "executing", approved, approval,
+			insert("approved", approved, approval), "status = 'executing'"},
+		{"completed_at", "completed", approved + ", executed_at, exit_code", approval + ", " + noon + ", 0",
+			insert("executing", approved+", executed_at", approval+", "+noon), "status = 'completed', exit_code = 0"},
+	} {
+		with := func(value string) string { return insert(c.status, c.others+", "+c.column, c.values+", "+value) }
+		rawExec(t, raw, with(noon)+"; "+with("'2026-11-23 12:00:00.5'"))
+		rawExec(t, raw, "DELETE FROM remediation_actions; "+c.before)
+		update := func(value string) string {
+			return "UPDATE remediation_actions SET " + c.change + ", " + c.column + " = " + value
+		}
+		for _, value := range []string{
+			"CAST(" + noon + " AS BLOB)", "'2026-11-23 12:00:00.'", "'2026-11-23 12:00:00+02:00'", "'2026-11-23 12:00:00.5+02:00'",
+			"'2026-11-23 12:00:00x'", "'2026-11-23 12:00:00 '", "'2026-02-31 12:00:00'", "'2026-11-23 24:00:00'",
+			"'2026-11-23T12:00:00'", "'noon'", "2461368.5",
+		} {
+			refused(with(value))
+			if c.change != "" {
+				refused(update(value))
+			}
+		}
+		if c.change != "" {
+			rawExec(t, raw, update(noon))
 		}
 	}
 }

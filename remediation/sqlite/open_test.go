@@ -284,10 +284,11 @@ func TestOpenWithAShortBusyTimeout(t *testing.T) {
 }
 
 func TestOneProgramThatNeverPausesLeavesRoomForAnother(t *testing.T) {
+	notShort(t)
 	t.Parallel()
 	path := ledgerFile(t)
 	busy := remediation.New(serverStore(t, path))
-	other := remediation.New(openLedger(t, path, sqlite.WithBusyTimeout(time.Second)))
+	other := remediation.New(openLedger(t, path, sqlite.WithBusyTimeout(2*time.Second)))
 	create := func(l *remediation.Ledger) error {
 		_, err := l.Create(t.Context(), remediation.NewAction{
 			ServerID: "web-1", ActionType: "check", Command: "true", CreatedBy: "dashboard",
