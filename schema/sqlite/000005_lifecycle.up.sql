@@ -142,32 +142,27 @@ END;
 -- whole seconds only, because they round what comes after.
 CREATE TRIGGER remediation_actions_times_insert
 BEFORE INSERT ON remediation_actions
-WHEN (typeof(NEW.created_at) = 'text'
-            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.created_at, 1, 19)) = substr(NEW.created_at, 1, 19)
+WHEN (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.created_at, 1, 19)) = substr(NEW.created_at, 1, 19)
             AND CASE substr(NEW.created_at, 20, 1)
                 WHEN '.' THEN length(NEW.created_at) > 20 AND ltrim(substr(NEW.created_at, 21), '0123456789') IN ('', '+00:00')
                 ELSE substr(NEW.created_at, 20) IN ('', '+00:00')
                 END) IS NOT TRUE
-    OR NEW.approved_at IS NOT NULL AND (typeof(NEW.approved_at) = 'text'
-            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.approved_at, 1, 19)) = substr(NEW.approved_at, 1, 19)
+    OR NEW.approved_at IS NOT NULL AND (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.approved_at, 1, 19)) = substr(NEW.approved_at, 1, 19)
             AND CASE substr(NEW.approved_at, 20, 1)
                 WHEN '.' THEN length(NEW.approved_at) > 20 AND ltrim(substr(NEW.approved_at, 21), '0123456789') IN ('', '+00:00')
                 ELSE substr(NEW.approved_at, 20) IN ('', '+00:00')
                 END) IS NOT TRUE
-    OR NEW.rejected_at IS NOT NULL AND (typeof(NEW.rejected_at) = 'text'
-            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.rejected_at, 1, 19)) = substr(NEW.rejected_at, 1, 19)
+    OR NEW.rejected_at IS NOT NULL AND (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.rejected_at, 1, 19)) = substr(NEW.rejected_at, 1, 19)
             AND CASE substr(NEW.rejected_at, 20, 1)
                 WHEN '.' THEN length(NEW.rejected_at) > 20 AND ltrim(substr(NEW.rejected_at, 21), '0123456789') IN ('', '+00:00')
                 ELSE substr(NEW.rejected_at, 20) IN ('', '+00:00')
                 END) IS NOT TRUE
-    OR NEW.executed_at IS NOT NULL AND (typeof(NEW.executed_at) = 'text'
-            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.executed_at, 1, 19)) = substr(NEW.executed_at, 1, 19)
+    OR NEW.executed_at IS NOT NULL AND (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.executed_at, 1, 19)) = substr(NEW.executed_at, 1, 19)
             AND CASE substr(NEW.executed_at, 20, 1)
                 WHEN '.' THEN length(NEW.executed_at) > 20 AND ltrim(substr(NEW.executed_at, 21), '0123456789') IN ('', '+00:00')
                 ELSE substr(NEW.executed_at, 20) IN ('', '+00:00')
                 END) IS NOT TRUE
-    OR NEW.completed_at IS NOT NULL AND (typeof(NEW.completed_at) = 'text'
-            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.completed_at, 1, 19)) = substr(NEW.completed_at, 1, 19)
+    OR NEW.completed_at IS NOT NULL AND (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.completed_at, 1, 19)) = substr(NEW.completed_at, 1, 19)
             AND CASE substr(NEW.completed_at, 20, 1)
                 WHEN '.' THEN length(NEW.completed_at) > 20 AND ltrim(substr(NEW.completed_at, 21), '0123456789') IN ('', '+00:00')
                 ELSE substr(NEW.completed_at, 20) IN ('', '+00:00')
@@ -178,26 +173,22 @@ END;
 
 CREATE TRIGGER remediation_actions_times_update
 BEFORE UPDATE OF approved_at, rejected_at, executed_at, completed_at ON remediation_actions
-WHEN NEW.approved_at IS NOT OLD.approved_at AND (typeof(NEW.approved_at) = 'text'
-            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.approved_at, 1, 19)) = substr(NEW.approved_at, 1, 19)
+WHEN NEW.approved_at IS NOT OLD.approved_at AND (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.approved_at, 1, 19)) = substr(NEW.approved_at, 1, 19)
             AND CASE substr(NEW.approved_at, 20, 1)
                 WHEN '.' THEN length(NEW.approved_at) > 20 AND ltrim(substr(NEW.approved_at, 21), '0123456789') IN ('', '+00:00')
                 ELSE substr(NEW.approved_at, 20) IN ('', '+00:00')
                 END) IS NOT TRUE
-    OR NEW.rejected_at IS NOT OLD.rejected_at AND (typeof(NEW.rejected_at) = 'text'
-            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.rejected_at, 1, 19)) = substr(NEW.rejected_at, 1, 19)
+    OR NEW.rejected_at IS NOT OLD.rejected_at AND (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.rejected_at, 1, 19)) = substr(NEW.rejected_at, 1, 19)
             AND CASE substr(NEW.rejected_at, 20, 1)
                 WHEN '.' THEN length(NEW.rejected_at) > 20 AND ltrim(substr(NEW.rejected_at, 21), '0123456789') IN ('', '+00:00')
                 ELSE substr(NEW.rejected_at, 20) IN ('', '+00:00')
                 END) IS NOT TRUE
-    OR NEW.executed_at IS NOT OLD.executed_at AND (typeof(NEW.executed_at) = 'text'
-            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.executed_at, 1, 19)) = substr(NEW.executed_at, 1, 19)
+    OR NEW.executed_at IS NOT OLD.executed_at AND (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.executed_at, 1, 19)) = substr(NEW.executed_at, 1, 19)
             AND CASE substr(NEW.executed_at, 20, 1)
                 WHEN '.' THEN length(NEW.executed_at) > 20 AND ltrim(substr(NEW.executed_at, 21), '0123456789') IN ('', '+00:00')
                 ELSE substr(NEW.executed_at, 20) IN ('', '+00:00')
                 END) IS NOT TRUE
-    OR NEW.completed_at IS NOT OLD.completed_at AND (typeof(NEW.completed_at) = 'text'
-            AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.completed_at, 1, 19)) = substr(NEW.completed_at, 1, 19)
+    OR NEW.completed_at IS NOT OLD.completed_at AND (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.completed_at, 1, 19)) = substr(NEW.completed_at, 1, 19)
             AND CASE substr(NEW.completed_at, 20, 1)
                 WHEN '.' THEN length(NEW.completed_at) > 20 AND ltrim(substr(NEW.completed_at, 21), '0123456789') IN ('', '+00:00')
                 ELSE substr(NEW.completed_at, 20) IN ('', '+00:00')
