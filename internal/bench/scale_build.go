@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/homelab-cmd/actionledger/remediation"
@@ -80,6 +81,7 @@ func (b builder) fill(ctx context.Context, statements ...string) error {
 			return err
 		}
 	}
+	syscall.Sync() // or the first durable write that is timed would wait for all of it
 	return nil
 }
 
