@@ -49,6 +49,10 @@ var equivalents = []struct {
 		"NULL is never the same as NULL; it only keeps the index small",
 	},
 	{
+		regexp.MustCompile(`^sqlite remediation_actions_open_key without UNIQUE$`),
+		"the trigger beside it refuses the same, nothing opens an ended action again, and SQLite's one writer lets nobody in between",
+	},
+	{
 		regexp.MustCompile(`^sqlite ClaimAction without LIMIT 1$`),
 		"SQLite takes the first row of a subselect that is compared by =",
 	},
