@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/homelab-cmd/actionledger/remediation"
 )
@@ -23,8 +22,6 @@ var guards = []behaviour{
 	{"AC7_UnknownAlertIsRefusedBesideAKnownOne", unknownBesideKnown},
 	{"OnlyItsOwnServersMaintenanceHoldsAnAction", holdsByItsOwnServer},
 	{"ExplainLooksAtItsOwnServer", explainLooksAtItsServer},
-	{"OldRowsFollowTheRules", oldRowsFollowTheRules},
-	{"OldRowsStopNoOther", oldRowsStopNoOther},
 }
 
 func insertion(table string, r row) string {
@@ -175,119 +172,4 @@ func explainLooksAtItsServer(t *testing.T, l *ledger) {
 	same(t, "the reason", l.explain(t, held.ID).Reason, remediation.ReasonUnclaimed)
 	l.pause(t, paused)
 	same(t, "the reason in maintenance", l.explain(t, held.ID).Reason, remediation.ReasonMaintenance)
-}
-
-// insertOld stores a row as an older program left it, whatever the rules say, and returns it as it reads.
-func (l *ledger) insertOld(t *testing.T, r row) remediation.Action {
-	t.Helper()
-	// SQLite has a trigger of its own for inserts, which nothing here needs again.
-	_, err := l.db.Raw.ExecContext(t.Context(), "DROP TRIGGER IF EXISTS remediation_actions_consistent_insert")
-	isPostgres := err != nil
-	if isPostgres {
-		l.exec(t, "ALTER TABLE remediation_actions DISABLE TRIGGER remediation_actions_consistent")
-	}
-	ids, err := l.insert(t, r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if isPostgres {
-		l.exec(t, "ALTER TABLE remediation_actions ENABLE TRIGGER remediation_actions_consistent")
-	}
-	return l.get(t, ids[0])
-}
-
-// In a row that fits its status one rule often stands in for another. In one that has a field too many or too few, each
-// must hold by itself.
-func oldRowsFollowTheRules(t *testing.T, l *ledger) {
-	for _, tr := range transitions() {
-		for _, c := range audit {
-			old := l.insertOld(t, rowOf(tr.from).toggled(c))
-			if rowOf(tr.from)[c] != "NULL" {
-				l.wontUpdate(t, old, tr.set()) // what is lacking stays so
-				continue
-			}
-			fills := slices.DeleteFunc(slices.Clone(tr.fills), func(f string) bool { return f == c })
-			set := rowOf(tr.to).set(append(fills, "status")...)
-			l.wontUpdate(t, old, set+", "+c+" = NULL")
-			l.wontUpdate(t, old, set+", "+changed.set(c))
-			if slices.Contains(tr.fills, c) {
-				if fits := c != "exit_code" || tr.to.Status == remediation.Completed; fits {
-					l.exec(t, "UPDATE remediation_actions SET "+set+", "+filled.set(c)+" WHERE id = "+number(old.ID)) // what is there already
-				}
-				continue
-			}
-			l.wontUpdate(t, old, set)
-			for _, other := range audit {
-				if other != c && rowOf(tr.to)[other] == "NULL" {
-					l.wontUpdate(t, old, set+", "+filled.set(other))
-				}
-			}
-		}
-	}
-	for _, status := range []remediation.Status{remediation.Pending, remediation.Approved, remediation.Executing} {
-		for _, c := range []string{"stdout", "stderr"} {
-			l.wontUpdate(t, l.insertOld(t, rowOf(example(status)).toggled(c)), "stdout = NULL, stderr = NULL")
-		}
-	}
-}
-
-// A row that can't be decided, run or closed under the rules is passed over, so that the others are.
-func oldRowsStopNoOther(t *testing.T, l *ledger) {
-	l.clock.now = at(0).AddDate(0, 0, 1)
-	decided := func(call string, old remediation.Action, outcomes []remediation.Outcome, err error) {
-		t.Helper()
-		if err != nil || outcomes[0].Err == nil || outcomes[1].Err != nil {
-			t.Errorf("%s beside %+v: %v, %v", call, old, outcomes, err)
-		}
-		same(t, "the old row", l.get(t, old.ID), old)
-	}
-	for _, c := range audit {
-		pair := func(status remediation.Status) (old, good remediation.Action) {
-			return l.insertOld(t, rowOf(example(status)).toggled(c)), l.store(t, example(status))
-		}
-		old, good := pair(remediation.Pending)
-		outcomes, err := l.ApproveMany(t.Context(), []int64{old.ID, good.ID}, "bob")
-		decided("ApproveMany", old, outcomes, err)
-		if _, err := l.Withdraw(t.Context(), good.ID, "dave", "no"); err != nil {
-			t.Fatal(err)
-		}
-		good = l.store(t, example(remediation.Pending))
-		outcomes, err = l.RejectMany(t.Context(), []int64{old.ID, good.ID}, "carol", "no")
-		decided("RejectMany", old, outcomes, err)
-
-		old, good = pair(remediation.Approved)
-		if e := l.explain(t, good.ID); e.Behind != 0 {
-			t.Errorf("with %s: %s", c, e)
-		}
-		same(t, "Claim beside an old row with "+c, l.claim(t, normal).ID, good.ID)
-		l.nothingToClaim(t, normal)
-		if _, err := complete.call(t.Context(), l.Ledger, normal, good.ID); err != nil {
-			t.Fatal(err)
-		}
-
-		old, good = pair(remediation.Executing)
-		same(t, "closed beside an old row with "+c, ids(l.sweep(t, time.Hour, 1)), []int64{good.ID})
-		same(t, "the old row", l.get(t, old.ID), old)
-		l.exec(t, "DELETE FROM remediation_actions WHERE id = "+number(old.ID)) // nothing is behind it in the next round
-	}
-	for _, status := range remediation.Statuses() {
-		if status == remediation.Approved {
-			continue
-		}
-		r := rowOf(example(remediation.Approved))
-		r["status"] = quote(string(status))
-		l.insertOld(t, r)
-		good := l.store(t, example(remediation.Approved))
-		same(t, "Claim beside "+string(status)+" with an approval", l.claim(t, normal).ID, good.ID)
-	}
-	for _, status := range remediation.Statuses()[1:] { // with no more than a pending one has
-		bare := rowOf(example(remediation.Pending))
-		bare["status"] = quote(string(status))
-		old, good := l.insertOld(t, bare), l.store(t, example(remediation.Pending))
-		outcomes, err := l.ApproveMany(t.Context(), []int64{old.ID, good.ID}, "bob")
-		decided("ApproveMany", old, outcomes, err)
-		good = l.store(t, example(remediation.Pending))
-		outcomes, err = l.RejectMany(t.Context(), []int64{old.ID, good.ID}, "carol", "no")
-		decided("RejectMany", old, outcomes, err)
-	}
 }

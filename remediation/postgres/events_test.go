@@ -2,9 +2,7 @@ package postgres_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -370,109 +368,5 @@ func TestCallersTemporaryTablesDoNotMisleadTheRules(t *testing.T) {
 		if _, err := conn.Exec(t.Context(), query); sqlState(err) != "23514" {
 			t.Errorf("%s: %v, want it refused", query, err)
 		}
-	}
-}
-
-const oldRow = `INSERT INTO remediation_actions (server_id, action_type, command, created_at, created_by, status,
-	approved_at, approved_by, rejected_at, rejected_by, executed_at, completed_at, exit_code) VALUES ('web-1', 'reboot', 'reboot',
-	'2026-01-01 12:00:00+00', 'ann', `
-
-// withOldRow is a ledger with a row from before the rules, which no statement could write now.
-func withOldRow(t *testing.T, rest string) (*pgxpool.Pool, *remediation.Ledger) {
-	t.Helper()
-	pool, ledger, _ := newFeed(t)
-	run(t, pool, "ALTER TABLE remediation_actions DISABLE TRIGGER USER")
-	for statement := range strings.SplitSeq(oldRow+rest, "; ") {
-		run(t, pool, statement)
-	}
-	run(t, pool, "ALTER TABLE remediation_actions ENABLE TRIGGER USER")
-	return pool, ledger
-}
-
-// What an older program left executing in a shape that no rule lets it close must not keep the others from being closed.
-func TestSweepPassesOverOldRowsThatItCantClose(t *testing.T) {
-	t.Parallel()
-	const at = "'2026-01-01 12:00:00+00'"
-	for name, rest := range map[string]string{
-		"nobody approved":     "'executing', NULL, NULL, NULL, NULL, " + at + ", NULL, NULL)",
-		"no name approved":    "'executing', " + at + ", '', NULL, NULL, " + at + ", NULL, NULL)",
-		"also rejected":       "'executing', " + at + ", 'bob', " + at + ", 'eve', " + at + ", NULL, NULL)",
-		"with an exit code":   "'executing', " + at + ", 'bob', NULL, NULL, " + at + ", NULL, 0)",
-		"completed somewhere": "'executing', " + at + ", 'bob', NULL, NULL, " + at + ", " + at + ", NULL)",
-	} {
-		t.Run(name, func(t *testing.T) {
-			pool, ledger := withOldRow(t, rest)
-			run(t, pool, oldRow+"'executing', "+at+", 'bob', NULL, NULL, "+at+", NULL, NULL)")
-			closed, err := ledger.FailOverdue(t.Context(), time.Hour, 10)
-			if err != nil || len(closed) != 1 || closed[0].ID != 2 {
-				t.Errorf("closed %v, %v; want the second action", closed, err)
-			}
-		})
-	}
-}
-
-// Claim passes over what could not become executing under the rules, so nothing waits behind it.
-func TestExplainAndClaimPassOverOldRowsThatCantRun(t *testing.T) {
-	t.Parallel()
-	const at = "'2026-01-01 12:00:00+00'"
-	for name, rest := range map[string]string{
-		"nobody approved":   "NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
-		"no name approved":  at + ", '', NULL, NULL, NULL, NULL, NULL)",
-		"also rejected":     at + ", 'bob', " + at + ", 'eve', NULL, NULL, NULL)",
-		"executed already":  at + ", 'bob', NULL, NULL, " + at + ", NULL, NULL)",
-		"completed already": at + ", 'bob', NULL, NULL, NULL, " + at + ", NULL)",
-		"with an exit code": at + ", 'bob', NULL, NULL, NULL, NULL, 0)",
-		"with an output":    at + ", 'bob', NULL, NULL, NULL, NULL, NULL); UPDATE remediation_actions SET stdout = 'x'",
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, ledger := withOldRow(t, "'approved', "+rest)
-			next := create(t, ledger)
-			do := must[remediation.Explanation](t)
-			if e := do(ledger.Explain(t.Context(), 1)); e.Reason != remediation.ReasonNoApproval {
-				t.Errorf("the old one: %+v", e)
-			}
-			if e := do(ledger.Explain(t.Context(), next.ID)); e.Reason != remediation.ReasonUnclaimed || e.Behind != 0 {
-				t.Errorf("the next one: %s (%+v)", e, e)
-			}
-			if a := must[remediation.Action](t)(ledger.Claim(t.Context(), "web-1")); a.ID != next.ID {
-				t.Errorf("claimed %d", a.ID)
-			}
-		})
-	}
-}
-
-// What can't be decided under the rules must not keep the others from being decided.
-func TestBulkDecisionsPassOverOldRowsThatTheyCantDecide(t *testing.T) {
-	t.Parallel()
-	const at = "'2026-01-01 12:00:00+00'"
-	for name, rest := range map[string]string{
-		"approved by somebody": "NULL, 'bob', NULL, NULL, NULL, NULL, NULL)",
-		"approved at a time":   at + ", NULL, NULL, NULL, NULL, NULL, NULL)",
-		"rejected":             "NULL, NULL, " + at + ", 'eve', NULL, NULL, NULL)",
-		"executed already":     "NULL, NULL, NULL, NULL, " + at + ", NULL, NULL)",
-		"with an output":       "NULL, NULL, NULL, NULL, NULL, NULL, NULL); UPDATE remediation_actions SET stdout = 'x'",
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, ledger := withOldRow(t, "'pending', "+rest)
-			if err := ledger.Pause(t.Context(), "web-1"); err != nil {
-				t.Fatal(err)
-			}
-			for to, decide := range map[remediation.Status]func([]int64) ([]remediation.Outcome, error){
-				remediation.Approved: func(ids []int64) ([]remediation.Outcome, error) { return ledger.ApproveMany(t.Context(), ids, "alice") },
-				remediation.Rejected: func(ids []int64) ([]remediation.Outcome, error) {
-					return ledger.RejectMany(t.Context(), ids, "alice", "no")
-				},
-			} {
-				good := create(t, ledger)
-				outcomes := must[[]remediation.Outcome](t)(decide([]int64{1, good.ID}))
-				refused := (*remediation.TransitionError)(nil)
-				if !errors.As(outcomes[0].Err, &refused) || *refused != (remediation.TransitionError{ID: 1, From: remediation.Pending, To: to}) {
-					t.Errorf("the old one: %v", outcomes[0].Err)
-				}
-				if o := outcomes[1]; o.Err != nil || o.Action.Status != to {
-					t.Errorf("the good one: %+v", o)
-				}
-			}
-		})
 	}
 }

@@ -269,24 +269,32 @@ func TestNoStatementSwapsOrRewritesAnAction(t *testing.T) {
 	}
 }
 
-// SQLite shows a BEFORE INSERT trigger the id -1 for a row whose id it has yet to choose.
+// SQLite shows a BEFORE INSERT trigger the id -1 for a row whose id it has yet to choose. Without the rule, as before
+// there was one, such an id is taken.
 func TestRowWithAnOddIDBlocksNoOther(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	serverStore(t, path)
 	db := rawPool(t, path, goodPool)
 	for _, id := range []int64{-1, 0, math.MinInt64} {
-		tx := beginRaw(t, db)
-		_, err := tx.Exec(`INSERT INTO remediation_actions (id, server_id, action_type, command, created_at, created_by)
-			VALUES (?, 'web-1', 'restart_service', 'true', '2026-01-19 15:36:01', 'dashboard')`, id)
-		_, createErr := remediation.New(sqlite.Tx(tx)).Create(t.Context(), remediation.NewAction{
-			ServerID: "web-1", ActionType: "restart_service", Command: "true", CreatedBy: "dashboard",
-		})
-		if createErr != nil {
-			t.Errorf("after another program wrote the id %d (%v): %v", id, err, createErr)
-		}
-		if err := tx.Rollback(); err != nil {
-			t.Fatal(err)
+		for _, before := range []string{"", "DROP TRIGGER remediation_actions_immutable_id"} {
+			tx := beginRaw(t, db)
+			if _, err := tx.Exec(before); err != nil {
+				t.Fatal(err)
+			}
+			_, err := tx.Exec(`INSERT INTO remediation_actions (id, server_id, action_type, command, created_at, created_by)
+				VALUES (?, 'web-1', 'restart_service', 'true', '2026-01-19 15:36:01', 'dashboard')`, id)
+			if taken := err == nil; taken != (before != "") {
+				t.Errorf("after %q the id %d: %v", before, id, err)
+			}
+			if _, err := remediation.New(sqlite.Tx(tx)).Create(t.Context(), remediation.NewAction{
+				ServerID: "web-1", ActionType: "restart_service", Command: "true", CreatedBy: "dashboard",
+			}); err != nil {
+				t.Errorf("after another program wrote the id %d: %v", id, err)
+			}
+			if err := tx.Rollback(); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }
