@@ -369,4 +369,6 @@ func TestCallersTemporaryTablesDoNotMisleadTheRules(t *testing.T) {
 			t.Errorf("%s: %v, want it refused", query, err)
 		}
 	}
+	const horizon = "SELECT public.remediation_events_horizon()"
+	same(t, "the last event to read", one[int64](t, conn, horizon), one[int64](t, pool, horizon))
 }

@@ -190,17 +190,19 @@ func inTransaction(ctx context.Context, db *sql.DB, q *queries, round []*call) e
 	inTx := q.WithTx(tx)
 	for _, call := range round {
 		call.err = call.run(ctx, inTx)
-		if !ownFault(call.err) {
-			// SQLite may have rolled back everything, and would commit the next statement by itself.
-			if err := tx.Rollback(); err != nil && !isInactive(err) {
+		if call.err == nil || errors.Is(call.err, sql.ErrNoRows) {
+			continue
+		}
+		// SQLite may have rolled back everything, and would commit the next statement by itself. Only then does BEGIN work.
+		_, inside := tx.ExecContext(ctx, "BEGIN")
+		if inside == nil || !ownFault(call.err) {
+			if err := tx.Rollback(); err != nil {
 				return err
 			}
 			return errAlone
 		}
 	}
 	if err := tx.Commit(); err != nil {
-		// After some errors SQLite leaves the transaction open, and db has only this connection; mostly it has ended.
-		_, _ = db.ExecContext(ctx, "ROLLBACK")
 		return err
 	}
 	return nil
@@ -208,18 +210,12 @@ func inTransaction(ctx context.Context, db *sql.DB, q *queries, round []*call) e
 
 // ownFault reports whether err is of a kind that undoes only the statement that it came from.
 func ownFault(err error) bool {
-	if err == nil || errors.Is(err, sql.ErrNoRows) {
-		return true
-	}
 	switch code(err) & 0xff {
 	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH:
 		return true
 	}
 	return false
 }
-
-// isInactive reports whether a rollback failed because SQLite had made it already.
-func isInactive(err error) bool { return code(err) == sqlite3.SQLITE_ERROR }
 
 func isBusy(err error) bool { return code(err)&0xff == sqlite3.SQLITE_BUSY }
 

@@ -190,6 +190,29 @@ func TestStatementThatFailsInASharedTransactionFailsAlone(t *testing.T) {
 	}
 }
 
+// A trigger of the caller's own may roll back everything, and SQLite reports that like any other constraint.
+func TestStatementThatRollsBackTheSharedTransactionFailsAlone(t *testing.T) {
+	t.Parallel()
+	s := openShared(t)
+	if _, err := s.writer.Exec(`CREATE TRIGGER mine BEFORE INSERT ON remediation_actions WHEN NEW.command = 'no'
+		BEGIN SELECT RAISE(ROLLBACK, 'mine'); END`); err != nil {
+		t.Fatal(err)
+	}
+	var refused error
+	errs := s.together(t,
+		func() error { return s.create(t.Context(), "a") },
+		func() error {
+			refused = s.create(t.Context(), "no")
+			return nil
+		},
+		func() error { return s.create(t.Context(), "b") },
+		func() error { return s.create(t.Context(), "c") })
+	s.expect(t, errs, make([]error, 4), "a", "b", "c")
+	if code(refused)&0xff != sqlite3.SQLITE_CONSTRAINT {
+		t.Errorf("the refused statement: %v, want a constraint's error", refused)
+	}
+}
+
 func TestDiskThatFillsUpFailsOnlyTheCallThatDidNotFit(t *testing.T) {
 	t.Parallel()
 	s := openShared(t)

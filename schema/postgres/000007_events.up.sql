@@ -19,7 +19,7 @@ SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', t
 -- taken, which is smaller than any of its own, until it ends; a reader stays below the smallest lock that is held. One
 -- lock a transaction is enough. 21061 (0x5245) marks the locks as ours; the id has the 48 bits after it.
 CREATE FUNCTION remediation_events_hold() RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql AS $$
 BEGIN
     IF current_setting('remediation_events.holder', true) IS DISTINCT FROM pg_current_xact_id()::text THEN
         PERFORM pg_advisory_xact_lock_shared((21061::bigint << 48) | s.last_value) FROM remediation_events_id_seq AS s;
