@@ -77,24 +77,36 @@ func end(t *testing.T, how func(context.Context) error) {
 
 func TestOpenTransactionHoldsBackLaterEvents(t *testing.T) {
 	t.Parallel()
-	for _, commits := range []bool{true, false} {
-		pool, ledger, reader := newFeed(t)
-		create(t, ledger)
-		same(t, "before", reader.poll(t), 2)
-		tx, inside := openTx(t, pool)
-		create(t, inside)
-		for range 3 {
-			create(t, ledger) // committed, but later than what is open
-			same(t, "while it is open", reader.poll(t), 0)
+	for _, change := range []struct {
+		call   string
+		events int
+		run    func(t *testing.T, tx pgx.Tx, inside *remediation.Ledger)
+	}{
+		{"Create", 2, func(t *testing.T, _ pgx.Tx, inside *remediation.Ledger) { create(t, inside) }},
+		{"Claim", 1, func(t *testing.T, _ pgx.Tx, inside *remediation.Ledger) {
+			must[remediation.Action](t)(inside.Claim(t.Context(), "web-1"))
+		}},
+		{"DELETE", 1, func(t *testing.T, tx pgx.Tx, _ *remediation.Ledger) { run(t, tx, "DELETE FROM remediation_actions") }},
+	} {
+		for _, commits := range []bool{true, false} {
+			pool, ledger, reader := newFeed(t)
+			create(t, ledger)
+			same(t, "before", reader.poll(t), 2)
+			tx, inside := openTx(t, pool)
+			change.run(t, tx, inside)
+			for range 3 {
+				create(t, ledger) // committed, but later than what is open
+				same(t, "while "+change.call+" is open", reader.poll(t), 0)
+			}
+			if commits {
+				end(t, tx.Commit)
+				same(t, "after its commit", reader.poll(t), 6+change.events)
+			} else {
+				end(t, tx.Rollback)
+				same(t, "after its rollback", reader.poll(t), 6)
+			}
+			reader.sawAll(t, pool)
 		}
-		if commits {
-			end(t, tx.Commit)
-			same(t, "after its commit", reader.poll(t), 8)
-		} else {
-			end(t, tx.Rollback)
-			same(t, "after its rollback", reader.poll(t), 6)
-		}
-		reader.sawAll(t, pool)
 	}
 }
 
@@ -245,7 +257,7 @@ func TestFeedIsHeldBackByItsOwnDatabaseAlone(t *testing.T) {
 	create(t, insideOther)
 	pool, ledger, reader := newFeed(t)
 	tx, _ := openTx(t, pool)
-	run(t, tx, "SELECT pg_advisory_xact_lock(1), pg_advisory_xact_lock(0, 0)") // the host program's own locks
+	run(t, tx, "SELECT pg_advisory_xact_lock(1), pg_advisory_xact_lock(21061 << 16, 0)") // the host program's own locks
 	create(t, ledger)
 	same(t, "beside other locks", reader.poll(t), 2)
 }
@@ -255,6 +267,7 @@ func TestTruncateIsRecordedAndThatOfEventsRefused(t *testing.T) {
 	for _, statement := range []string{"TRUNCATE remediation_actions", "TRUNCATE servers CASCADE", "TRUNCATE remediation_actions RESTART IDENTITY"} {
 		pool, ledger, reader := newFeed(t)
 		actions := []remediation.Action{create(t, ledger), create(t, ledger)}
+		actions[0] = must[remediation.Action](t)(ledger.Claim(t.Context(), "web-1")) // its row lies behind the other's now
 		before := reader.poll(t)
 		for _, refused := range []string{"TRUNCATE remediation_events", "TRUNCATE remediation_events, remediation_actions", "TRUNCATE remediation_events CASCADE"} {
 			if _, err := pool.Exec(t.Context(), refused); sqlState(err) != "23514" {
@@ -273,7 +286,7 @@ func TestTruncateIsRecordedAndThatOfEventsRefused(t *testing.T) {
 			}
 			e.ID, e.OccurredAt = 0, time.Time{}
 			same(t, statement, e, remediation.Event{
-				ActionID: actions[i].ID, ServerID: "web-1", Kind: remediation.EventDeleted, Detail: new("approved"),
+				ActionID: actions[i].ID, ServerID: "web-1", Kind: remediation.EventDeleted, Detail: new(string(actions[i].Status)),
 			})
 		}
 		if _, err := pool.Exec(t.Context(), "TRUNCATE remediation_events"); sqlState(err) != "23514" {
@@ -350,16 +363,20 @@ func TestCallersTemporaryTablesDoNotMisleadTheRules(t *testing.T) {
 	must[remediation.Action](t)(ledger.Create(t.Context(), a))
 	conn := connect(t, url)
 	run(t, conn, "CREATE SCHEMA elsewhere; SET search_path = elsewhere")
-	insert := func() {
+	leaves := func(events int64, statement string) {
 		t.Helper()
 		before := one[int64](t, pool, "SELECT count(*) FROM remediation_events")
-		run(t, conn, `INSERT INTO public.remediation_actions (server_id, action_type, status, command, created_at, created_by)
-			VALUES ('web-1', 'reboot', 'pending', 'reboot', now(), 'ann')`)
-		same(t, "new events in the ledger", one[int64](t, pool, "SELECT count(*) FROM remediation_events")-before, int64(1))
+		run(t, conn, statement)
+		same(t, "new events after "+statement, one[int64](t, pool, "SELECT count(*) FROM remediation_events")-before, events)
 	}
-	insert()
+	const insert = `INSERT INTO public.remediation_actions (server_id, action_type, status, command, created_at, created_by)
+		VALUES ('web-1', 'reboot', 'pending', 'reboot', now(), 'ann')`
+	leaves(1, insert)
 	run(t, conn, "CREATE TEMPORARY TABLE remediation_events (LIKE public.remediation_events INCLUDING ALL)")
-	insert()
+	leaves(1, insert)
+	leaves(2, `UPDATE public.remediation_actions SET status = 'approved', approved_at = now(), approved_by = 'bob'
+		WHERE action_type = 'reboot'`)
+	leaves(2, "DELETE FROM public.remediation_actions WHERE action_type = 'reboot'")
 	run(t, conn, "CREATE TEMPORARY TABLE remediation_actions (id bigint); CREATE TEMPORARY TABLE alerts (id bigint)")
 	for _, query := range []string{
 		"DELETE FROM public.remediation_events",
