@@ -120,7 +120,7 @@ func (w *workspace) run(ctx context.Context, m mutant, s suite) (result, error) 
 		test.Env = slices.DeleteFunc(test.Env, func(v string) bool { return strings.HasPrefix(v, "POSTGRES_URL=") })
 	}
 	if m.path == "" {
-		test.Env = append(test.Env, queryEnv+"="+m.text)
+		test.Env = append(test.Env, queryEnv+"="+m.engine.name+" "+m.text)
 	}
 	test.WaitDelay = time.Second
 	pipe, err := test.StdoutPipe()

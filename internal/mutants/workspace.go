@@ -55,7 +55,7 @@ func (w *workspace) copy(root string) error {
 	})
 }
 
-// queryEnv holds the text of the query that is the mutant.
+// queryEnv holds the engine and the text of the query that is the mutant: both engines have queries of the same names.
 const queryEnv = "ACTIONLEDGER_MUTANT_QUERY"
 
 // openQueries lets the mutant stand in for the generated query of the same name.
@@ -84,12 +84,13 @@ import (
 
 func mutant(query string) string {
 	name, _, _ := strings.Cut(query, "\n")
-	if text := os.Getenv(%q); strings.HasPrefix(text, name+"\n") {
+	engine, text, _ := strings.Cut(os.Getenv(%q), " ")
+	if engine == %q && strings.HasPrefix(text, name+"\n") {
 		return text
 	}
 	return query
 }
-`, filepath.Base(folder), queryEnv))
+`, filepath.Base(folder), queryEnv, d.name))
 }
 
 func (w *workspace) write(path, text string) error {
