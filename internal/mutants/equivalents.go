@@ -73,6 +73,10 @@ var equivalents = []struct {
 		"Import copies page by page, whatever a page holds; the limit is for its memory",
 	},
 	{
+		regexp.MustCompile(`^postgres (ClaimAction|ApproveActions|RejectActions|FailOverdueActions|PruneActions|ClearOutput) without status `),
+		"the subselect locks its rows, and looks at them again when it has the lock",
+	},
+	{
 		regexp.MustCompile(`^postgres remediation_events_horizon without l\.locktype = `),
 		"the other locks have no class or a system catalog's, whose number is far smaller",
 	},

@@ -29,8 +29,11 @@ func (s *store) AddAlert(ctx context.Context, serverID, title string) (int64, er
 	return id, missing(err, remediation.ErrServerNotFound)
 }
 
+// errNotStored is what a trigger of the host program's own leads to that lets no row through and says nothing.
+var errNotStored = errors.New("the database does not store it, and gives no reason")
+
 func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at time.Time) (remediation.Action, error) {
-	for {
+	for range 100 {
 		row, err := run(ctx, s, (*queries).CreateAction, postgresdb.CreateActionParams{
 			ServerID:    a.ServerID,
 			ActionType:  a.ActionType,
@@ -49,6 +52,7 @@ func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at ti
 		}
 		return remediation.Action(row), err
 	}
+	return remediation.Action{}, errNotStored
 }
 
 func (s *store) ApproveAction(ctx context.Context, id int64, by string, at time.Time) (remediation.Action, error) {

@@ -104,3 +104,20 @@ func TestInfiniteTimeIsRefused(t *testing.T) {
 	}
 	readBack(t, ledger, all)
 }
+
+// A trigger of the host program's own may skip a row, and nothing says so.
+func TestCreateThatATriggerSkipsFails(t *testing.T) {
+	t.Parallel()
+	pool, ledger, _ := newFeed(t)
+	run(t, pool, `CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN IF NEW.command <> 'skipped' THEN RETURN NEW; END IF; RETURN NULL; END $$;
+		CREATE TRIGGER mine BEFORE INSERT ON remediation_actions FOR EACH ROW EXECUTE FUNCTION mine()`)
+	for command, fails := range map[string]bool{"skipped": true, "kept": false} {
+		a := newAction("web-1")
+		a.Command = command
+		created, err := ledger.Create(t.Context(), a)
+		if (err != nil) != fails || (created.ID == 0) != fails {
+			t.Errorf("Create of the one to be %s: %+v, %v", command, created, err)
+		}
+	}
+}

@@ -31,8 +31,11 @@ func (s *store) AddAlert(ctx context.Context, serverID, title string) (int64, er
 	return id, missing(err, remediation.ErrServerNotFound)
 }
 
+// errNotStored is what a trigger of the host program's own leads to that lets no row through and says nothing.
+var errNotStored = errors.New("the database does not store it, and gives no reason")
+
 func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at time.Time) (remediation.Action, error) {
-	for {
+	for range 100 {
 		created, err := write(ctx, s, (*queries).CreateAction, sqlitedb.CreateActionParams{
 			ServerID:    a.ServerID,
 			ActionType:  a.ActionType,
@@ -51,6 +54,7 @@ func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at ti
 		}
 		return remediation.Action(created), err
 	}
+	return remediation.Action{}, errNotStored
 }
 
 func (s *store) ApproveAction(ctx context.Context, id int64, by string, at time.Time) (remediation.Action, error) {

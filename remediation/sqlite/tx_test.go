@@ -299,6 +299,23 @@ func TestRowWithAnOddIDBlocksNoOther(t *testing.T) {
 	}
 }
 
+// A trigger of the host program's own may skip a row, and nothing says so.
+func TestCreateThatATriggerSkipsFails(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	ledger := remediation.New(serverStore(t, path))
+	rawExec(t, rawPool(t, path, goodPool), `CREATE TRIGGER mine BEFORE INSERT ON remediation_actions WHEN NEW.command = 'skipped'
+		BEGIN SELECT RAISE(IGNORE); END`)
+	for command, fails := range map[string]bool{"skipped": true, "kept": false} {
+		a, err := ledger.Create(t.Context(), remediation.NewAction{
+			ServerID: "web-1", ActionType: "restart_service", Command: command, CreatedBy: "dashboard",
+		})
+		if (err != nil) != fails || (a.ID == 0) != fails {
+			t.Errorf("Create of the one to be %s: %+v, %v", command, a, err)
+		}
+	}
+}
+
 // A time that the ledger can't read back would make every list with that action fail.
 func TestUnreadableTimesAreRefused(t *testing.T) {
 	t.Parallel()
