@@ -159,7 +159,7 @@ func tryAll(ctx context.Context, engines []dialect, mutants []mutant) ([]result,
 	return results, context.Cause(ctx)
 }
 
-// report prints what became of all mutants, and reports whether none survived.
+// report prints what became of all mutants, and reports whether each was noticed or changes nothing.
 func report(results []result) bool {
 	byOutcome := map[outcome][]result{}
 	for _, r := range results {
@@ -176,8 +176,9 @@ func report(results []result) bool {
 	}
 	print("are not valid SQL, and prove nothing", byOutcome[invalid])
 	print("change nothing, because", byOutcome[equivalent])
+	print("UNDECIDED", byOutcome[undecided])
 	print("SURVIVED", byOutcome[survived])
-	fmt.Printf("\n%d mutants: %d noticed, %d survived, %d not valid, %d that change nothing\n", len(results),
-		len(byOutcome[noticed]), len(byOutcome[survived]), len(byOutcome[invalid]), len(byOutcome[equivalent]))
-	return len(byOutcome[survived]) == 0
+	fmt.Printf("\n%d mutants: %d noticed, %d survived, %d undecided, %d not valid, %d that change nothing\n", len(results),
+		len(byOutcome[noticed]), len(byOutcome[survived]), len(byOutcome[undecided]), len(byOutcome[invalid]), len(byOutcome[equivalent]))
+	return len(byOutcome[survived])+len(byOutcome[undecided]) == 0
 }

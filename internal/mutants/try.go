@@ -20,6 +20,7 @@ const (
 	noticed
 	invalid
 	equivalent
+	undecided
 )
 
 type result struct {
@@ -37,6 +38,8 @@ func (r result) String() string {
 		return "not valid: " + r.why
 	case equivalent:
 		return "changes nothing: " + r.why
+	case undecided:
+		return "UNDECIDED: " + r.why
 	}
 	return "SURVIVED"
 }
@@ -162,6 +165,8 @@ func (w *workspace) run(ctx context.Context, m mutant, s suite) (result, error) 
 		r.outcome = survived
 	case sql != "":
 		r.outcome, r.why = invalid, strings.TrimSpace(sql)
+	case strings.HasPrefix(by, "panic: test timed out"): // a slow machine would do that too
+		r.outcome, r.why = undecided, by
 	case by != "":
 		r.outcome, r.why = noticed, by
 	default: // somebody else ended it, which proves nothing
