@@ -48,7 +48,7 @@ func checkText(field, s string) error {
 	return nil
 }
 
-// checkActor also refuses every spelling of "auto" that a reader of the audit trail could take for it.
+// checkActor also refuses "auto" in other cases and between spaces. It compares no look-alikes of its letters.
 func checkActor(field, s string) error {
 	if err := checkName(field, s, maxActor); err != nil {
 		return err

@@ -17,9 +17,9 @@ WHERE id = (
     SELECT a.id
     FROM remediation_actions AS a
     JOIN servers AS s ON s.id = a.server_id
-    WHERE a.server_id = $2 AND a.status = 'approved' AND (a.approved_by <> 'auto' OR NOT s.is_paused)
-        -- passes over rows from before the rules that could not become executing under them
-        AND a.approved_at IS NOT NULL AND a.approved_by <> ''
+    WHERE a.server_id = $2 AND a.status = 'approved' AND (a.approved_by <> 'auto' OR s.is_paused = FALSE)
+        -- passes over rows from before the rules that could not become executing under them, or not be read
+        AND a.created_at BETWEEN '0001-01-01' AND '9999-12-31' AND a.approved_at BETWEEN '0001-01-01' AND '9999-12-31' AND a.approved_by <> ''
         AND coalesce(a.rejected_at, a.executed_at, a.completed_at) IS NULL
         AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
     ORDER BY a.id
@@ -70,10 +70,10 @@ const createAction = `-- name: CreateAction :one
 INSERT INTO remediation_actions (
     server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
     dedupe_key)
-SELECT s.id, $1, CASE WHEN s.is_paused THEN 'pending' ELSE 'approved' END, $2, $3,
+SELECT s.id, $1, CASE WHEN s.is_paused = FALSE THEN 'approved' ELSE 'pending' END, $2, $3,
     CAST($4 AS TIMESTAMPTZ), $5, CAST($6 AS BIGINT),
-    CASE WHEN s.is_paused THEN NULL ELSE CAST($4 AS TIMESTAMPTZ) END,
-    CASE WHEN s.is_paused THEN NULL ELSE 'auto' END,
+    CASE WHEN s.is_paused = FALSE THEN CAST($4 AS TIMESTAMPTZ) END,
+    CASE WHEN s.is_paused = FALSE THEN 'auto' END,
     $7
 FROM servers AS s
 WHERE s.id = $8
@@ -141,7 +141,7 @@ UPDATE remediation_actions
 SET status = 'executing', executed_at = $1
 WHERE remediation_actions.id = $2 AND status = 'approved'
     AND (approved_by <> 'auto' OR EXISTS (
-        SELECT 1 FROM servers AS s WHERE s.id = remediation_actions.server_id AND NOT s.is_paused FOR SHARE))
+        SELECT 1 FROM servers AS s WHERE s.id = remediation_actions.server_id AND s.is_paused = FALSE FOR SHARE))
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 

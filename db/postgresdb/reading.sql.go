@@ -15,20 +15,22 @@ import (
 const explainAction = `-- name: ExplainAction :one
 SELECT a.id, a.server_id, a.status, a.created_at, a.approved_at, a.approved_by, a.rejected_at, a.rejected_by,
     a.rejection_reason, a.executed_at, a.completed_at, a.exit_code, s.is_paused, s.paused_at,
-    CAST(a.approved_at IS NOT NULL AND coalesce(a.approved_by, '') <> ''
+    CAST(a.created_at BETWEEN '0001-01-01' AND '9999-12-31'
+        AND coalesce(a.approved_at BETWEEN '0001-01-01' AND '9999-12-31', FALSE) AND coalesce(a.approved_by, '') <> ''
         AND coalesce(a.rejected_at, a.executed_at, a.completed_at) IS NULL
         AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
         AS BOOLEAN) AS startable,
     CAST(coalesce((
         SELECT e.id FROM remediation_actions AS e
-        WHERE e.server_id = a.server_id AND e.status = 'executing' AND e.id <> a.id
+        WHERE e.server_id = a.server_id AND e.status = 'executing'
         ORDER BY e.id
         LIMIT 1
     ), 0) AS BIGINT) AS behind_executing,
     CAST(coalesce((
         SELECT q.id FROM remediation_actions AS q
         WHERE q.server_id = a.server_id AND q.status = 'approved' AND q.id < a.id
-            AND (q.approved_by <> 'auto' OR NOT s.is_paused) AND q.approved_at IS NOT NULL AND q.approved_by <> ''
+            AND (q.approved_by <> 'auto' OR s.is_paused = FALSE) AND q.approved_by <> ''
+            AND q.created_at BETWEEN '0001-01-01' AND '9999-12-31' AND q.approved_at BETWEEN '0001-01-01' AND '9999-12-31'
             AND coalesce(q.rejected_at, q.executed_at, q.completed_at) IS NULL
             AND coalesce(q.rejected_by, q.rejection_reason, q.stdout, q.stderr) IS NULL AND q.exit_code IS NULL
         ORDER BY q.id

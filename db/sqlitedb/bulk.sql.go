@@ -17,6 +17,7 @@ const approveActions = `-- name: ApproveActions :many
 UPDATE remediation_actions
 SET status = 'approved', approved_at = ?1, approved_by = CAST(?2 AS TEXT)
 WHERE id IN (SELECT value FROM json_each(CAST(?3 AS TEXT))) AND status = 'pending'
+    AND created_at BETWEEN '0001-01-01' AND '9999-12-31'
     AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
     AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
@@ -29,7 +30,8 @@ type ApproveActionsParams struct {
 }
 
 // SQLite only: a list of ids or statuses is one JSON parameter here, an array on PostgreSQL. A row from before the rules
-// that can't be decided, or closed, under them must not stop the others, so the bulk statements pass over it.
+// that can't be decided, or closed, under them, or not be read, must not stop the others, so the bulk statements pass
+// over it.
 func (q *Queries) ApproveActions(ctx context.Context, arg ApproveActionsParams) ([]RemediationAction, error) {
 	rows, err := q.query(ctx, q.approveActionsStmt, approveActions, arg.ApprovedAt, arg.ApprovedBy, arg.Ids)
 	if err != nil {
@@ -115,7 +117,8 @@ SET status = 'failed', completed_at = ?1, stderr = CAST(?2 AS TEXT)
 WHERE id IN (
     SELECT a.id FROM remediation_actions AS a
     WHERE a.status = 'executing' AND a.executed_at < ?3
-        AND a.approved_at IS NOT NULL AND a.approved_by <> ''
+        AND a.executed_at BETWEEN '0001-01-01' AND '9999-12-31'
+        AND a.created_at BETWEEN '0001-01-01' AND '9999-12-31' AND a.approved_at BETWEEN '0001-01-01' AND '9999-12-31' AND a.approved_by <> ''
         AND coalesce(a.rejected_at, a.completed_at) IS NULL
         AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
     ORDER BY a.id
@@ -217,6 +220,7 @@ UPDATE remediation_actions
 SET status = 'rejected', rejected_at = ?1, rejected_by = CAST(?2 AS TEXT),
     rejection_reason = CAST(?3 AS TEXT)
 WHERE id IN (SELECT value FROM json_each(CAST(?4 AS TEXT))) AND status = 'pending'
+    AND created_at BETWEEN '0001-01-01' AND '9999-12-31'
     AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
     AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key

@@ -18,6 +18,7 @@ WHERE id IN (
     FROM remediation_actions AS a
     WHERE (a.status IN ('completed', 'failed', 'rejected')) IS TRUE
         AND (a.stdout IS NOT NULL OR a.stderr IS NOT NULL)
+        AND coalesce(a.completed_at, a.rejected_at, a.created_at) >= '' -- a number sorts before all text
         AND coalesce(a.completed_at, a.rejected_at, a.created_at) < ?1
     ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at), a.id
     LIMIT CAST(?2 AS BIGINT)
@@ -44,6 +45,7 @@ WHERE id IN (
     SELECT a.id
     FROM remediation_actions AS a
     WHERE (a.status IN ('completed', 'failed', 'rejected')) IS TRUE
+        AND coalesce(a.completed_at, a.rejected_at, a.created_at) >= '' -- a number sorts before all text
         AND coalesce(a.completed_at, a.rejected_at, a.created_at) < ?1
     ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at), a.id
     LIMIT CAST(?2 AS BIGINT)

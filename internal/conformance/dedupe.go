@@ -195,11 +195,8 @@ func keyWaitsForTx(t *testing.T, l *ledger) {
 // insertKeyed writes an action with a key past the ledger.
 func (l *ledger) insertKeyed(t *testing.T, a remediation.Action, key string) error {
 	t.Helper()
-	columns := append(append([]string{"status", "dedupe_key"}, given...), audit...)
-	r := rowOf(a)
-	r["dedupe_key"] = quote(key)
-	_, err := l.db.Raw.ExecContext(t.Context(),
-		"INSERT INTO remediation_actions ("+strings.Join(columns, ", ")+") VALUES "+r.values(columns))
+	a.DedupeKey = &key
+	_, err := l.insert(t, rowOf(a))
 	return err
 }
 

@@ -36,6 +36,9 @@ func (l *ledger) events(t *testing.T, after int64) []remediation.Event {
 		if len(page) == 0 {
 			return all
 		}
+		if page[0].ID <= after {
+			t.Fatalf("event %d came after event %d", page[0].ID, after)
+		}
 		all = append(all, page...)
 		after = page[len(page)-1].ID
 	}
@@ -393,6 +396,9 @@ func eventsFeed(t *testing.T, l *ledger) {
 		page, err := reader.Events(t.Context(), after, 5)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if len(page) > 0 && page[0].ID <= after {
+			t.Fatalf("event %d came after event %d", page[0].ID, after)
 		}
 		if len(page) > 0 {
 			seen = append(seen, page...)

@@ -22,6 +22,7 @@ var guards = []behaviour{
 	{"AC7_UnknownAlertIsRefusedBesideAKnownOne", unknownBesideKnown},
 	{"OnlyItsOwnServersMaintenanceHoldsAnAction", holdsByItsOwnServer},
 	{"ExplainLooksAtItsOwnServer", explainLooksAtItsServer},
+	{"WhateverElseAServersModeSaysIsMaintenance", oddModeIsMaintenance},
 }
 
 func insertion(table string, r row) string {
@@ -172,4 +173,17 @@ func explainLooksAtItsServer(t *testing.T, l *ledger) {
 	same(t, "the reason", l.explain(t, held.ID).Reason, remediation.ReasonUnclaimed)
 	l.pause(t, paused)
 	same(t, "the reason in maintenance", l.explain(t, held.ID).Reason, remediation.ReasonMaintenance)
+}
+
+// SQLite keeps what it is given, also the text of other languages' booleans.
+func oddModeIsMaintenance(t *testing.T, l *ledger) {
+	before := l.create(t, newAction(normal))
+	l.exec(t, "UPDATE servers SET is_paused = 'true' WHERE id = "+quote(normal))
+	same(t, "what is created", l.create(t, newAction(normal)).Status, remediation.Pending)
+	same(t, "the reason", l.explain(t, before.ID).Reason, remediation.ReasonMaintenance)
+	l.nothingToClaim(t, normal)
+	_, err := l.Start(t.Context(), before.ID)
+	refused(t, err, remediation.TransitionError{ID: before.ID, From: remediation.Approved, To: remediation.Executing})
+	l.unpause(t, normal)
+	same(t, "claimed", l.claim(t, normal).ID, before.ID)
 }

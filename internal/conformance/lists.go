@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -82,6 +83,7 @@ func listFilters(t *testing.T, l *ledger) {
 		for _, a.ServerID = range servers {
 			for _, a.ActionType = range types {
 				for _, a.AlertID = range found {
+					a.DedupeKey = new(fmt.Sprint("key ", len(all)))
 					all = append(all, a)
 				}
 			}

@@ -15,7 +15,7 @@ var oldRows = []behaviour{
 	{"OldRowsFollowTheRules", oldRowsFollowTheRules},
 	{"BulkDecisionsPassOverOldRows", decisionsPassOverOldRows},
 	{"ClaimAndExplainPassOverOldRows", claimPassesOverOldRows},
-	{"ClaimAndBulkDecisionsGoByTheStatusOfOldRows", statusOfOldRows},
+	{"StatusOfOldRowsDecidesWhatTheyAre", statusOfOldRows},
 	{"SweepPassesOverOldRows", sweepPassesOverOldRows},
 }
 
@@ -137,8 +137,20 @@ func statusOfOldRows(t *testing.T, l *ledger) {
 		if status != remediation.Approved {
 			with(status, remediation.Approved)
 			good := l.store(t, example(remediation.Approved))
+			if e := l.explain(t, good.ID); status != remediation.Executing && e.Behind != 0 {
+				t.Errorf("beside %s: %s", status, e)
+			}
 			same(t, "claimed beside "+string(status), l.claim(t, normal).ID, good.ID)
 			l.nothingToClaim(t, normal)
+			l.exec(t, "DELETE FROM remediation_actions") // nothing is behind them in the next round
+		}
+	}
+	l.clock.now = at(0).AddDate(0, 0, 1)
+	for _, status := range remediation.Statuses() {
+		if status != remediation.Executing {
+			with(status, remediation.Executing)
+			good := l.store(t, example(remediation.Executing))
+			same(t, "closed beside "+string(status), ids(l.sweep(t, time.Hour, 1)), []int64{good.ID})
 		}
 	}
 	for _, status := range remediation.Statuses() {

@@ -71,6 +71,7 @@ func rowOf(a remediation.Action) row {
 		"exit_code":        null(a.ExitCode, number),
 		"stdout":           null(a.Stdout, quote),
 		"stderr":           null(a.Stderr, quote),
+		"dedupe_key":       null(a.DedupeKey, quote),
 	}
 }
 
@@ -95,7 +96,7 @@ func (r row) set(columns ...string) string {
 // insert writes rows past the ledger and returns their ids.
 func (l *ledger) insert(t *testing.T, rows ...row) ([]int64, error) {
 	t.Helper()
-	columns := append(append([]string{"status", "alert_id"}, given...), audit...)
+	columns := append(append([]string{"status", "alert_id", "dedupe_key"}, given...), audit...)
 	list := make([]string, len(rows))
 	for i, r := range rows {
 		list[i] = r.values(columns)

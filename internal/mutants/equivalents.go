@@ -53,8 +53,8 @@ var equivalents = []struct {
 		"the trigger beside it refuses the same, nothing opens an ended action again, and SQLite's one writer lets nobody in between",
 	},
 	{
-		regexp.MustCompile(`^sqlite ClaimAction without LIMIT 1$`),
-		"SQLite takes the first row of a subselect that is compared by =",
+		regexp.MustCompile(`^sqlite (ClaimAction|ExplainAction) without LIMIT 1( \(2\))?$`),
+		"SQLite takes the first row of a subselect that stands for a value",
 	},
 	{
 		regexp.MustCompile(`^sqlite (ClaimAction|FailOverdueActions|PruneActions|ClearOutput) without status `),
@@ -65,7 +65,8 @@ var equivalents = []struct {
 		"the caller looks up only what it asked for; this keeps the history from being read, which the plans are tested for",
 	},
 	{
-		regexp.MustCompile(`^sqlite (ClaimAction without ORDER BY a\.id|(ListEvents|Export\w+) without ORDER BY id)$`),
+		regexp.MustCompile(`^sqlite ((ClaimAction|FailOverdueActions) without ORDER BY a\.id|ExplainAction without ORDER BY [eq]\.id|` +
+			`(ListEvents|Export\w+) without ORDER BY id)$`),
 		"SQLite walks the primary key, or an index that ends in it, in its order",
 	},
 	{
@@ -75,6 +76,14 @@ var equivalents = []struct {
 	{
 		regexp.MustCompile(`^postgres (ClaimAction|ApproveActions|RejectActions|FailOverdueActions|PruneActions|ClearOutput) without status `),
 		"the subselect locks its rows, and looks at them again when it has the lock",
+	},
+	{
+		regexp.MustCompile(`^postgres (ApproveActions|RejectActions) without (a\.status = 'pending'|FOR UPDATE)$`),
+		"the UPDATE says so too, and takes the rows in the same order as long as its plan is a search by the sorted ids",
+	},
+	{
+		regexp.MustCompile(`^\w+ ListActions\w* without k\.dedupe_key IS NOT NULL$`),
+		"NULL is NULL; it lets SQLite read the index alone, which the plans are tested for",
 	},
 	{
 		regexp.MustCompile(`^postgres remediation_events_horizon without l\.locktype = `),

@@ -6,10 +6,10 @@
 INSERT INTO remediation_actions (
     server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
     dedupe_key)
-SELECT s.id, @action_type, CASE WHEN s.is_paused THEN 'pending' ELSE 'approved' END, sqlc.narg('service_name'), @command,
+SELECT s.id, @action_type, CASE WHEN s.is_paused = FALSE THEN 'approved' ELSE 'pending' END, sqlc.narg('service_name'), @command,
     CAST(@created_at AS TIMESTAMPTZ), @created_by, CAST(sqlc.narg('alert_id') AS BIGINT),
-    CASE WHEN s.is_paused THEN NULL ELSE CAST(@created_at AS TIMESTAMPTZ) END,
-    CASE WHEN s.is_paused THEN NULL ELSE 'auto' END,
+    CASE WHEN s.is_paused = FALSE THEN CAST(@created_at AS TIMESTAMPTZ) END,
+    CASE WHEN s.is_paused = FALSE THEN 'auto' END,
     sqlc.narg('dedupe_key')
 FROM servers AS s
 WHERE s.id = @server_id
@@ -29,9 +29,9 @@ WHERE id = (
     SELECT a.id
     FROM remediation_actions AS a
     JOIN servers AS s ON s.id = a.server_id
-    WHERE a.server_id = @server_id AND a.status = 'approved' AND (a.approved_by <> 'auto' OR NOT s.is_paused)
-        -- passes over rows from before the rules that could not become executing under them
-        AND a.approved_at IS NOT NULL AND a.approved_by <> ''
+    WHERE a.server_id = @server_id AND a.status = 'approved' AND (a.approved_by <> 'auto' OR s.is_paused = FALSE)
+        -- passes over rows from before the rules that could not become executing under them, or not be read
+        AND a.created_at BETWEEN '0001-01-01' AND '9999-12-31' AND a.approved_at BETWEEN '0001-01-01' AND '9999-12-31' AND a.approved_by <> ''
         AND coalesce(a.rejected_at, a.executed_at, a.completed_at) IS NULL
         AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
     ORDER BY a.id
@@ -46,5 +46,5 @@ UPDATE remediation_actions
 SET status = 'executing', executed_at = @executed_at
 WHERE remediation_actions.id = @id AND status = 'approved'
     AND (approved_by <> 'auto' OR EXISTS (
-        SELECT 1 FROM servers AS s WHERE s.id = remediation_actions.server_id AND NOT s.is_paused FOR SHARE))
+        SELECT 1 FROM servers AS s WHERE s.id = remediation_actions.server_id AND s.is_paused = FALSE FOR SHARE))
 RETURNING *;

@@ -1,10 +1,12 @@
 -- SQLite only: a list of ids or statuses is one JSON parameter here, an array on PostgreSQL. A row from before the rules
--- that can't be decided, or closed, under them must not stop the others, so the bulk statements pass over it.
+-- that can't be decided, or closed, under them, or not be read, must not stop the others, so the bulk statements pass
+-- over it.
 
 -- name: ApproveActions :many
 UPDATE remediation_actions
 SET status = 'approved', approved_at = @approved_at, approved_by = CAST(@approved_by AS TEXT)
 WHERE id IN (SELECT value FROM json_each(CAST(@ids AS TEXT))) AND status = 'pending'
+    AND created_at BETWEEN '0001-01-01' AND '9999-12-31'
     AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
     AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
 RETURNING *;
@@ -14,6 +16,7 @@ UPDATE remediation_actions
 SET status = 'rejected', rejected_at = @rejected_at, rejected_by = CAST(@rejected_by AS TEXT),
     rejection_reason = CAST(@rejection_reason AS TEXT)
 WHERE id IN (SELECT value FROM json_each(CAST(@ids AS TEXT))) AND status = 'pending'
+    AND created_at BETWEEN '0001-01-01' AND '9999-12-31'
     AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
     AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
 RETURNING *;
@@ -27,7 +30,8 @@ SET status = 'failed', completed_at = @completed_at, stderr = CAST(@stderr AS TE
 WHERE id IN (
     SELECT a.id FROM remediation_actions AS a
     WHERE a.status = 'executing' AND a.executed_at < @executed_before
-        AND a.approved_at IS NOT NULL AND a.approved_by <> ''
+        AND a.executed_at BETWEEN '0001-01-01' AND '9999-12-31'
+        AND a.created_at BETWEEN '0001-01-01' AND '9999-12-31' AND a.approved_at BETWEEN '0001-01-01' AND '9999-12-31' AND a.approved_by <> ''
         AND coalesce(a.rejected_at, a.completed_at) IS NULL
         AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
     ORDER BY a.id

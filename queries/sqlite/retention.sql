@@ -7,6 +7,7 @@ WHERE id IN (
     SELECT a.id
     FROM remediation_actions AS a
     WHERE (a.status IN ('completed', 'failed', 'rejected')) IS TRUE
+        AND coalesce(a.completed_at, a.rejected_at, a.created_at) >= '' -- a number sorts before all text
         AND coalesce(a.completed_at, a.rejected_at, a.created_at) < @before
     ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at), a.id
     LIMIT CAST(@max_rows AS BIGINT)
@@ -20,6 +21,7 @@ WHERE id IN (
     FROM remediation_actions AS a
     WHERE (a.status IN ('completed', 'failed', 'rejected')) IS TRUE
         AND (a.stdout IS NOT NULL OR a.stderr IS NOT NULL)
+        AND coalesce(a.completed_at, a.rejected_at, a.created_at) >= '' -- a number sorts before all text
         AND coalesce(a.completed_at, a.rejected_at, a.created_at) < @before
     ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at), a.id
     LIMIT CAST(@max_rows AS BIGINT)

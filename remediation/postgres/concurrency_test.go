@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -204,5 +205,39 @@ func TestPauseWaitsForWhatDependsOnTheMode(t *testing.T) {
 				t.Errorf("Pause: %v", err)
 			}
 		})
+	}
+}
+
+// Two sweeps at once take each other's leavings instead of waiting.
+func TestSweepsPassOverWhatAnotherTransactionHolds(t *testing.T) {
+	t.Parallel()
+	later := now.AddDate(1, 0, 0)
+	for name, sweep := range map[string]struct {
+		from string
+		run  func(ctx context.Context, l *remediation.Ledger) (int64, error)
+	}{
+		"FailOverdue": {"executing", func(ctx context.Context, l *remediation.Ledger) (int64, error) {
+			closed, err := l.FailOverdue(ctx, time.Hour, 10)
+			return int64(len(closed)), err
+		}},
+		"Prune": {"completed", func(ctx context.Context, l *remediation.Ledger) (int64, error) {
+			return l.Prune(ctx, later, 10)
+		}},
+		"ClearOutput": {"completed", func(ctx context.Context, l *remediation.Ledger) (int64, error) {
+			return l.ClearOutput(ctx, later, 10)
+		}},
+	} {
+		pool, _ := newHeap(t)
+		ids := fill(t, pool, sweep.from)
+		tx := begin(t, pool)
+		run(t, tx, "SELECT FROM remediation_actions WHERE id = $1 FOR UPDATE", ids[1])
+		ledger := remediation.New(postgres.New(pool), remediation.WithClock(func() time.Time { return later }))
+		if n, err := sweep.run(bounded(t), ledger); err != nil || n != 2 {
+			t.Errorf("%s beside the transaction: %d, %v, want 2", name, n, err)
+		}
+		end(t, tx.Rollback)
+		if n, err := sweep.run(bounded(t), ledger); err != nil || n != 1 {
+			t.Errorf("%s after it: %d, %v, want 1", name, n, err)
+		}
 	}
 }

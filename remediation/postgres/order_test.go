@@ -58,6 +58,7 @@ func TestOrderIsThatOfTheIdsWhereverTheRowsLie(t *testing.T) {
 	}
 
 	executing := fill(t, pool, "executing")
+	run(t, pool, "UPDATE remediation_actions SET command = command WHERE id = $1", approved[0])
 	if e := must[remediation.Explanation](t)(ledger.Explain(t.Context(), approved[2])); e.Behind != approved[0] {
 		t.Errorf("behind %d, want %d: %s", e.Behind, approved[0], e)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -120,4 +121,43 @@ func TestCreateThatATriggerSkipsFails(t *testing.T) {
 			t.Errorf("Create of the one to be %s: %+v, %v", command, created, err)
 		}
 	}
+}
+
+// A row from before the rules may hold one: it stays as it is, and stops no others.
+func TestOldRowWithAnInfiniteTimeStopsNoOther(t *testing.T) {
+	t.Parallel()
+	pool, ledger, _ := newFeed(t)
+	run(t, pool, "UPDATE servers SET is_paused = TRUE; ALTER TABLE remediation_actions DISABLE TRIGGER USER")
+	for _, odd := range []string{"infinity", "-infinity"} {
+		run(t, pool, strings.ReplaceAll(`INSERT INTO remediation_actions (server_id, action_type, command, created_by, status,
+				created_at, approved_at, executed_at, approved_by) VALUES
+			('web-1', 'reboot', 'reboot', 'ann', 'pending', 'ODD', NULL, NULL, NULL),
+			('web-1', 'reboot', 'reboot', 'ann', 'approved', 'ODD', now(), NULL, 'bob'),
+			('web-1', 'reboot', 'reboot', 'ann', 'approved', now(), 'ODD', NULL, 'bob'),
+			('web-1', 'reboot', 'reboot', 'ann', 'executing', 'ODD', now(), now(), 'bob'),
+			('web-1', 'reboot', 'reboot', 'ann', 'executing', now(), 'ODD', now(), 'bob'),
+			('web-1', 'reboot', 'reboot', 'ann', 'executing', now(), now(), 'ODD', 'bob')`, "ODD", odd))
+	}
+	run(t, pool, "ALTER TABLE remediation_actions ENABLE TRIGGER USER")
+	const statuses = "SELECT id || ' ' || status FROM remediation_actions WHERE id <= 12 ORDER BY id"
+	before := column[string](t, pool, statuses)
+
+	good := []int64{create(t, ledger).ID, create(t, ledger).ID}
+	approved := must[[]remediation.Outcome](t)(ledger.ApproveMany(t.Context(), []int64{1, good[0]}, "bob"))
+	rejected := must[[]remediation.Outcome](t)(ledger.RejectMany(t.Context(), []int64{1, good[1]}, "bob", "no"))
+	for _, outcomes := range [][]remediation.Outcome{approved, rejected} {
+		if outcomes[0].Err == nil || outcomes[1].Err != nil {
+			t.Errorf("a decision beside an odd row: %+v", outcomes)
+		}
+	}
+	same(t, "claimed", must[remediation.Action](t)(ledger.Claim(t.Context(), "web-1")).ID, good[0])
+	if a, err := ledger.Claim(t.Context(), "web-1"); !errors.Is(err, remediation.ErrNothingToClaim) {
+		t.Errorf("claimed %d, %v", a.ID, err)
+	}
+	late := remediation.New(postgres.New(pool), remediation.WithClock(func() time.Time { return time.Now().AddDate(1, 0, 0) }))
+	closed := must[[]remediation.Action](t)(late.FailOverdue(t.Context(), time.Hour, 100))
+	if len(closed) != 1 || closed[0].ID != good[0] {
+		t.Errorf("closed %v, want %d", closed, good[0])
+	}
+	same(t, "the odd rows", column[string](t, pool, statuses), before)
 }

@@ -17,10 +17,12 @@ const maxShared = 256
 
 // commits lets calls that come at the same time share one commit, which is what a durable write costs. Whoever gets the
 // turn runs what waits in line, each call as its own statement in one transaction, commits once, and only then answers.
-// A call that finds nobody else takes the turn and runs its statement alone, as if commits were not here. There is no
-// goroutine of its own: a call that waits in line takes the turn itself when it is free.
+// There is no goroutine of its own: a call that waits in line takes the turn itself when it is free.
+//
+// A context ends a wait, never a transaction: an interrupted write makes SQLite roll back all of it
+// (https://www.sqlite.org/c3ref/interrupt.html).
 type commits struct {
-	db   *sql.DB // of one connection
+	db   *sql.DB // of one connection, which begins each transaction with the lock to write
 	file file
 	wait time.Duration // at most, for another program's lock
 
@@ -40,12 +42,10 @@ func commit[P, T any](ctx context.Context, c *commits, q *queries, run query[P, 
 	}
 	defer func() { <-c.turn }()
 	var result T
-	err := c.file.check()
+	tx, err := c.begin(ctx, time.Time{})
 	if err == nil {
-		err = whileBusy(ctx, c.wait, func() (err error) {
-			result, err = run(q, ctx, params)
-			return err
-		})
+		result, err = run(q.WithTx(tx), context.Background(), params)
+		err = c.end(tx, err)
 	}
 	return result, busy(err)
 }
@@ -78,9 +78,47 @@ func (c *commits) idle() bool {
 	return false
 }
 
+// begin waits for the lock. Whoever calls it has the turn.
+func (c *commits) begin(ctx context.Context, since time.Time) (tx *sql.Tx, err error) {
+	err = whileBusy(ctx, since, c.wait, func() (err error) {
+		if err = c.file.check(); err == nil {
+			tx, err = c.db.BeginTx(context.Background(), nil)
+		}
+		return err
+	})
+	return tx, err
+}
+
+// end commits, or rolls back if there was an error. It answers for nothing that the file may have gone under.
+func (c *commits) end(tx *sql.Tx, err error) error {
+	if err != nil {
+		_ = tx.Rollback() // SQLite has rolled back by itself after some errors
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	return c.file.check()
+}
+
+// exclusively runs f when nobody else writes.
+func (c *commits) exclusively(ctx context.Context, f func() error) error {
+	select {
+	case c.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-c.turn }()
+	if err := c.file.check(); err != nil {
+		return err
+	}
+	return f()
+}
+
 // call is one statement in line.
 type call struct {
 	run   func(context.Context, *queries) error
+	since time.Time
 	state atomic.Int32 // who decides about it: see the constants
 	err   error
 	done  chan struct{} // closed when err is final
@@ -95,7 +133,7 @@ const (
 // do runs one statement and returns when it is durable or has failed. When ctx ends while the statement waits, it never
 // runs.
 func (c *commits) do(ctx context.Context, q *queries, run func(context.Context, *queries) error) error {
-	own := &call{run: run, done: make(chan struct{})}
+	own := &call{run: run, since: time.Now(), done: make(chan struct{})}
 	for line := c.line; ; {
 		select {
 		case line <- own:
@@ -120,7 +158,7 @@ func (c *commits) do(ctx context.Context, q *queries, run func(context.Context, 
 	}
 }
 
-// lead runs own and everything in line, and gives the turn back. It has the turn.
+// lead runs own, and everything that waits in line, and gives the turn back. It has the turn.
 func (c *commits) lead(ctx context.Context, q *queries, own *call) error {
 	defer func() { <-c.turn }()
 	if c.size > 1 {
@@ -129,6 +167,31 @@ func (c *commits) lead(ctx context.Context, q *queries, own *call) error {
 			seen = len(c.line)
 		}
 	}
+	// The others stay in line until the lock is there: each waits for its own time, and may give up.
+	tx, err := c.begin(ctx, own.since)
+	if err != nil {
+		return err
+	}
+	round := c.round(own)
+	c.size = len(round)
+	err = c.end(tx, runAll(q.WithTx(tx), round))
+	for _, call := range round {
+		switch {
+		case err == nil:
+		case errors.Is(err, ErrFileGone):
+			call.err = err
+		default: // nothing is written, because of one of them
+			call.err = c.alone(q, call)
+		}
+	}
+	for _, other := range round[1:] {
+		close(other.done)
+	}
+	return own.err
+}
+
+// round is own and what waits in line.
+func (c *commits) round(own *call) []*call {
 	round := append(make([]*call, 0, 1+len(c.line)), own)
 	for len(round) < maxShared {
 		select {
@@ -141,80 +204,27 @@ func (c *commits) lead(ctx context.Context, q *queries, own *call) error {
 		}
 		break
 	}
-	c.size = len(round)
-	if err := c.file.check(); err != nil {
-		for _, call := range round {
-			call.err = err
-		}
-	} else if len(round) == 1 {
-		own.err = c.alone(ctx, q, own)
-	} else {
-		c.together(q, round)
-	}
-	for _, other := range round[1:] {
-		close(other.done)
-	}
-	return own.err
+	return round
 }
 
-// alone runs a call as a transaction of its own.
-func (c *commits) alone(ctx context.Context, q *queries, own *call) error {
-	return whileBusy(ctx, c.wait, func() error { return own.run(ctx, q) })
-}
-
-// together runs a round in one transaction. It is nobody's context that ends it: an interrupted write inside a
-// transaction makes SQLite roll back all of it (https://www.sqlite.org/c3ref/interrupt.html).
-func (c *commits) together(q *queries, round []*call) {
-	ctx := context.Background()
-	err := whileBusy(ctx, c.wait, func() error { return inTransaction(ctx, c.db, q, round) })
-	if err == nil {
-		return
-	}
-	for _, call := range round {
-		if errors.Is(err, errAlone) {
-			call.err = c.alone(ctx, q, call)
-		} else {
-			call.err = err
-		}
-	}
-}
-
-// errAlone says that the transaction is gone, with nothing written, because of one call in it.
-var errAlone = errors.New("each call must run alone")
-
-func inTransaction(ctx context.Context, db *sql.DB, q *queries, round []*call) error {
-	tx, err := db.BeginTx(ctx, nil)
+// alone runs a call in a transaction of its own.
+func (c *commits) alone(q *queries, call *call) error {
+	tx, err := c.begin(context.Background(), call.since)
 	if err != nil {
 		return err
 	}
-	inTx := q.WithTx(tx)
-	for _, call := range round {
-		call.err = call.run(ctx, inTx)
-		if call.err == nil || errors.Is(call.err, sql.ErrNoRows) {
-			continue
-		}
-		// SQLite may have rolled back everything, and would commit the next statement by itself. Only then does BEGIN work.
-		_, inside := tx.ExecContext(ctx, "BEGIN")
-		if inside == nil || !ownFault(call.err) {
-			if err := tx.Rollback(); err != nil {
-				return err
-			}
-			return errAlone
-		}
-	}
-	if err := tx.Commit(); err != nil {
-		return err
-	}
-	return nil
+	return c.end(tx, call.run(context.Background(), q.WithTx(tx)))
 }
 
-// ownFault reports whether err is of a kind that undoes only the statement that it came from.
-func ownFault(err error) bool {
-	switch code(err) & 0xff {
-	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH:
-		return true
+// runAll ends at the first error: SQLite may have rolled back everything, and would commit the next statement by itself.
+// That a statement found no row is an answer.
+func runAll(q *queries, round []*call) error {
+	for _, call := range round {
+		if call.err = call.run(context.Background(), q); call.err != nil && !errors.Is(call.err, sql.ErrNoRows) {
+			return call.err
+		}
 	}
-	return false
+	return nil
 }
 
 func isBusy(err error) bool { return code(err)&0xff == sqlite3.SQLITE_BUSY }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -182,7 +183,7 @@ func TestStatementThatFailsInASharedTransactionFailsAlone(t *testing.T) {
 		},
 		func() error { return s.create(t.Context(), "d") })
 	s.expect(t, errs, make([]error, 4), "a", "b", "c", "d")
-	if !ownFault(refused) || refused == nil {
+	if code(refused)&0xff != sqlite3.SQLITE_CONSTRAINT {
 		t.Errorf("the refused statement: %v, want a constraint's error", refused)
 	}
 	if a, err := s.ledger.Get(t.Context(), 1); err != nil || a.Status != remediation.Executing {
@@ -293,6 +294,36 @@ func TestContextThatEndsInLineMeansItNeverRan(t *testing.T) {
 			return s.create(t.Context(), "b")
 		})
 	s.expect(t, errs, []error{nil, context.Canceled, nil}, "a", "b")
+}
+
+// Nobody's call is taken before there is a transaction for it.
+func TestContextThatEndsWhileAnotherProgramHoldsTheLockEndsTheWait(t *testing.T) {
+	t.Parallel()
+	s := openShared(t)
+	tx, err := s.other.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stays, gives := make(chan error, 1), make(chan error, 2)
+	s.commits.turn <- struct{}{}
+	go func() { stays <- s.create(t.Context(), "a") }()
+	for range cap(gives) {
+		go func() { gives <- s.create(ctx, "never") }()
+	}
+	s.awaitLine(t, 3)
+	<-s.commits.turn
+	for len(s.commits.turn) == 0 { // until one of them leads
+		runtime.Gosched()
+	}
+	cancel()
+	gaveUp := []error{<-gives, <-gives}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	s.expect(t, append(gaveUp, <-stays), []error{context.Canceled, context.Canceled, nil}, "a")
 }
 
 func TestCloseAnswersEveryCallThatWaits(t *testing.T) {

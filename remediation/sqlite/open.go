@@ -91,8 +91,9 @@ func open(ctx context.Context, path string, o options) (*Store, error) {
 	return s, nil
 }
 
-// ErrFileGone is the error of every change to a ledger whose file was removed, or replaced by another, while it was open.
-// SQLite itself would go on writing to the file that nobody can find any more. Put the file back, or open the ledger again.
+// ErrFileGone is the error of every call to a ledger that Open opened and whose file was removed, or replaced by another,
+// since then. SQLite itself would go on with the file that nobody can find any more. Put the file back, or open the
+// ledger again. A change that was under way may have reached the file that is gone.
 var ErrFileGone = errors.New("the database file was removed or replaced while it was open")
 
 // file is the database file as Open found it.
@@ -166,7 +167,7 @@ func create(path string) error {
 // useWAL puts the file into WAL mode, where it stays.
 func useWAL(ctx context.Context, db *sql.DB, wait time.Duration) error {
 	var mode string
-	err := whileBusy(ctx, wait, func() error {
+	err := whileBusy(ctx, time.Time{}, wait, func() error {
 		return db.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
 	})
 	if err == nil && mode != "wal" {
@@ -175,23 +176,25 @@ func useWAL(ctx context.Context, db *sql.DB, wait time.Duration) error {
 	return err
 }
 
-// whileBusy tries again as long as another program holds the file's lock, at most for wait. try must be all or nothing.
-func whileBusy(ctx context.Context, wait time.Duration, try func() error) error {
-	var start time.Time // read only when there is a wait
+// whileBusy tries again as long as another program holds the file's lock, until wait has passed since then, or since the
+// first refusal if that is zero. try must be all or nothing.
+func whileBusy(ctx context.Context, since time.Time, wait time.Duration, try func() error) error {
 	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		err := try()
 		if !isBusy(err) {
 			return err
 		}
-		if start.IsZero() {
-			start = time.Now()
+		if since.IsZero() {
+			since = time.Now()
 		}
-		if time.Since(start) >= wait {
+		if time.Since(since) >= wait {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
 		case <-time.After(time.Millisecond):
 		}
 	}

@@ -42,7 +42,9 @@ func New(ctx context.Context, db *sql.DB) (*Store, error) {
 	if err := checkPool(ctx, db); err != nil {
 		return nil, fmt.Errorf("use SQLite pool: %w", err)
 	}
-	return newStore(db, db, 0), nil
+	s := newStore(db, db, 0)
+	s.pool = db
+	return s, nil
 }
 
 // newStore waits itself for locks that writer's busy timeout does not wait for.
@@ -53,7 +55,7 @@ func newStore(writer, reader *sql.DB, wait time.Duration) *Store {
 			return nil, err
 		}
 		var write *sqlitedb.Queries
-		err := whileBusy(ctx, wait, func() (err error) {
+		err := whileBusy(ctx, time.Time{}, wait, func() (err error) {
 			write, err = sqlitedb.Prepare(ctx, s.writer)
 			return err
 		})
@@ -77,19 +79,29 @@ func newStore(writer, reader *sql.DB, wait time.Duration) *Store {
 // format does not matter here.
 //
 // A transaction that reads before it writes can fail with "database is locked" however long the busy timeout is; begin
-// it with _txlock=immediate in the DSN (https://www.sqlite.org/lang_transaction.html).
+// it with _txlock=immediate in the DSN (https://www.sqlite.org/lang_transaction.html). After some errors SQLite rolls
+// back the whole transaction by itself, and would commit each later statement as it runs: then a change is refused with
+// sql.ErrTxDone. A context ends no change that has begun, because SQLite would roll back the transaction for that too.
 func Tx(tx *sql.Tx) remediation.Store {
-	return &store{prepare: func(ctx context.Context) (*statements, error) {
+	s := &store{}
+	s.prepare = func(ctx context.Context) (*statements, error) {
 		if err := checkVersion(ctx, tx); err != nil {
 			return nil, err
 		}
 		q := sqlitedb.New(sortableTimes{tx})
 		return &statements{q, q}, nil
-	}}
+	}
+	s.tx = tx
+	return s
 }
 
 // Migrate brings the database to the schema that the code needs; see the function Migrate.
-func (s *Store) Migrate(ctx context.Context) error { return Migrate(ctx, s.writer) }
+func (s *Store) Migrate(ctx context.Context) error {
+	if s.commits == nil {
+		return Migrate(ctx, s.writer)
+	}
+	return s.commits.exclusively(ctx, func() error { return Migrate(ctx, s.writer) })
+}
 
 // ErrClosed is the error of every call after Close.
 var ErrClosed = errors.New("the ledger's store is closed")
@@ -119,7 +131,12 @@ func (s *Store) Close() error {
 // store implements remediation.Store on whatever prepare connects it to.
 type store struct {
 	prepare func(context.Context) (*statements, error)
-	commits *commits // nil where every call commits, or doesn't, by itself
+	// How a change is made durable: one of them is set.
+	commits *commits // shared, after Open
+	pool    *sql.DB  // each by itself, after New
+	tx      *sql.Tx  // by the caller
+
+	changing sync.Mutex // held during a change in tx
 
 	ready  atomic.Pointer[statements]
 	mu     sync.Mutex   // held while preparing
@@ -164,10 +181,46 @@ func write[P, T any](ctx context.Context, s *store, run query[P, T], params P) (
 		var none T
 		return none, err
 	}
-	if s.commits != nil {
+	switch {
+	case s.commits != nil:
 		return commit(ctx, s.commits, st.write, run, params)
+	case s.tx != nil:
+		return inside(ctx, s, st.write, run, params)
 	}
-	result, err := run(st.write, ctx, params)
+	// Its own transaction says whether it holds: without one, a context that ends while database/sql closes the rows takes
+	// the error of the commit with it, and rows that can't be read are written.
+	var result T
+	tx, err := s.pool.BeginTx(ctx, nil)
+	if err == nil {
+		if result, err = run(st.write.WithTx(tx), ctx, params); err == nil {
+			err = tx.Commit()
+		} else {
+			_ = tx.Rollback() // SQLite has rolled back by itself after some errors
+		}
+	}
+	return result, busy(err)
+}
+
+// inside runs one statement in the caller's transaction, if there still is one: only outside of one does BEGIN work.
+func inside[P, T any](ctx context.Context, s *store, q *queries, run query[P, T], params P) (result T, err error) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if err := ctx.Err(); err != nil {
+		return result, err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if _, err := s.tx.ExecContext(ctx, "BEGIN"); err == nil {
+		_, err = s.tx.ExecContext(ctx, "ROLLBACK")
+		return result, errors.Join(fmt.Errorf("SQLite has rolled back the transaction: %w", sql.ErrTxDone), err)
+	}
+	if _, err := s.tx.ExecContext(ctx, "SAVEPOINT actionledger"); err != nil {
+		return result, err
+	}
+	if result, err = run(q, ctx, params); err != nil {
+		// Nothing is left of what failed, which a row that can't be read does after it was written.
+		_, _ = s.tx.ExecContext(ctx, "ROLLBACK TO actionledger")
+	}
+	_, _ = s.tx.ExecContext(ctx, "RELEASE actionledger")
 	return result, busy(err)
 }
 
@@ -179,6 +232,12 @@ func read[P, T any](ctx context.Context, s *store, run query[P, T], params P) (T
 	if err != nil {
 		var none T
 		return none, err
+	}
+	if s.commits != nil {
+		if err := s.commits.file.check(); err != nil {
+			var none T
+			return none, err
+		}
 	}
 	result, err := run(st.read, ctx, params)
 	return result, busy(err)

@@ -1,0 +1,317 @@
+package sqlite_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/sqlite"
+)
+
+// ways are the ways in that commit by themselves.
+var ways = map[string]func(t *testing.T, path string) remediation.Store{
+	"Open": func(t *testing.T, path string) remediation.Store { return openLedger(t, path) },
+	"New":  func(t *testing.T, path string) remediation.Store { return storeOn(t, rawPool(t, path, goodPool)) },
+}
+
+// each runs a test on a ledger with the server "web-1", opened in each way, and a pool that looks at it from outside.
+func each(t *testing.T, test func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB)) {
+	t.Parallel()
+	for name, open := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := ledgerFile(t)
+			serverStore(t, path)
+			test(t, remediation.New(open(t, path)), rawPool(t, path, goodPool))
+		})
+	}
+}
+
+func restart(command string) remediation.NewAction {
+	return remediation.NewAction{ServerID: "web-1", ActionType: "restart_service", Command: command, CreatedBy: "ann"}
+}
+
+const statuses = "SELECT id || ' ' || status FROM remediation_actions ORDER BY id"
+
+// Rows from before the rules may hold what no reader can take for a time. They stay as they are, and stop no others.
+func TestRowWithATimeThatCannotBeReadIsLeftAlone(t *testing.T) {
+	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
+		const fine = "'2026-11-23 12:00:00+00:00'"
+		rule := rawColumn(t, raw, "SELECT sql FROM sqlite_master WHERE name = 'remediation_actions_times_insert'")[0]
+		rawExec(t, raw, "DROP TRIGGER remediation_actions_times_insert")
+		insert := func(status, created, approved, executed, by string) {
+			rawExec(t, raw, `INSERT INTO remediation_actions (server_id, action_type, command, created_by, status, created_at,
+				approved_at, executed_at, approved_by) VALUES ('web-1', 'reboot', 'reboot', 'ann', ?, `+
+				created+","+approved+","+executed+","+by+")", status)
+		}
+		for _, odd := range []string{"1700000000", "'yesterday'", "2461060.5", "''"} {
+			insert("pending", odd, "NULL", "NULL", "NULL")
+			insert("approved", odd, fine, "NULL", "'bob'")
+			insert("approved", fine, odd, "NULL", "'bob'")
+			insert("executing", odd, fine, fine, "'bob'")
+			insert("executing", fine, odd, fine, "'bob'")
+			insert("executing", fine, fine, odd, "'bob'")
+		}
+		rawExec(t, raw, rule)
+		before := rawColumn(t, raw, statuses)
+
+		for id := range int64(len(before)) {
+			id++
+			_, approveErr := ledger.Approve(t.Context(), id, "bob")
+			_, startErr := ledger.Start(t.Context(), id)
+			_, finishErr := ledger.Finish(t.Context(), "web-1", id, remediation.Result{})
+			if approveErr == nil || startErr == nil || finishErr == nil {
+				t.Errorf("action %s: Approve %v, Start %v, Finish %v, want errors", before[id-1], approveErr, startErr, finishErr)
+			}
+		}
+		if diff := cmp.Diff(before, rawColumn(t, raw, statuses)); diff != "" {
+			t.Fatalf("what failed was written (-before +after):\n%s", diff)
+		}
+
+		insert("pending", fine, "NULL", "NULL", "NULL")
+		insert("pending", fine, "NULL", "NULL", "NULL")
+		insert("approved", fine, fine, "NULL", "'bob'")
+		insert("executing", fine, fine, fine, "'bob'")
+		good := int64(len(before))
+		for id, decide := range map[int64]func(ids []int64) ([]remediation.Outcome, error){
+			good + 1: func(ids []int64) ([]remediation.Outcome, error) { return ledger.ApproveMany(t.Context(), ids, "bob") },
+			good + 2: func(ids []int64) ([]remediation.Outcome, error) {
+				return ledger.RejectMany(t.Context(), ids, "bob", "no")
+			},
+		} {
+			outcomes, err := decide([]int64{1, id})
+			if err != nil || outcomes[0].Err == nil || outcomes[1].Err != nil {
+				t.Errorf("a decision beside an odd row: %+v, %v", outcomes, err)
+			}
+		}
+		if e, err := ledger.Explain(t.Context(), good+3); err != nil || e.Reason != remediation.ReasonBehind {
+			t.Errorf("Explain: %s, %v", e, err) // behind the executing ones
+		}
+		for _, id := range []int64{good + 1, good + 3} {
+			if a, err := ledger.Claim(t.Context(), "web-1"); err != nil {
+				t.Errorf("Claim: %d, %v, want %d", a.ID, err, id)
+			}
+		}
+		if _, err := ledger.Claim(t.Context(), "web-1"); !errors.Is(err, remediation.ErrNothingToClaim) {
+			t.Errorf("Claim of odd rows: %v", err)
+		}
+		late := remediation.New(storeOn(t, raw), remediation.WithClock(func() time.Time { return time.Now().AddDate(1, 0, 0) }))
+		closed, err := late.FailOverdue(t.Context(), time.Hour, 100)
+		if err != nil || len(closed) != 3 {
+			t.Errorf("FailOverdue: %v, %v, want three", closed, err)
+		}
+		if diff := cmp.Diff(before, rawColumn(t, raw, statuses)[:len(before)]); diff != "" {
+			t.Errorf("the odd rows (-before +after):\n%s", diff)
+		}
+	})
+}
+
+// Numbers sort before all text, so that they would be the oldest of all.
+func TestPruneLeavesWhatHasNoTime(t *testing.T) {
+	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
+		rawExec(t, raw, "DROP TRIGGER remediation_actions_times_insert")
+		rawExec(t, raw, `INSERT INTO remediation_actions (server_id, action_type, command, created_by, status, created_at,
+			approved_at, executed_at, approved_by, completed_at, exit_code, stdout)
+			SELECT 'web-1', 'reboot', 'reboot', 'ann', 'completed', at, at, at, 'bob', at, 0, 'done'
+			FROM (SELECT 1700000000 AS at UNION ALL SELECT '2020-11-23 12:00:00+00:00')`)
+		before := time.Date(2021, 1, 1, 0, 0, 0, 0, time.UTC)
+		if n, err := ledger.ClearOutput(t.Context(), before, 10); err != nil || n != 1 {
+			t.Errorf("cleared %d, %v, want 1", n, err)
+		}
+		if n, err := ledger.Prune(t.Context(), before, 10); err != nil || n != 1 {
+			t.Errorf("deleted %d, %v, want 1", n, err)
+		}
+	})
+}
+
+// FAIL and ROLLBACK in a trigger of the host program's own keep, or take away, more than the statement that they refuse.
+func TestTriggerThatFailsItsOwnWayLeavesNothingHalf(t *testing.T) {
+	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
+		for how, when := range map[string]string{"FAIL": "AFTER", "ROLLBACK": "AFTER", "ABORT": "BEFORE"} {
+			rawExec(t, raw, fmt.Sprintf(`CREATE TRIGGER mine_%[1]s %[2]s UPDATE OF status ON remediation_actions
+				WHEN NEW.command = '%[1]s' BEGIN SELECT RAISE(%[1]s, 'mine'); END`, how, when))
+			var wg sync.WaitGroup
+			for i := range 16 { // some of them share a commit
+				wg.Go(func() {
+					command := "true"
+					if i%4 == 0 {
+						command = how
+					}
+					a, err := ledger.Create(t.Context(), restart(command))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					_, err = ledger.Start(t.Context(), a.ID)
+					if (err == nil) != (command == "true") {
+						t.Errorf("Start of %q with %s: %v", command, how, err)
+					}
+				})
+			}
+			wg.Wait()
+			want := []string{"approved " + how + " 4", "executing true 12"}
+			got := rawColumn(t, raw, "SELECT status || ' ' || command || ' ' || count(*) FROM remediation_actions GROUP BY status, command")
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("with %s (-want +got):\n%s", how, diff)
+			}
+			rawExec(t, raw, "DELETE FROM remediation_actions")
+		}
+	})
+}
+
+// A deferred reference of the host program's own fails the commit, which others share.
+func TestReferenceThatFailsTheCommitFailsItsOwnCallAlone(t *testing.T) {
+	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
+		a, err := ledger.Create(t.Context(), restart("kept"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ledger.Withdraw(t.Context(), a.ID, "bob", "no"); err != nil {
+			t.Fatal(err)
+		}
+		rawExec(t, raw, `CREATE TABLE mine (action_id INTEGER REFERENCES remediation_actions (id) DEFERRABLE INITIALLY DEFERRED);
+			INSERT INTO mine VALUES (1)`)
+		var wg sync.WaitGroup
+		for range 16 {
+			wg.Go(func() {
+				if _, err := ledger.Create(t.Context(), restart("true")); err != nil {
+					t.Error(err)
+				}
+			})
+			wg.Go(func() {
+				if _, err := ledger.Prune(t.Context(), time.Now().AddDate(1, 0, 0), 1); err == nil {
+					t.Error("what is referred to was deleted")
+				}
+			})
+		}
+		wg.Wait()
+		if got := rawColumn(t, raw, "SELECT count(*) FROM remediation_actions"); got[0] != "17" {
+			t.Errorf("%s actions, want 17", got[0])
+		}
+	})
+}
+
+// SQLite checkpoints when a commit is a statement of its own, not when the rows of one that returns some are closed.
+func TestCallsOneByOneDoNotLetTheWALGrow(t *testing.T) {
+	notShort(t)
+	t.Parallel()
+	for name, open := range ways {
+		path := ledgerFile(t)
+		serverStore(t, path)
+		ledger := remediation.New(open(t, path))
+		for range 800 {
+			if _, err := ledger.Create(t.Context(), restart("true")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if info, err := os.Stat(path + "-wal"); err != nil || info.Size() > 10<<20 {
+			t.Errorf("%s: the WAL has %d bytes, %v", name, info.Size(), err)
+		}
+	}
+}
+
+// A restore swaps the file while a call waits for the lock.
+func TestFileThatGoesDuringTheWaitAcknowledgesNothing(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	ledger := remediation.New(serverStore(t, path, sqlite.WithBusyTimeout(time.Minute)))
+	writer := holdWriteLock(t, path)
+	errs := make(chan error, 8)
+	for range cap(errs) {
+		go func() {
+			_, err := ledger.Create(t.Context(), restart("true"))
+			errs <- err
+		}()
+	}
+	if err := errors.Join(os.Rename(path, path+".away"), os.WriteFile(path, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	writer.release(t)
+	for range cap(errs) {
+		if err := <-errs; !errors.Is(err, sqlite.ErrFileGone) {
+			t.Errorf("a call beside the swap: %v, want ErrFileGone", err)
+		}
+	}
+	if _, err := ledger.List(t.Context(), remediation.Filter{}); !errors.Is(err, sqlite.ErrFileGone) {
+		t.Errorf("List: %v, want ErrFileGone", err)
+	}
+	if err := os.Rename(path+".away", path); err != nil {
+		t.Fatal(err)
+	}
+	if actions, err := ledger.List(t.Context(), remediation.Filter{}); err != nil || len(actions) != 0 {
+		t.Errorf("with the file back: %v, %v", actions, err)
+	}
+}
+
+// Once SQLite has rolled back the caller's transaction, each statement would be committed as it runs.
+func TestTxThatSQLiteRolledBackTakesNoMoreChanges(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	serverStore(t, path)
+	raw := rawPool(t, path, goodPool)
+	rawExec(t, raw, `CREATE TRIGGER mine BEFORE INSERT ON remediation_actions WHEN NEW.command = 'no'
+		BEGIN SELECT RAISE(ROLLBACK, 'mine'); END`)
+	tx := beginRaw(t, raw)
+	ledger := remediation.New(sqlite.Tx(tx))
+	if _, err := ledger.Create(t.Context(), restart("before")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ledger.Create(t.Context(), restart("no")); err == nil {
+		t.Fatal("the trigger refused nothing")
+	}
+	for range 2 {
+		if _, err := ledger.Create(t.Context(), restart("after")); !errors.Is(err, sql.ErrTxDone) {
+			t.Errorf("after it was rolled back: %v, want ErrTxDone", err)
+		}
+	}
+	if err := tx.Commit(); err == nil {
+		t.Error("the commit of a transaction that is gone worked")
+	}
+	if got := rawColumn(t, raw, statuses); len(got) > 0 {
+		t.Errorf("actions %v, want none", got)
+	}
+}
+
+// An interrupted write would take the caller's whole transaction with it.
+func TestContextThatEndsLeavesTheCallersTransaction(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	serverStore(t, path)
+	raw := rawPool(t, path, goodPool)
+	var ids []int64
+	committed := remediation.New(storeOn(t, raw))
+	for range 1000 {
+		a, err := committed.Create(t.Context(), restart("true"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, a.ID)
+		if len(ids) == 1 {
+			rawExec(t, raw, "UPDATE servers SET is_paused = TRUE")
+		}
+	}
+	for i := range 40 {
+		tx := beginRaw(t, raw)
+		ledger := remediation.New(sqlite.Tx(tx))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*time.Millisecond/2)
+		_, _ = ledger.ApproveMany(ctx, ids, "bob")
+		cancel()
+		if _, err := ledger.Create(t.Context(), restart("true")); err != nil {
+			t.Errorf("after a context that ended: %v", err)
+		}
+		if err := tx.Rollback(); err != nil {
+			t.Errorf("the transaction was gone: %v", err)
+		}
+	}
+	if got := rawColumn(t, raw, "SELECT count(*) FROM remediation_actions WHERE status = 'pending'"); got[0] != "999" {
+		t.Errorf("%s actions are pending, want 999", got[0])
+	}
+}
