@@ -40,7 +40,7 @@ func (l *Ledger) Prune(ctx context.Context, before time.Time, limit int) (int64,
 	if err := checkAtMost(limit); err != nil {
 		return 0, fmt.Errorf("prune actions: %w", err)
 	}
-	n, err := l.store.PruneActions(ctx, before.UTC().Truncate(time.Microsecond), limit)
+	n, err := l.store.PruneActions(ctx, storable(before), limit)
 	if err != nil {
 		return 0, fmt.Errorf("prune actions: %w", err)
 	}
@@ -54,9 +54,17 @@ func (l *Ledger) ClearOutput(ctx context.Context, before time.Time, limit int) (
 	if err := checkAtMost(limit); err != nil {
 		return 0, fmt.Errorf("clear output: %w", err)
 	}
-	n, err := l.store.ClearOutput(ctx, before.UTC().Truncate(time.Microsecond), limit)
+	n, err := l.store.ClearOutput(ctx, storable(before), limit)
 	if err != nil {
 		return 0, fmt.Errorf("clear output: %w", err)
 	}
 	return n, nil
+}
+
+// storable is a time to compare with as engines store it. On SQLite a year of five digits would sort before all others.
+func storable(t time.Time) time.Time {
+	if last := time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC); t.After(last) {
+		return last
+	}
+	return t.UTC().Truncate(time.Microsecond)
 }

@@ -77,6 +77,14 @@ func pruneBoundary(t *testing.T, l *ledger) {
 		same(t, "the row", l.get(t, a.ID), a)
 		same(t, "pruned", l.prune(t, end.Add(time.Microsecond).In(time.FixedZone("-0900", -9*3600)), 10), int64(1))
 	}
+	for _, late := range []time.Time{at(0).AddDate(8000, 0, 0), time.Unix(1<<40, 0)} { // years of five digits
+		l.store(t, endedAt(remediation.Failed, at(40)))
+		cleared, err := l.ClearOutput(t.Context(), late, 10)
+		if err != nil || cleared != 1 {
+			t.Errorf("cleared before %s: %d, %v, want 1", late, cleared, err)
+		}
+		same(t, "pruned before "+late.String(), l.prune(t, late, 10), int64(1))
+	}
 	// A whole second is stored shorter than its fractions, and sorts with them.
 	second := at(40).Truncate(time.Second)
 	for _, d := range []time.Duration{0, time.Microsecond, 500 * time.Millisecond, 999999 * time.Microsecond} {
