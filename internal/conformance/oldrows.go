@@ -17,6 +17,7 @@ var oldRows = []behaviour{
 	{"ClaimAndExplainPassOverOldRows", claimPassesOverOldRows},
 	{"StatusOfOldRowsDecidesWhatTheyAre", statusOfOldRows},
 	{"SweepPassesOverOldRows", sweepPassesOverOldRows},
+	{"ClearOutputPassesOverOldRows", clearPassesOverOldRows},
 }
 
 // insertOld stores a row as an older program left it, whatever the rules say, and returns it as it reads.
@@ -166,6 +167,20 @@ func sweepPassesOverOldRows(t *testing.T, l *ledger) {
 		old, good := l.insertOld(t, r), l.store(t, example(remediation.Executing))
 		same(t, "closed", ids(l.sweep(t, time.Hour, 1)), []int64{good.ID})
 		same(t, "closed after it", len(l.sweep(t, time.Hour, 10)), 0)
+		same(t, "the old row", l.get(t, old.ID), old)
+	}
+}
+
+func clearPassesOverOldRows(t *testing.T, l *ledger) {
+	for _, status := range []remediation.Status{remediation.Pending, remediation.Approved, remediation.Executing} {
+		old := l.insertOld(t, rowOf(example(status)).toggled("stdout"))
+		for _, c := range []string{"stdout", "stderr"} {
+			l.exec(t, insertion("remediation_actions", rowOf(endedAt(remediation.Failed, at(40))).toggled(c)))
+			cleared, err := l.ClearOutput(t.Context(), at(59), 1)
+			if err != nil || cleared != 1 {
+				t.Errorf("cleared beside %s, of an action without %s: %d, %v, want 1", status, c, cleared, err)
+			}
+		}
 		same(t, "the old row", l.get(t, old.ID), old)
 	}
 }

@@ -103,7 +103,9 @@ func pruneLeavesOpen(t *testing.T, l *ledger) {
 		}
 	}
 	l.store(t, withdrawn())
-	same(t, "pruned", l.prune(t, at(0).AddDate(100, 0, 0), 1000), int64(4))
+	for _, want := range []int64{1, 1, 1, 1, 0} { // an open one that is older takes nothing of the limit
+		same(t, "pruned", l.prune(t, at(0).AddDate(100, 0, 0), 1), want)
+	}
 	for _, a := range open {
 		same(t, "the row that is "+string(a.Status), l.get(t, a.ID), a)
 	}

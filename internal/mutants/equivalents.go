@@ -70,6 +70,14 @@ var equivalents = []struct {
 		"SQLite walks the primary key, or an index that ends in it, in its order",
 	},
 	{
+		regexp.MustCompile(`^sqlite (PruneActions|ClearOutput) without ORDER BY `),
+		"SQLite walks the index in that order, which the plans are tested for",
+	},
+	{
+		regexp.MustCompile(`^sqlite AddServer without ON CONFLICT `),
+		"NOT EXISTS says so too, and SQLite's one writer lets nobody in between",
+	},
+	{
 		regexp.MustCompile(`^sqlite Export\w+ without LIMIT `),
 		"Import copies page by page, whatever a page holds; the limit is for its memory",
 	},
