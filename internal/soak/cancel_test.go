@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/homelab-cmd/actionledger/remediation"
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
+	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
 // Not parallel: it counts the goroutines of the whole process.
@@ -35,6 +37,48 @@ func TestCancelledCallHappensWhollyOrNotAtAll(t *testing.T) {
 			t.Errorf("%d cancelled calls changed something after they had returned", s.late)
 		}
 	})
+}
+
+// With a rollback journal a commit waits for readers, so that a context can end in the commit too.
+func TestCancelledCallOnAPoolHappensWhollyOrNotAtAll(t *testing.T) {
+	d := newSQLite(t)
+	t.Cleanup(func() { d.check(t) })
+	reader := d.raw(t)
+	var mode string
+	if err := reader.QueryRow("PRAGMA journal_mode = DELETE").Scan(&mode); err != nil || mode != "delete" {
+		t.Fatalf("journal mode %q, %v", mode, err)
+	}
+	before := goleak.IgnoreCurrent()
+	pool := must[*sql.DB](t)(sql.Open("sqlite", "file:"+string(d)+
+		"?_pragma=foreign_keys(1)&_pragma=busy_timeout(60000)&_time_format=sqlite&_txlock=immediate"))
+	pool.SetMaxOpenConns(4)
+	store := must[*sqlite.Store](t)(sqlite.New(t.Context(), pool))
+	s := &storm{t: t, ledger: remediation.New(store)}
+	run := newRun(t, 1, s.String)
+	for run.next() {
+		ctx, cancel := context.WithCancel(t.Context())
+		var reading sync.WaitGroup
+		reading.Go(func() {
+			for ctx.Err() == nil {
+				var n int
+				if err := reader.QueryRow("SELECT count(*) FROM remediation_actions AS a, remediation_events AS e").Scan(&n); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+		s.rage(run.Uint64())
+		cancel()
+		reading.Wait()
+		plainCallsWork(t, s.ledger)
+		until(t, "every connection is back in the pool", func() bool { return pool.Stats().InUse == 0 })
+	}
+	wantNone(t, store.Close(), pool.Close())
+	noGoroutineIsLeft(t, before)
+	s.decide(d.ledger(t))
+	if s.late > 0 {
+		t.Errorf("%d cancelled calls changed something after they had returned", s.late)
+	}
 }
 
 // openForStorm opens a ledger whose closing also shows that every connection has come back.

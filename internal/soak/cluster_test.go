@@ -69,10 +69,7 @@ func prepareCluster(t *testing.T) *cluster {
 		c.as, err = serverUser() // the server refuses to run as root
 	}
 	if err != nil {
-		if os.Getenv("POSTGRES_REQUIRED") != "" {
-			t.Fatalf("POSTGRES_REQUIRED is set, but no cluster can be made: %v", err)
-		}
-		t.Skipf("no PostgreSQL cluster can be made: %v", err)
+		cannotTry(t, fmt.Errorf("no PostgreSQL cluster can be made: %w", err))
 	}
 	c.dir = must[string](t)(os.MkdirTemp("", "ledger-cluster-")) // short, for the socket's sake, and open to its owner
 	t.Cleanup(func() {

@@ -2,6 +2,7 @@ package soak
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -30,19 +31,45 @@ func TestTerminatedBackendsLoseNothingAcknowledged(t *testing.T) {
 	for run.next() {
 		untilTold(t, told, 1)
 		time.Sleep(time.Duration(run.Int64N(int64(50 * time.Millisecond)))) // any moment will do
-		var n int
-		if err := db.QueryRow(`SELECT count(pg_terminate_backend(pid)) FROM (
-			SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'load'
-			ORDER BY random() LIMIT $1) AS victims`, 1+run.IntN(4)).Scan(&n); err != nil {
-			t.Fatal(err)
+		backends := backends(t, db)
+		run.Shuffle(len(backends), func(i, j int) { backends[i], backends[j] = backends[j], backends[i] })
+		for _, pid := range backends[:min(1+run.IntN(4), len(backends))] {
+			var ended bool
+			if err := db.QueryRow("SELECT pg_terminate_backend($1)", pid).Scan(&ended); err != nil {
+				t.Fatal(err)
+			}
+			if ended {
+				terminated++
+			}
 		}
-		terminated += n
 		if run.rounds%20 == 0 {
 			told.verify(t, d)
 		}
 	}
 	stop()
 	told.verifyAll(t, d)
+}
+
+// backends are the processes that serve the load.
+func backends(t *testing.T, db *sql.DB) []int {
+	t.Helper()
+	rows, err := db.Query("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'load' ORDER BY pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var list []int
+	for rows.Next() {
+		var pid int
+		if err := rows.Scan(&pid); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, pid)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return list
 }
 
 func TestServerShutDownAtOnceLosesNothingAcknowledged(t *testing.T) {

@@ -33,6 +33,8 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 			select {
 			case <-working:
 			case <-ended:
+			case <-time.After(time.Minute):
+				t.Error("the worker has said nothing for a minute")
 			}
 		}
 		time.Sleep(time.Duration(run.Int64N(int64(150 * time.Millisecond)))) // any moment will do
@@ -48,6 +50,9 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 		}
 	}
 	told.verifyAll(t, d)
+	if *length >= 100*time.Second && kills < 200 {
+		t.Errorf("%d kills in %v, too few to show much", kills, *length)
+	}
 }
 
 // acknowledged is what callers were told, and must find for ever.

@@ -1,10 +1,14 @@
 package soak
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+	modernc "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 	"pgregory.net/rapid"
 
 	"github.com/homelab-cmd/actionledger/remediation"
@@ -19,14 +23,24 @@ func (s *sequence) exec(t *rapid.T, statement string) {
 	}
 }
 
-// refuse expects the database to refuse what breaks a rule, and to hold what it held.
+// refuse expects a rule of the database to refuse what breaks it, and the database to hold what it held.
 func (s *sequence) refuse(t *rapid.T, statement string) {
 	t.Helper()
-	if _, err := s.db.ExecContext(s.ctx, statement); err == nil {
-		t.Fatalf("%s was accepted", statement)
+	if _, err := s.db.ExecContext(s.ctx, statement); !byRule(err) {
+		t.Fatalf("%s: %v, want a rule's refusal", statement, err)
 	}
 	s.refused++
 	s.compare(t)
+}
+
+// byRule reports whether err is the refusal of a rule, and not one of SQL that can't be run at all.
+func byRule(err error) bool {
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return refused.Code == "23514" || // check_violation, which all of ours raise
+			refused.Code == "23503" || refused.Code == "428C9" // no such server; an identity is not to be updated
+	}
+	refused, ok := errors.AsType[*modernc.Error](err)
+	return ok && refused.Code()&0xff == sqlite3.SQLITE_CONSTRAINT
 }
 
 // action is one that exists.

@@ -5,8 +5,10 @@ package soak
 import (
 	"flag"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"os"
+	"sync"
 	"testing"
 	"time"
 )
@@ -27,18 +29,34 @@ type run struct {
 	status func() string
 }
 
-// newRun begins a test of so many rounds in its short form. The seed is printed, so that a run can be replayed: it
-// decides what the test chooses, though not how the processes interleave.
+// theSeed is one for all tests.
+var theSeed = sync.OnceValue(func() uint64 {
+	if *seed == 0 {
+		*seed = rand.Uint64()
+	}
+	return *seed
+})
+
+// newRun begins a test of so many rounds in its short form. The seed is printed, so that a run can be replayed: with the
+// test's name it decides what the test chooses, though not how the processes interleave.
 func newRun(t *testing.T, short int, status func() string) *run {
 	t.Helper()
-	from := *seed
-	if from == 0 {
-		from = rand.Uint64()
-	}
-	r := &run{Rand: rand.New(rand.NewPCG(from, 0)), t: t, begin: time.Now(), said: time.Now(), short: short, status: status}
-	t.Logf("-seed %d", from)
+	name := fnv.New64a()
+	name.Write([]byte(t.Name()))
+	choices := rand.New(rand.NewPCG(theSeed(), name.Sum64()))
+	r := &run{Rand: choices, t: t, begin: time.Now(), said: time.Now(), short: short, status: status}
+	t.Logf("-seed %d", theSeed())
 	t.Cleanup(func() { t.Logf("%d rounds in %v: %s", r.rounds, time.Since(r.begin).Round(time.Second), status()) })
 	return r
+}
+
+// cannotTry skips a test on a machine that lacks what it needs. POSTGRES_REQUIRED is set where nothing may go untested.
+func cannotTry(t *testing.T, why any) {
+	t.Helper()
+	if os.Getenv("POSTGRES_REQUIRED") != "" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
 }
 
 // next reports whether there is another round, and in the long form says how far the test is.

@@ -198,6 +198,9 @@ func write[P, T any](ctx context.Context, s *store, run query[P, T], params P) (
 			_ = tx.Rollback() // SQLite has rolled back by itself after some errors
 		}
 	}
+	if err != nil && !errors.Is(err, sql.ErrNoRows) && ctx.Err() != nil {
+		err = ctx.Err() // database/sql rolls back because of it, and says many things
+	}
 	return result, busy(err)
 }
 
