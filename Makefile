@@ -3,9 +3,10 @@ TOOL = go tool -modfile=internal/tools/go.mod
 # Packages that a program must not inherit by importing one engine or the lifecycle alone.
 deps = go list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}'
 
-# How long each long test goes on, and the seed of a run to repeat (0: a new one).
+# How long each long test goes on, the seed of a run to repeat (0: a new one), and which tests.
 LENGTH ?= 10m
 SEED ?= 0
+RUN ?= .
 
 .PHONY: help demo test race cover soak fuzz mutants lint generate diff bench bench-peers vet-sql deps tidy verify
 
@@ -32,12 +33,14 @@ cover: ## print how much of remediation/... the tests run
 		go test -count=1 -parallel 8 -coverpkg=./remediation/... -coverprofile=$$profile ./remediation/... > /dev/null && \
 		go tool cover -func=$$profile | tail -1
 
-soak: ## run each long test for LENGTH=10m: kills, fail-over, histories; SEED=n repeats a run's choices
-	cd internal/soak && go test -count=1 -timeout 0 -v -length $(LENGTH) -seed $(SEED) ./...
+soak: ## run each long test for LENGTH=10m: kills, fail-over, histories; SEED=n repeats a run's choices, RUN=name one test
+	cd internal/soak && go test -count=1 -timeout 0 -v -length $(LENGTH) -seed $(SEED) -run '$(RUN)' ./...
 
-fuzz: ## fuzz every text input for LENGTH=10m each
-	@for f in $$(go test -list '^Fuzz' ./remediation/sqlite | grep '^Fuzz'); do \
-		go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(LENGTH) -fuzzminimizetime 10x ./remediation/sqlite || exit 1; \
+fuzz: ## fuzz every text input for LENGTH=10m each, on PostgreSQL too with POSTGRES_URL
+	@for engine in sqlite $${POSTGRES_URL:+postgres}; do \
+		for f in $$(go test -list '^Fuzz' ./remediation/$$engine | grep '^Fuzz'); do \
+			go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(LENGTH) -fuzzminimizetime 10x ./remediation/$$engine || exit 1; \
+		done; \
 	done
 
 mutants: ## drop each guard, one at a time, and see that a test notices (needs an hour or two)

@@ -2,6 +2,8 @@ package sqlite_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
 // newPending creates an action that waits for a person.
@@ -41,6 +44,10 @@ func FuzzBy(f *testing.F) {
 		if l.takes(t, cleanActor(s), func(ctx context.Context) error { _, err := l.ApproveMany(ctx, many, s); return err }) {
 			l.stored(t, many[0], "approved_by", s, func(a remediation.Action) *string { return a.ApprovedBy })
 		}
+		many = []int64{l.newPending(t)}
+		if l.takes(t, cleanActor(s), func(ctx context.Context) error { _, err := l.RejectMany(ctx, many, s, "no"); return err }) {
+			l.stored(t, many[0], "rejected_by", s, rejectedBy)
+		}
 	})
 }
 
@@ -56,6 +63,45 @@ func FuzzReason(f *testing.F) {
 		many := []int64{l.newPending(t)}
 		if l.takes(t, cleanText(s), func(ctx context.Context) error { _, err := l.RejectMany(ctx, many, "ann", s); return err }) {
 			l.stored(t, many[0], "rejection_reason", s, reason)
+		}
+		approved := l.newPending(t)
+		_, err := l.Approve(t.Context(), approved, "ann")
+		wantDone(t, err)
+		if l.takes(t, cleanText(s), func(ctx context.Context) error { _, err := l.Withdraw(ctx, approved, "ann", s); return err }) {
+			l.stored(t, approved, "rejection_reason", s, reason)
+		}
+	})
+}
+
+func FuzzStatus(f *testing.F) {
+	l := newFuzzed(f)
+	seeds(f, 50)
+	for _, status := range remediation.Statuses() {
+		f.Add(string(status))
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		status := remediation.Status(s)
+		l.takes(t, slices.Contains(remediation.Statuses(), status), func(ctx context.Context) error {
+			_, err := l.Counts(ctx, status)
+			return err
+		})
+	})
+}
+
+func FuzzPath(f *testing.F) {
+	seeds(f, 255)
+	f.Fuzz(func(t *testing.T, s string) {
+		if strings.Contains(s, "..") {
+			t.Skip("it may lead out of the test's folder")
+		}
+		path := filepath.Join(t.TempDir(), s) // as Open cleans it
+		store, err := sqlite.Open(t.Context(), path)
+		if err != nil {
+			return
+		}
+		wantDone(t, store.Close())
+		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+			t.Errorf("Open(%q) made no such file: %v", path, err)
 		}
 	})
 }
