@@ -117,6 +117,30 @@ func TestServerOutOfConnectionsIsBusyUntilOneIsFree(t *testing.T) {
 	d.check(t)
 }
 
+func TestServerWithEveryConnectionTakenIsBusyUntilOneIsFree(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "max_connections = 8")
+	d := ledgerOn(t, c)
+	l := tell(t, d.ledger(t))
+	others := []*pgx.Conn{connectTo(t, d)}
+	until(t, "every connection is taken", func() bool {
+		if other, err := pgx.Connect(t.Context(), string(d)); err == nil {
+			others = append(others, other)
+		}
+		var n int
+		wantNone(t, others[0].QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'").Scan(&n))
+		return n == 8
+	})
+	l.Ledger = d.ledger(t) // with a pool that has none yet
+	wantIs(t, remediation.ErrBusy, l.createTogether(t, 16)...)
+	for _, other := range others {
+		wantNone(t, other.Close(t.Context()))
+	}
+	wantFree(t, l, func() error { _, err := l.create(t.Context(), 10); return err })
+	l.agree(t, d)
+	d.check(t)
+}
+
 // wantFree repeats a call as long as the ledger is busy: the server notices only after a while that a client has gone.
 func wantFree(t *testing.T, l *told, call func() error) {
 	t.Helper()
