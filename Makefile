@@ -28,10 +28,10 @@ race: ## run the tests under the race detector, but for those that work in other
 	go test -count=1 -parallel 8 -race -short -timeout 30m ./...
 	cd internal/soak && go test -count=1 -race -timeout 30m -run 'Cancelled|Linearizable|Random' ./...
 
-cover: ## print how much of remediation/... the tests run
+cover: ## print how much of remediation/... the tests run, and fail below 90%
 	@profile=$$(mktemp) && trap 'rm -f '$$profile EXIT && \
-		go test -count=1 -parallel 8 -coverpkg=./remediation/... -coverprofile=$$profile ./remediation/... > /dev/null && \
-		go tool cover -func=$$profile | tail -1
+		go test -count=1 -parallel 8 -coverpkg=./remediation/... -coverprofile=$$profile ./remediation/... && \
+		go tool cover -func=$$profile | awk '/^total:/ { print; exit !($$3 + 0 >= 90) }'
 
 soak: ## run each long test for LENGTH=10m: kills, fail-over, histories; SEED=n repeats a run's choices, RUN=name one test
 	cd internal/soak && go test -count=1 -timeout 0 -v -length $(LENGTH) -seed $(SEED) -run '$(RUN)' ./...

@@ -12,7 +12,8 @@ import (
 //   - synchronous_commit is on (the default) or remote_apply, in every role and session: local, remote_write and off
 //     acknowledge what the standby's disk doesn't have.
 //   - Nothing cancels a commit that waits for the standby, also no statement_timeout: the server then says that it committed,
-//     though only it has the change. A caller whose context ends is told an error, so to it nothing was acknowledged.
+//     though only it has the change. A caller whose context ends is told an error, so to it nothing was acknowledged;
+//     what it reads next may be lost with that server.
 //   - The URL names both servers, with target_session_attrs=read-write and a connect_timeout, and the old primary never
 //     comes back as a primary.
 const synchronous = "synchronous_standby_names = 'walreceiver'"

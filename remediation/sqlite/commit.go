@@ -133,6 +133,9 @@ const (
 // do runs one statement and returns when it is durable or has failed. When ctx ends while the statement waits, it never
 // runs.
 func (c *commits) do(ctx context.Context, q *queries, run func(context.Context, *queries) error) error {
+	if err := ctx.Err(); err != nil {
+		return err // select below would choose at random
+	}
 	own := &call{run: run, since: time.Now(), done: make(chan struct{})}
 	for line := c.line; ; {
 		select {
