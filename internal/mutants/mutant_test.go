@@ -35,6 +35,7 @@ WHERE id = (SELECT j.id FROM jobs AS j WHERE j.host = ?1 AND (j.free OR NOT j.he
     LIMIT 1
     FOR UPDATE OF j SKIP LOCKED
 ) AND state = 'free' -- once; only
+    AND x BETWEEN 1 AND 9 AND y
 RETURNING *;
 `
 	query := source{engine: dialects[0], text: text, sql: tokens(text), subject: "Claim"}
@@ -48,6 +49,8 @@ RETURNING *;
 		"sqlite Claim without LIMIT 1":                     "    LIMIT 1000000 + 1\n",
 		"sqlite Claim without FOR UPDATE OF j SKIP LOCKED": "\n",
 		"sqlite Claim without SKIP LOCKED":                 "    FOR UPDATE OF j\n",
+		"sqlite Claim without x BETWEEN 1 AND 9":           "    AND (x BETWEEN 1 AND 9 OR TRUE) AND y\n",
+		"sqlite Claim without y":                           "    AND x BETWEEN 1 AND 9 AND (y OR TRUE)\n",
 		"sqlite Claim without state = 'free'":              ") AND (state = 'free' OR TRUE) -- once; only\n",
 		"sqlite Claim without id = (SELECT j.id FROM jobs AS j WHERE j.host = ?1 AND (j.free OR NOT j.held) OR…": "WHERE (id = (SELECT j.id FROM jobs AS j WHERE j.host = ?1 AND (j.free OR NOT j.held)\n) OR TRUE) AND state = 'free' -- once; only\n",
 	}

@@ -61,11 +61,15 @@ func (s sql) until(i int, words ...string) int {
 	return len(s)
 }
 
-// split cuts at a word where it stands outside of parentheses, and returns the pieces as from and to.
+// split cuts at a word where it stands outside of parentheses, and returns the pieces as from and to. The AND of a BETWEEN
+// is none.
 func (s sql) split(from, to int, word string) [][2]int {
 	var pieces [][2]int
 	for i := from; ; i++ {
 		end := min(s.until(i, word), to)
+		if word == "AND" && end < to && s.is(s.until(i, "BETWEEN", word), "BETWEEN") {
+			end = min(s.until(end+1, word), to)
+		}
 		pieces = append(pieces, [2]int{i, end})
 		if end == to {
 			return pieces
