@@ -127,16 +127,17 @@ func TestCreateThatATriggerSkipsFails(t *testing.T) {
 func TestOldRowWithAnInfiniteTimeStopsNoOther(t *testing.T) {
 	t.Parallel()
 	pool, ledger, _ := newFeed(t)
-	run(t, pool, "UPDATE servers SET is_paused = TRUE; ALTER TABLE remediation_actions DISABLE TRIGGER USER")
+	run(t, pool, `UPDATE servers SET is_paused = TRUE; INSERT INTO servers (id) VALUES ('web-2');
+		ALTER TABLE remediation_actions DISABLE TRIGGER USER`)
 	for _, odd := range []string{"infinity", "-infinity"} {
 		run(t, pool, strings.ReplaceAll(`INSERT INTO remediation_actions (server_id, action_type, command, created_by, status,
 				created_at, approved_at, executed_at, approved_by) VALUES
 			('web-1', 'reboot', 'reboot', 'ann', 'pending', 'ODD', NULL, NULL, NULL),
 			('web-1', 'reboot', 'reboot', 'ann', 'approved', 'ODD', now(), NULL, 'bob'),
 			('web-1', 'reboot', 'reboot', 'ann', 'approved', now(), 'ODD', NULL, 'bob'),
-			('web-1', 'reboot', 'reboot', 'ann', 'executing', 'ODD', now(), now(), 'bob'),
-			('web-1', 'reboot', 'reboot', 'ann', 'executing', now(), 'ODD', now(), 'bob'),
-			('web-1', 'reboot', 'reboot', 'ann', 'executing', now(), now(), 'ODD', 'bob')`, "ODD", odd))
+			('web-2', 'reboot', 'reboot', 'ann', 'executing', 'ODD', now(), now(), 'bob'),
+			('web-2', 'reboot', 'reboot', 'ann', 'executing', now(), 'ODD', now(), 'bob'),
+			('web-2', 'reboot', 'reboot', 'ann', 'executing', now(), now(), 'ODD', 'bob')`, "ODD", odd))
 	}
 	run(t, pool, "ALTER TABLE remediation_actions ENABLE TRIGGER USER")
 	const statuses = "SELECT id || ' ' || status FROM remediation_actions WHERE id <= 12 ORDER BY id"
@@ -150,6 +151,7 @@ func TestOldRowWithAnInfiniteTimeStopsNoOther(t *testing.T) {
 			t.Errorf("a decision beside an odd row: %+v", outcomes)
 		}
 	}
+	same(t, "the reason", must[remediation.Explanation](t)(ledger.Explain(t.Context(), good[0])).Reason, remediation.ReasonUnclaimed)
 	same(t, "claimed", must[remediation.Action](t)(ledger.Claim(t.Context(), "web-1")).ID, good[0])
 	if a, err := ledger.Claim(t.Context(), "web-1"); !errors.Is(err, remediation.ErrNothingToClaim) {
 		t.Errorf("claimed %d, %v", a.ID, err)
