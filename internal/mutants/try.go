@@ -116,7 +116,7 @@ func (w *workspace) run(ctx context.Context, m mutant, s suite) (result, error) 
 	running, kill := context.WithCancel(ctx)
 	defer kill()
 	test := exec.CommandContext(running, binary,
-		append(s.args, "-test.v=test2json", "-test.failfast", "-test.parallel=8", "-test.timeout=2m")...)
+		append(s.args, "-test.v=test2json", "-test.failfast", "-test.parallel=8", "-test.timeout=4m")...)
 	test.Dir = filepath.Join(w.dir, s.module, s.folder)
 	test.Env = os.Environ()
 	if !m.engine.needsServer() {
