@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"database/sql"
 	"os"
 	"testing"
@@ -43,6 +44,7 @@ func openDatabase(t *testing.T) conformance.Database {
 			if err != nil {
 				t.Fatal(err)
 			}
+			t.Cleanup(func() { tx.Rollback(context.Background()) }) // or a test that has failed would wait for it
 			return conformance.Tx{
 				Store:    postgres.New(tx),
 				Commit:   func() error { return tx.Commit(t.Context()) },
