@@ -241,3 +241,18 @@ func TestSweepsPassOverWhatAnotherTransactionHolds(t *testing.T) {
 		}
 	}
 }
+
+func TestServerThatAnotherAddsIsAdded(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t, func(context.Context, *remediation.Ledger) error { return nil })
+	if err := m.inside.AddServer(t.Context(), "web-2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.waits(t, func(ctx context.Context) error { return m.ledger.AddServer(ctx, "web-2") }); err != nil {
+		t.Errorf("beside another that adds it: %v", err)
+	}
+	run(t, m.pool, "ALTER TABLE servers ADD COLUMN hostname TEXT NOT NULL DEFAULT 'there'; ALTER TABLE servers ALTER COLUMN hostname DROP DEFAULT")
+	if err := m.ledger.AddServer(t.Context(), "web-2"); err != nil {
+		t.Errorf("that the host program has registered with more than we know: %v", err)
+	}
+}
