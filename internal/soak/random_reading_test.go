@@ -91,9 +91,11 @@ func (s *sequence) list(t *rapid.T) {
 		t.Fatalf("All(%+v) (-model +ledger):\n%s", f, diff)
 	}
 	page, err := s.ledger.List(s.ctx, f)
-	if f.Limit > 0 {
-		want = want[:min(f.Limit, len(want))]
+	limit := f.Limit
+	if limit == 0 {
+		limit = 50
 	}
+	want = want[:min(limit, len(want))]
 	if diff := cmp.Diff(answer{Actions: want}, answerOf(err, page...)); diff != "" {
 		t.Fatalf("List(%+v) (-model +ledger):\n%s", f, diff)
 	}
