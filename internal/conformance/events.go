@@ -397,10 +397,10 @@ func eventsFeed(t *testing.T, l *ledger) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(page) > 0 && page[0].ID <= after {
-			t.Fatalf("event %d came after event %d", page[0].ID, after)
-		}
 		if len(page) > 0 {
+			if page[0].ID <= after {
+				t.Fatalf("event %d came after event %d", page[0].ID, after)
+			}
 			seen = append(seen, page...)
 			after = page[len(page)-1].ID
 			continue

@@ -42,7 +42,7 @@ func commit[P, T any](ctx context.Context, c *commits, q *queries, run query[P, 
 	}
 	defer func() { <-c.turn }()
 	var result T
-	tx, err := c.begin(ctx, time.Time{})
+	tx, err := c.begin(ctx, time.Now())
 	if err == nil {
 		result, err = run(q.WithTx(tx), context.Background(), params)
 		err = c.end(tx, err)

@@ -167,7 +167,7 @@ func create(path string) error {
 // useWAL puts the file into WAL mode, where it stays.
 func useWAL(ctx context.Context, db *sql.DB, wait time.Duration) error {
 	var mode string
-	err := whileBusy(ctx, time.Time{}, wait, func() error {
+	err := whileBusy(ctx, time.Now(), wait, func() error {
 		return db.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
 	})
 	if err == nil && mode != "wal" {
@@ -176,8 +176,8 @@ func useWAL(ctx context.Context, db *sql.DB, wait time.Duration) error {
 	return err
 }
 
-// whileBusy tries again as long as another program holds the file's lock, until wait has passed since then, or since the
-// first refusal if that is zero. try must be all or nothing.
+// whileBusy tries again as long as another program holds the file's lock, until wait has passed since then. try must be
+// all or nothing.
 func whileBusy(ctx context.Context, since time.Time, wait time.Duration, try func() error) error {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -186,9 +186,6 @@ func whileBusy(ctx context.Context, since time.Time, wait time.Duration, try fun
 		err := try()
 		if !isBusy(err) {
 			return err
-		}
-		if since.IsZero() {
-			since = time.Now()
 		}
 		if time.Since(since) >= wait {
 			return err

@@ -55,7 +55,7 @@ func newStore(writer, reader *sql.DB, wait time.Duration) *Store {
 			return nil, err
 		}
 		var write *sqlitedb.Queries
-		err := whileBusy(ctx, time.Time{}, wait, func() (err error) {
+		err := whileBusy(ctx, time.Now(), wait, func() (err error) {
 			write, err = sqlitedb.Prepare(ctx, s.writer)
 			return err
 		})
@@ -83,16 +83,13 @@ func newStore(writer, reader *sql.DB, wait time.Duration) *Store {
 // back the whole transaction by itself, and would commit each later statement as it runs: then a change is refused with
 // sql.ErrTxDone. A context ends no change that has begun, because SQLite would roll back the transaction for that too.
 func Tx(tx *sql.Tx) remediation.Store {
-	s := &store{}
-	s.prepare = func(ctx context.Context) (*statements, error) {
+	return &store{tx: tx, prepare: func(ctx context.Context) (*statements, error) {
 		if err := checkVersion(ctx, tx); err != nil {
 			return nil, err
 		}
 		q := sqlitedb.New(sortableTimes{tx})
 		return &statements{q, q}, nil
-	}
-	s.tx = tx
-	return s
+	}}
 }
 
 // Migrate brings the database to the schema that the code needs; see the function Migrate.
