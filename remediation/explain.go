@@ -17,7 +17,7 @@ const (
 	ReasonExecuting        Reason = "executing"         // it runs
 	ReasonFinished         Reason = "finished"          // it ran
 	ReasonRejected         Reason = "rejected"          // it never runs
-	ReasonNoApproval       Reason = "no_approval"       // it is older than the rules, and its audit fields are not those of an approval
+	ReasonNoApproval       Reason = "no_approval"       // it is older than the rules, which let nothing run on its audit fields: Reject or Withdraw
 )
 
 // Explanation is the answer of Explain. String gives it as a sentence for a person.
@@ -29,15 +29,19 @@ type Explanation struct {
 	Since    time.Time // since when: created, paused, approved, executed, completed or rejected, by Reason; zero if unknown
 	By       string    // who approved or rejected it, if somebody did
 	Behind   int64     // for ReasonBehind: the first action before it on that server, executing or next to be claimed
-	Detail   string    // for ReasonRejected the reason given, for ReasonFinished the exit code, "" if none came
+
+	// Detail is the reason given for ReasonRejected and the exit code for ReasonFinished, "" if none came. For
+	// ReasonExecuting it is "" unless an older program left a result in the action without ending it.
+	Detail string
 }
 
-// Standing is an action among what decides whether it may run, as a Store reads it in one statement.
+// Standing is an action among what decides whether it may run, as a Store reads it in one statement. Of an action from
+// before the rules whose values can't be read, every field that may be nil is nil.
 type Standing struct {
 	ID              int64
 	ServerID        string
 	Status          Status
-	CreatedAt       time.Time
+	CreatedAt       *time.Time
 	ApprovedAt      *time.Time
 	ApprovedBy      *string
 	RejectedAt      *time.Time
@@ -48,6 +52,7 @@ type Standing struct {
 	ExitCode        *int64
 	IsPaused        bool
 	PausedAt        *time.Time
+	Approvable      bool  // its audit fields are those of a pending action
 	Startable       bool  // its audit fields are those of an approved action
 	BehindExecuting int64 // the oldest action that executes on its server, 0 if there is none
 	BehindApproved  int64 // the oldest that Claim would take before it, 0 if there is none
@@ -67,11 +72,17 @@ func (s Standing) explain() Explanation {
 	e := Explanation{ActionID: s.ID, ServerID: s.ServerID, Status: s.Status, By: value(s.ApprovedBy)}
 	switch s.Status {
 	case Pending:
-		e.Reason, e.Since = ReasonAwaitingApproval, s.CreatedAt.UTC()
+		e.Reason, e.Since = ReasonAwaitingApproval, at(s.CreatedAt)
+		if !s.Approvable {
+			e.Reason = ReasonNoApproval
+		}
 	case Rejected:
 		e.Reason, e.Since, e.By, e.Detail = ReasonRejected, at(s.RejectedAt), value(s.RejectedBy), value(s.RejectionReason)
 	case Executing:
 		e.Reason, e.Since = ReasonExecuting, at(s.ExecutedAt)
+		if s.CompletedAt != nil || s.ExitCode != nil {
+			e.Detail = "its result is on record already"
+		}
 	case Completed, Failed:
 		e.Reason, e.Since = ReasonFinished, at(s.CompletedAt)
 		if s.ExitCode != nil {
@@ -112,6 +123,9 @@ func (e Explanation) String() string {
 	case ReasonUnclaimed:
 		return fmt.Sprintf("action %d is next on server %q, whose agent has not claimed it since %s", e.ActionID, e.ServerID, since)
 	case ReasonExecuting:
+		if e.Detail != "" {
+			return fmt.Sprintf("action %d is executing, but %s: Finish or FailOverdue ends it", e.ActionID, e.Detail)
+		}
 		return fmt.Sprintf("action %d has been executing on server %q since %s", e.ActionID, e.ServerID, since)
 	case ReasonRejected:
 		return fmt.Sprintf("action %d was rejected by %s at %s: %s", e.ActionID, e.By, since, e.Detail)
@@ -121,7 +135,10 @@ func (e Explanation) String() string {
 		}
 		return fmt.Sprintf("action %d %s at %s with exit code %s", e.ActionID, e.Status, since, e.Detail)
 	case ReasonNoApproval:
-		return fmt.Sprintf("action %d is never claimed: it is older than the rules and its audit fields are not those of an approval", e.ActionID)
+		if e.Status == Pending {
+			return fmt.Sprintf("action %d can't be approved: it is older than the rules and its audit fields are not empty; Reject ends it", e.ActionID)
+		}
+		return fmt.Sprintf("action %d is never claimed: it is older than the rules and its audit fields are not those of an approval; Withdraw ends it", e.ActionID)
 	}
 	return fmt.Sprintf("action %d is %s", e.ActionID, e.Status)
 }

@@ -211,7 +211,7 @@ func (l *Ledger) Finish(ctx context.Context, serverID string, id int64, r Result
 	r.Stdout, r.Stderr = evidence(r.Stdout), evidence(r.Stderr)
 	now := l.now()
 	return l.transition(ctx, step{"finish", id, serverID, Executing, to}, func() (Action, error) {
-		return l.store.FinishAction(ctx, serverID, id, to, r, now)
+		return l.store.FinishAction(ctx, serverID, id, r, now)
 	})
 }
 
@@ -262,7 +262,7 @@ func (l *Ledger) All(ctx context.Context, f Filter) iter.Seq2[Action, error] {
 					return
 				}
 			}
-			if len(page) == 0 {
+			if len(page) == 0 || page[len(page)-1].ID <= 1 { // 0 would mean any
 				return
 			}
 			f.Before = page[len(page)-1].ID

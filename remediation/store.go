@@ -21,7 +21,7 @@ type Store interface {
 	RejectAction(ctx context.Context, id int64, by, reason string, at time.Time) (Action, error)
 	WithdrawAction(ctx context.Context, id int64, by, reason string, at time.Time) (Action, error)
 	StartAction(ctx context.Context, id int64, at time.Time) (Action, error)
-	FinishAction(ctx context.Context, serverID string, id int64, to Status, r Result, at time.Time) (Action, error)
+	FinishAction(ctx context.Context, serverID string, id int64, r Result, at time.Time) (Action, error)
 
 	// The bulk transitions return the actions that were in the right status, in any order.
 	ApproveActions(ctx context.Context, ids []int64, by string, at time.Time) ([]Action, error)

@@ -19,7 +19,7 @@ SET status = 'approved', approved_at = $1, approved_by = CAST($2 AS TEXT)
 WHERE id = ANY(ARRAY(
     SELECT a.id FROM remediation_actions AS a
     WHERE a.id = ANY(CAST($3 AS BIGINT[])) AND a.status = 'pending'
-        AND a.created_at BETWEEN '0001-01-01' AND '9999-12-31'
+        AND isfinite(a.created_at)
         AND coalesce(a.approved_at, a.rejected_at, a.executed_at, a.completed_at) IS NULL
         AND coalesce(a.approved_by, a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
     ORDER BY a.id
@@ -36,8 +36,8 @@ type ApproveActionsParams struct {
 
 // PostgreSQL only: a list is an array here, one JSON parameter on SQLite; and rows are locked in the order of their ids, so
 // that two bulk decisions can't wait for each other in a circle. ARRAY(…) runs once; IN (…) may run once a row, and then
-// LIMIT limits nothing. A row from before the rules that can't be decided, or closed, under them, or has a time without
-// end, must not stop the others, so the bulk statements pass over it.
+// LIMIT limits nothing. A row from before the rules that can't be approved under them, or not be read, is passed over, so
+// that it does not stop the others.
 func (q *Queries) ApproveActions(ctx context.Context, arg ApproveActionsParams) ([]RemediationAction, error) {
 	rows, err := q.db.Query(ctx, approveActions, arg.ApprovedAt, arg.ApprovedBy, arg.Ids)
 	if err != nil {
@@ -113,14 +113,12 @@ func (q *Queries) CountActions(ctx context.Context, statuses []string) ([]CountA
 
 const failOverdueActions = `-- name: FailOverdueActions :many
 UPDATE remediation_actions
-SET status = 'failed', completed_at = $1, stderr = CAST($2 AS TEXT)
+SET status = CASE WHEN exit_code = 0 THEN 'completed' ELSE 'failed' END,
+    completed_at = coalesce(completed_at, $1), stderr = coalesce(stderr, CAST($2 AS TEXT))
 WHERE id = ANY(ARRAY(
     SELECT a.id FROM remediation_actions AS a
-    WHERE a.status = 'executing' AND a.executed_at < $3
-        AND a.executed_at BETWEEN '0001-01-01' AND '9999-12-31'
-        AND a.created_at BETWEEN '0001-01-01' AND '9999-12-31' AND a.approved_at BETWEEN '0001-01-01' AND '9999-12-31' AND a.approved_by <> ''
-        AND coalesce(a.rejected_at, a.completed_at) IS NULL
-        AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
+    WHERE a.status = 'executing' AND greatest(a.created_at, a.approved_at, a.executed_at) < $3
+        AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id)
     ORDER BY a.id
     LIMIT CAST($4 AS BIGINT)
     FOR UPDATE SKIP LOCKED
@@ -131,10 +129,12 @@ RETURNING id, server_id, action_type, status, service_name, command, created_at,
 type FailOverdueActionsParams struct {
 	CompletedAt    *time.Time
 	Stderr         string
-	ExecutedBefore *time.Time
+	ExecutedBefore time.Time
 	MaxRows        int64
 }
 
+// The latest of an action's times counts, because a clock may have been wrong when it was claimed. What an older program
+// recorded stays, and decides how it ended.
 func (q *Queries) FailOverdueActions(ctx context.Context, arg FailOverdueActionsParams) ([]RemediationAction, error) {
 	rows, err := q.db.Query(ctx, failOverdueActions,
 		arg.CompletedAt,
@@ -212,14 +212,13 @@ func (q *Queries) ListStatuses(ctx context.Context, ids []int64) ([]ListStatuses
 
 const rejectActions = `-- name: RejectActions :many
 UPDATE remediation_actions
-SET status = 'rejected', rejected_at = $1, rejected_by = CAST($2 AS TEXT),
-    rejection_reason = CAST($3 AS TEXT)
+SET status = 'rejected', rejected_at = coalesce(rejected_at, $1),
+    rejected_by = coalesce(rejected_by, CAST($2 AS TEXT)),
+    rejection_reason = coalesce(rejection_reason, CAST($3 AS TEXT))
 WHERE id = ANY(ARRAY(
     SELECT a.id FROM remediation_actions AS a
     WHERE a.id = ANY(CAST($4 AS BIGINT[])) AND a.status = 'pending'
-        AND a.created_at BETWEEN '0001-01-01' AND '9999-12-31'
-        AND coalesce(a.approved_at, a.rejected_at, a.executed_at, a.completed_at) IS NULL
-        AND coalesce(a.approved_by, a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
+        AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id)
     ORDER BY a.id
     FOR UPDATE
 )) AND status = 'pending'

@@ -49,6 +49,14 @@ type RemediationEvent struct {
 	Detail     *string
 }
 
+type RemediationUnreadable struct {
+	ActionID int64
+}
+
+type RemediationUnreadableServer struct {
+	ServerID string
+}
+
 type Server struct {
 	ID       string
 	IsPaused bool

@@ -13,31 +13,40 @@ import (
 )
 
 const explainAction = `-- name: ExplainAction :one
-SELECT a.id, a.server_id, a.status, a.created_at, a.approved_at, a.approved_by, a.rejected_at, a.rejected_by,
-    a.rejection_reason, a.executed_at, a.completed_at, a.exit_code, s.is_paused, s.paused_at,
-    CAST(a.created_at BETWEEN '0001-01-01' AND '9999-12-31'
-        AND coalesce(a.approved_at BETWEEN '0001-01-01' AND '9999-12-31', FALSE) AND coalesce(a.approved_by, '') <> ''
-        AND coalesce(a.rejected_at, a.executed_at, a.completed_at) IS NULL
-        AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
+SELECT a.id, a.server_id, a.status, r.created_at, r.approved_at, r.approved_by, r.rejected_at, r.rejected_by,
+    r.rejection_reason, r.executed_at, r.completed_at, r.exit_code,
+    CAST(NOT (s.is_paused = FALSE) AS BOOLEAN) AS is_paused, p.paused_at,
+    CAST(r.id IS NOT NULL
+        AND coalesce(r.approved_at, r.rejected_at, r.executed_at, r.completed_at) IS NULL
+        AND coalesce(r.approved_by, r.rejected_by, r.rejection_reason, r.stdout, r.stderr) IS NULL AND r.exit_code IS NULL
+        AS BOOLEAN) AS approvable,
+    CAST(r.approved_at IS NOT NULL AND coalesce(r.approved_by, '') <> ''
+        AND coalesce(r.rejected_at, r.executed_at, r.completed_at) IS NULL
+        AND coalesce(r.rejected_by, r.rejection_reason, r.stdout, r.stderr) IS NULL AND r.exit_code IS NULL
         AS BOOLEAN) AS startable,
     CAST(coalesce((
         SELECT e.id FROM remediation_actions AS e
-        WHERE e.server_id = a.server_id AND e.status = 'executing'
+        WHERE e.server_id = a.server_id AND e.status = 'executing' AND e.completed_at IS NULL AND e.exit_code IS NULL
         ORDER BY e.id
         LIMIT 1
     ), 0) AS BIGINT) AS behind_executing,
     CAST(coalesce((
         SELECT q.id FROM remediation_actions AS q
         WHERE q.server_id = a.server_id AND q.status = 'approved' AND q.id < a.id
-            AND (q.approved_by <> 'auto' OR s.is_paused = FALSE) AND q.approved_by <> ''
-            AND q.created_at BETWEEN '0001-01-01' AND '9999-12-31' AND q.approved_at BETWEEN '0001-01-01' AND '9999-12-31'
+            AND (q.approved_by <> 'auto' OR s.is_paused = FALSE)
+            AND q.approved_at IS NOT NULL AND q.approved_by <> ''
             AND coalesce(q.rejected_at, q.executed_at, q.completed_at) IS NULL
             AND coalesce(q.rejected_by, q.rejection_reason, q.stdout, q.stderr) IS NULL AND q.exit_code IS NULL
+            AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = q.id)
         ORDER BY q.id
         LIMIT 1
     ), 0) AS BIGINT) AS behind_approved
 FROM remediation_actions AS a
 JOIN servers AS s ON s.id = a.server_id
+LEFT JOIN remediation_actions AS r
+    ON r.id = a.id AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id)
+LEFT JOIN servers AS p
+    ON p.id = s.id AND NOT EXISTS (SELECT 1 FROM remediation_unreadable_servers AS u WHERE u.server_id = s.id)
 WHERE a.id = $1
 `
 
@@ -45,7 +54,7 @@ type ExplainActionRow struct {
 	ID              int64
 	ServerID        string
 	Status          remediation.Status
-	CreatedAt       time.Time
+	CreatedAt       *time.Time
 	ApprovedAt      *time.Time
 	ApprovedBy      *string
 	RejectedAt      *time.Time
@@ -56,12 +65,14 @@ type ExplainActionRow struct {
 	ExitCode        *int64
 	IsPaused        bool
 	PausedAt        *time.Time
+	Approvable      bool
 	Startable       bool
 	BehindExecuting int64
 	BehindApproved  int64
 }
 
-// Everything that Explain needs, in one look. What is ahead on the server is what an agent runs, or Claim takes first.
+// Everything that Explain needs, in one look. What is ahead on the server is what an agent runs, or Claim takes first. What
+// the driver can't read is NULL: r is the action's row if it can be read, and p the server's.
 func (q *Queries) ExplainAction(ctx context.Context, id int64) (ExplainActionRow, error) {
 	row := q.db.QueryRow(ctx, explainAction, id)
 	var i ExplainActionRow
@@ -80,6 +91,7 @@ func (q *Queries) ExplainAction(ctx context.Context, id int64) (ExplainActionRow
 		&i.ExitCode,
 		&i.IsPaused,
 		&i.PausedAt,
+		&i.Approvable,
 		&i.Startable,
 		&i.BehindExecuting,
 		&i.BehindApproved,
@@ -90,7 +102,7 @@ func (q *Queries) ExplainAction(ctx context.Context, id int64) (ExplainActionRow
 const explainCreate = `-- name: ExplainCreate :one
 SELECT
     (SELECT count(*) FROM servers AS s WHERE s.id = $1) AS servers,
-    (SELECT count(*) FROM alerts AS l WHERE l.id = CAST($2 AS BIGINT)) AS alerts,
+    (SELECT count(*) FROM alerts AS l WHERE l.id = CAST($2 AS BIGINT) AND l.server_id = $1) AS alerts,
     CAST(coalesce((
         SELECT a.id FROM remediation_actions AS a
         WHERE a.server_id = $1 AND a.dedupe_key = CAST($3 AS TEXT)
@@ -125,7 +137,8 @@ SELECT id, server_id, action_type, status, service_name, command, created_at, cr
 
 // Lists leave stdout and stderr where they are: a page of history must not load its outputs. dedupe_key lies behind them,
 // so on SQLite a list reads it from the index remediation_actions_key, which the CAST makes it take. Each filter that
-// narrows a long history has a query of its own, because no index serves "any or equal"; the empty string means any.
+// narrows a long history has a query of its own, because no index serves "any or equal"; the empty string means any. A
+// row from before the rules may hold a value that the driver can't read; once one was met, skip_unreadable leaves it out.
 func (q *Queries) GetAction(ctx context.Context, id int64) (RemediationAction, error) {
 	row := q.db.QueryRow(ctx, getAction, id)
 	var i RemediationAction
@@ -161,13 +174,16 @@ SELECT id, server_id, action_type, status, service_name, command, created_at, cr
     (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
 FROM remediation_actions AS a
 WHERE a.id < $1
+    AND (NOT CAST($2 AS BOOLEAN)
+        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
 ORDER BY a.id DESC
-LIMIT CAST($2 AS BIGINT)
+LIMIT CAST($3 AS BIGINT)
 `
 
 type ListActionsParams struct {
-	Before  int64
-	MaxRows int64
+	Before         int64
+	SkipUnreadable bool
+	MaxRows        int64
 }
 
 type ListActionsRow struct {
@@ -194,7 +210,7 @@ type ListActionsRow struct {
 }
 
 func (q *Queries) ListActions(ctx context.Context, arg ListActionsParams) ([]ListActionsRow, error) {
-	rows, err := q.db.Query(ctx, listActions, arg.Before, arg.MaxRows)
+	rows, err := q.db.Query(ctx, listActions, arg.Before, arg.SkipUnreadable, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
@@ -244,17 +260,20 @@ WHERE a.alert_id = CAST($1 AS BIGINT) AND a.id < $2
     AND (CAST($3 AS TEXT) = '' OR a.server_id = CAST($3 AS TEXT))
     AND (CAST($4 AS TEXT) = '' OR a.status = CAST($4 AS TEXT))
     AND (CAST($5 AS TEXT) = '' OR a.action_type = CAST($5 AS TEXT))
+    AND (NOT CAST($6 AS BOOLEAN)
+        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
 ORDER BY a.id DESC
-LIMIT CAST($6 AS BIGINT)
+LIMIT CAST($7 AS BIGINT)
 `
 
 type ListActionsByAlertParams struct {
-	AlertID    int64
-	Before     int64
-	ServerID   string
-	Status     string
-	ActionType string
-	MaxRows    int64
+	AlertID        int64
+	Before         int64
+	ServerID       string
+	Status         string
+	ActionType     string
+	SkipUnreadable bool
+	MaxRows        int64
 }
 
 type ListActionsByAlertRow struct {
@@ -287,6 +306,7 @@ func (q *Queries) ListActionsByAlert(ctx context.Context, arg ListActionsByAlert
 		arg.ServerID,
 		arg.Status,
 		arg.ActionType,
+		arg.SkipUnreadable,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -336,15 +356,18 @@ SELECT id, server_id, action_type, status, service_name, command, created_at, cr
 FROM remediation_actions AS a
 WHERE a.server_id = $1 AND a.id < $2
     AND (CAST($3 AS TEXT) = '' OR a.action_type = CAST($3 AS TEXT))
+    AND (NOT CAST($4 AS BOOLEAN)
+        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
 ORDER BY a.id DESC
-LIMIT CAST($4 AS BIGINT)
+LIMIT CAST($5 AS BIGINT)
 `
 
 type ListActionsByServerParams struct {
-	ServerID   string
-	Before     int64
-	ActionType string
-	MaxRows    int64
+	ServerID       string
+	Before         int64
+	ActionType     string
+	SkipUnreadable bool
+	MaxRows        int64
 }
 
 type ListActionsByServerRow struct {
@@ -375,6 +398,7 @@ func (q *Queries) ListActionsByServer(ctx context.Context, arg ListActionsByServ
 		arg.ServerID,
 		arg.Before,
 		arg.ActionType,
+		arg.SkipUnreadable,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -424,16 +448,19 @@ SELECT id, server_id, action_type, status, service_name, command, created_at, cr
 FROM remediation_actions AS a
 WHERE a.server_id = $1 AND a.status = $2 AND a.id < $3
     AND (CAST($4 AS TEXT) = '' OR a.action_type = CAST($4 AS TEXT))
+    AND (NOT CAST($5 AS BOOLEAN)
+        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
 ORDER BY a.id DESC
-LIMIT CAST($5 AS BIGINT)
+LIMIT CAST($6 AS BIGINT)
 `
 
 type ListActionsByServerAndStatusParams struct {
-	ServerID   string
-	Status     remediation.Status
-	Before     int64
-	ActionType string
-	MaxRows    int64
+	ServerID       string
+	Status         remediation.Status
+	Before         int64
+	ActionType     string
+	SkipUnreadable bool
+	MaxRows        int64
 }
 
 type ListActionsByServerAndStatusRow struct {
@@ -465,6 +492,7 @@ func (q *Queries) ListActionsByServerAndStatus(ctx context.Context, arg ListActi
 		arg.Status,
 		arg.Before,
 		arg.ActionType,
+		arg.SkipUnreadable,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -514,15 +542,18 @@ SELECT id, server_id, action_type, status, service_name, command, created_at, cr
 FROM remediation_actions AS a
 WHERE a.status = $1 AND a.id < $2
     AND (CAST($3 AS TEXT) = '' OR a.action_type = CAST($3 AS TEXT))
+    AND (NOT CAST($4 AS BOOLEAN)
+        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
 ORDER BY a.id DESC
-LIMIT CAST($4 AS BIGINT)
+LIMIT CAST($5 AS BIGINT)
 `
 
 type ListActionsByStatusParams struct {
-	Status     remediation.Status
-	Before     int64
-	ActionType string
-	MaxRows    int64
+	Status         remediation.Status
+	Before         int64
+	ActionType     string
+	SkipUnreadable bool
+	MaxRows        int64
 }
 
 type ListActionsByStatusRow struct {
@@ -553,6 +584,7 @@ func (q *Queries) ListActionsByStatus(ctx context.Context, arg ListActionsByStat
 		arg.Status,
 		arg.Before,
 		arg.ActionType,
+		arg.SkipUnreadable,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -602,15 +634,18 @@ SELECT id, server_id, action_type, status, service_name, command, created_at, cr
 FROM remediation_actions AS a
 WHERE a.action_type = $1 AND a.id < $2
     AND (CAST($3 AS TEXT) = '' OR a.status = CAST($3 AS TEXT))
+    AND (NOT CAST($4 AS BOOLEAN)
+        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
 ORDER BY a.id DESC
-LIMIT CAST($4 AS BIGINT)
+LIMIT CAST($5 AS BIGINT)
 `
 
 type ListActionsByTypeParams struct {
-	ActionType string
-	Before     int64
-	Status     string
-	MaxRows    int64
+	ActionType     string
+	Before         int64
+	Status         string
+	SkipUnreadable bool
+	MaxRows        int64
 }
 
 type ListActionsByTypeRow struct {
@@ -641,6 +676,7 @@ func (q *Queries) ListActionsByType(ctx context.Context, arg ListActionsByTypePa
 		arg.ActionType,
 		arg.Before,
 		arg.Status,
+		arg.SkipUnreadable,
 		arg.MaxRows,
 	)
 	if err != nil {

@@ -18,15 +18,15 @@ WHERE id = ANY(ARRAY(
     FROM remediation_actions AS a
     WHERE a.status IN ('completed', 'failed', 'rejected')
         AND (a.stdout IS NOT NULL OR a.stderr IS NOT NULL)
-        AND coalesce(a.completed_at, a.rejected_at, a.created_at) < $1
-    ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at), a.id
+        AND greatest(a.created_at, a.approved_at, a.rejected_at, a.executed_at, a.completed_at) < $1
+    ORDER BY greatest(a.created_at, a.approved_at, a.rejected_at, a.executed_at, a.completed_at), a.id
     LIMIT CAST($2 AS BIGINT)
     FOR UPDATE SKIP LOCKED
 )) AND status IN ('completed', 'failed', 'rejected')
 `
 
 type ClearOutputParams struct {
-	Before  *time.Time
+	Before  time.Time
 	MaxRows int64
 }
 
@@ -45,15 +45,15 @@ WHERE id = ANY(ARRAY(
     SELECT a.id
     FROM remediation_actions AS a
     WHERE a.status IN ('completed', 'failed', 'rejected')
-        AND coalesce(a.completed_at, a.rejected_at, a.created_at) < $1
-    ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at), a.id
+        AND greatest(a.created_at, a.approved_at, a.rejected_at, a.executed_at, a.completed_at) < $1
+    ORDER BY greatest(a.created_at, a.approved_at, a.rejected_at, a.executed_at, a.completed_at), a.id
     LIMIT CAST($2 AS BIGINT)
     FOR UPDATE SKIP LOCKED
 )) AND status IN ('completed', 'failed', 'rejected')
 `
 
 type PruneActionsParams struct {
-	Before  *time.Time
+	Before  time.Time
 	MaxRows int64
 }
 

@@ -18,10 +18,11 @@ WHERE id = (
     FROM remediation_actions AS a
     JOIN servers AS s ON s.id = a.server_id
     WHERE a.server_id = ?2 AND a.status = 'approved' AND (a.approved_by <> 'auto' OR s.is_paused = FALSE)
-        -- passes over rows from before the rules that could not become executing under them, or not be read
-        AND a.created_at BETWEEN '0001-01-01' AND '9999-12-31' AND a.approved_at BETWEEN '0001-01-01' AND '9999-12-31' AND a.approved_by <> ''
+        AND a.approved_at IS NOT NULL AND typeof(a.approved_by) = 'text' AND a.approved_by <> ''
         AND coalesce(a.rejected_at, a.executed_at, a.completed_at) IS NULL
         AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
+        AND (NOT CAST(?3 AS BOOLEAN)
+            OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
     ORDER BY a.id
     LIMIT 1
 ) AND status = 'approved'
@@ -29,13 +30,15 @@ RETURNING id, server_id, action_type, status, service_name, command, created_at,
 `
 
 type ClaimActionParams struct {
-	ExecutedAt *time.Time
-	ServerID   string
+	ExecutedAt     *time.Time
+	ServerID       string
+	SkipUnreadable bool
 }
 
-// The oldest by id. In maintenance nothing runs that no person approved.
+// The oldest by id. In maintenance nothing runs that no person approved. A row from before the rules that can't become
+// executing under them is passed over; so is one that the driver can't read, once one was met.
 func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (RemediationAction, error) {
-	row := q.queryRow(ctx, q.claimActionStmt, claimAction, arg.ExecutedAt, arg.ServerID)
+	row := q.queryRow(ctx, q.claimActionStmt, claimAction, arg.ExecutedAt, arg.ServerID, arg.SkipUnreadable)
 	var i RemediationAction
 	err := row.Scan(
 		&i.ID,
@@ -74,7 +77,7 @@ SELECT s.id, ?1, CASE WHEN s.is_paused = FALSE THEN 'approved' ELSE 'pending' EN
     ?7
 FROM servers AS s
 WHERE s.id = ?8
-    AND (?6 IS NULL OR EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = ?6))
+    AND (?6 IS NULL OR EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = ?6 AND a.server_id = s.id))
     AND NOT EXISTS (
         SELECT 1 FROM remediation_actions AS o
         WHERE o.server_id = s.id AND o.dedupe_key = ?7 AND o.status IN ('pending', 'approved', 'executing'))
@@ -94,7 +97,7 @@ type CreateActionParams struct {
 
 // SQLite only: SQLite has one writer at a time, where PostgreSQL needs row locks; and "CAST(@created_at AS timestamptz)",
 // without which PostgreSQL can't type the CASE, turns a time into a number here.
-// No row comes back when the server or the alert doesn't exist, or when an open action has the key. The mode is read
+// No row comes back when the server doesn't exist or has no such alert, or when an open action has the key. The mode is read
 // where the row is written, so nobody can pause the server in between.
 func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (RemediationAction, error) {
 	row := q.queryRow(ctx, q.createActionStmt, createAction,
@@ -139,16 +142,22 @@ SET status = 'executing', executed_at = ?1
 WHERE remediation_actions.id = ?2 AND status = 'approved'
     AND (approved_by <> 'auto' OR EXISTS (
         SELECT 1 FROM servers AS s WHERE s.id = remediation_actions.server_id AND s.is_paused = FALSE))
+    AND approved_at IS NOT NULL AND typeof(approved_by) = 'text' AND approved_by <> ''
+    AND coalesce(rejected_at, executed_at, completed_at) IS NULL
+    AND coalesce(rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
+    AND (NOT CAST(?3 AS BOOLEAN)
+        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = ?2))
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
 type StartActionParams struct {
-	ExecutedAt *time.Time
-	ID         int64
+	ExecutedAt     *time.Time
+	ID             int64
+	SkipUnreadable bool
 }
 
 func (q *Queries) StartAction(ctx context.Context, arg StartActionParams) (RemediationAction, error) {
-	row := q.queryRow(ctx, q.startActionStmt, startAction, arg.ExecutedAt, arg.ID)
+	row := q.queryRow(ctx, q.startActionStmt, startAction, arg.ExecutedAt, arg.ID, arg.SkipUnreadable)
 	var i RemediationAction
 	err := row.Scan(
 		&i.ID,

@@ -16,24 +16,34 @@ const approveActions = `-- name: ApproveActions :many
 
 UPDATE remediation_actions
 SET status = 'approved', approved_at = ?1, approved_by = CAST(?2 AS TEXT)
-WHERE id IN (SELECT value FROM json_each(CAST(?3 AS TEXT))) AND status = 'pending'
-    AND created_at BETWEEN '0001-01-01' AND '9999-12-31'
-    AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
-    AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
+WHERE id IN (
+    SELECT a.id FROM remediation_actions AS a
+    WHERE a.id IN (SELECT value FROM json_each(CAST(?3 AS TEXT))) AND a.status = 'pending'
+        AND coalesce(a.approved_at, a.rejected_at, a.executed_at, a.completed_at) IS NULL
+        AND coalesce(a.approved_by, a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
+        AND (NOT CAST(?4 AS BOOLEAN)
+            OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
+)
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
 type ApproveActionsParams struct {
-	ApprovedAt *time.Time
-	ApprovedBy string
-	Ids        string
+	ApprovedAt     *time.Time
+	ApprovedBy     string
+	Ids            string
+	SkipUnreadable bool
 }
 
 // SQLite only: a list of ids or statuses is one JSON parameter here, an array on PostgreSQL. A row from before the rules
-// that can't be decided, or closed, under them, or not be read, must not stop the others, so the bulk statements pass
-// over it.
+// that can't be approved under them is passed over, so that it does not stop the others; so is one that the driver can't
+// read, once one was met.
 func (q *Queries) ApproveActions(ctx context.Context, arg ApproveActionsParams) ([]RemediationAction, error) {
-	rows, err := q.query(ctx, q.approveActionsStmt, approveActions, arg.ApprovedAt, arg.ApprovedBy, arg.Ids)
+	rows, err := q.query(ctx, q.approveActionsStmt, approveActions,
+		arg.ApprovedAt,
+		arg.ApprovedBy,
+		arg.Ids,
+		arg.SkipUnreadable,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -113,16 +123,16 @@ func (q *Queries) CountActions(ctx context.Context, statuses string) ([]CountAct
 
 const failOverdueActions = `-- name: FailOverdueActions :many
 UPDATE remediation_actions
-SET status = 'failed', completed_at = ?1, stderr = CAST(?2 AS TEXT)
+SET status = CASE WHEN exit_code = 0 THEN 'completed' ELSE 'failed' END,
+    completed_at = coalesce(completed_at, ?1), stderr = coalesce(stderr, CAST(?2 AS TEXT))
 WHERE id IN (
     SELECT a.id FROM remediation_actions AS a
-    WHERE a.status = 'executing' AND a.executed_at < ?3
-        AND a.executed_at BETWEEN '0001-01-01' AND '9999-12-31'
-        AND a.created_at BETWEEN '0001-01-01' AND '9999-12-31' AND a.approved_at BETWEEN '0001-01-01' AND '9999-12-31' AND a.approved_by <> ''
-        AND coalesce(a.rejected_at, a.completed_at) IS NULL
-        AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
+    WHERE a.status = 'executing'
+        AND max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at)) < ?3
+        AND (NOT CAST(?4 AS BOOLEAN)
+            OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
     ORDER BY a.id
-    LIMIT CAST(?4 AS BIGINT)
+    LIMIT CAST(?5 AS BIGINT)
 ) AND status = 'executing'
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
@@ -130,15 +140,19 @@ RETURNING id, server_id, action_type, status, service_name, command, created_at,
 type FailOverdueActionsParams struct {
 	CompletedAt    *time.Time
 	Stderr         string
-	ExecutedBefore *time.Time
+	ExecutedBefore time.Time
+	SkipUnreadable bool
 	MaxRows        int64
 }
 
+// The latest of an action's times counts, because a clock may have been wrong when it was claimed. What an older program
+// recorded stays, and decides how it ended.
 func (q *Queries) FailOverdueActions(ctx context.Context, arg FailOverdueActionsParams) ([]RemediationAction, error) {
 	rows, err := q.query(ctx, q.failOverdueActionsStmt, failOverdueActions,
 		arg.CompletedAt,
 		arg.Stderr,
 		arg.ExecutedBefore,
+		arg.SkipUnreadable,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -217,12 +231,15 @@ func (q *Queries) ListStatuses(ctx context.Context, ids string) ([]ListStatusesR
 
 const rejectActions = `-- name: RejectActions :many
 UPDATE remediation_actions
-SET status = 'rejected', rejected_at = ?1, rejected_by = CAST(?2 AS TEXT),
-    rejection_reason = CAST(?3 AS TEXT)
-WHERE id IN (SELECT value FROM json_each(CAST(?4 AS TEXT))) AND status = 'pending'
-    AND created_at BETWEEN '0001-01-01' AND '9999-12-31'
-    AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
-    AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
+SET status = 'rejected', rejected_at = coalesce(rejected_at, ?1),
+    rejected_by = coalesce(rejected_by, CAST(?2 AS TEXT)),
+    rejection_reason = coalesce(rejection_reason, CAST(?3 AS TEXT))
+WHERE id IN (
+    SELECT a.id FROM remediation_actions AS a
+    WHERE a.id IN (SELECT value FROM json_each(CAST(?4 AS TEXT))) AND a.status = 'pending'
+        AND (NOT CAST(?5 AS BOOLEAN)
+            OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
+)
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
@@ -231,6 +248,7 @@ type RejectActionsParams struct {
 	RejectedBy      string
 	RejectionReason string
 	Ids             string
+	SkipUnreadable  bool
 }
 
 func (q *Queries) RejectActions(ctx context.Context, arg RejectActionsParams) ([]RemediationAction, error) {
@@ -239,6 +257,7 @@ func (q *Queries) RejectActions(ctx context.Context, arg RejectActionsParams) ([
 		arg.RejectedBy,
 		arg.RejectionReason,
 		arg.Ids,
+		arg.SkipUnreadable,
 	)
 	if err != nil {
 		return nil, err

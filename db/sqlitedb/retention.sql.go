@@ -18,15 +18,18 @@ WHERE id IN (
     FROM remediation_actions AS a
     WHERE (a.status IN ('completed', 'failed', 'rejected')) IS TRUE
         AND (a.stdout IS NOT NULL OR a.stderr IS NOT NULL)
-        AND coalesce(a.completed_at, a.rejected_at, a.created_at) >= '' -- a number sorts before all text
-        AND coalesce(a.completed_at, a.rejected_at, a.created_at) < ?1
-    ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at), a.id
+        AND max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
+            coalesce(a.completed_at, a.rejected_at, a.created_at)) >= '' -- a number sorts before all text
+        AND max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
+            coalesce(a.completed_at, a.rejected_at, a.created_at)) < ?1
+    ORDER BY max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
+            coalesce(a.completed_at, a.rejected_at, a.created_at)), a.id
     LIMIT CAST(?2 AS BIGINT)
 ) AND status IN ('completed', 'failed', 'rejected')
 `
 
 type ClearOutputParams struct {
-	Before  *time.Time
+	Before  time.Time
 	MaxRows int64
 }
 
@@ -45,15 +48,18 @@ WHERE id IN (
     SELECT a.id
     FROM remediation_actions AS a
     WHERE (a.status IN ('completed', 'failed', 'rejected')) IS TRUE
-        AND coalesce(a.completed_at, a.rejected_at, a.created_at) >= '' -- a number sorts before all text
-        AND coalesce(a.completed_at, a.rejected_at, a.created_at) < ?1
-    ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at), a.id
+        AND max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
+            coalesce(a.completed_at, a.rejected_at, a.created_at)) >= '' -- a number sorts before all text
+        AND max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
+            coalesce(a.completed_at, a.rejected_at, a.created_at)) < ?1
+    ORDER BY max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
+            coalesce(a.completed_at, a.rejected_at, a.created_at)), a.id
     LIMIT CAST(?2 AS BIGINT)
 ) AND status IN ('completed', 'failed', 'rejected')
 `
 
 type PruneActionsParams struct {
-	Before  *time.Time
+	Before  time.Time
 	MaxRows int64
 }
 

@@ -49,7 +49,7 @@ func (q *Queries) AddServer(ctx context.Context, id string) (int64, error) {
 
 const pauseServer = `-- name: PauseServer :execrows
 UPDATE servers
-SET is_paused = TRUE, paused_at = CASE WHEN is_paused THEN paused_at ELSE ?1 END
+SET is_paused = TRUE, paused_at = CASE WHEN is_paused = FALSE THEN ?1 ELSE paused_at END
 WHERE id = ?2
 `
 

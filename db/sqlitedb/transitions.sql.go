@@ -8,8 +8,6 @@ package sqlitedb
 import (
 	"context"
 	"time"
-
-	"github.com/homelab-cmd/actionledger/remediation"
 )
 
 const approveAction = `-- name: ApproveAction :one
@@ -17,18 +15,30 @@ const approveAction = `-- name: ApproveAction :one
 UPDATE remediation_actions
 SET status = 'approved', approved_at = ?1, approved_by = CAST(?2 AS TEXT)
 WHERE id = ?3 AND status = 'pending'
+    AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
+    AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
+    AND (NOT CAST(?4 AS BOOLEAN)
+        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = ?3))
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
 type ApproveActionParams struct {
-	ApprovedAt *time.Time
-	ApprovedBy string
-	ID         int64
+	ApprovedAt     *time.Time
+	ApprovedBy     string
+	ID             int64
+	SkipUnreadable bool
 }
 
-// Each transition is one guarded statement: no row comes back when the action isn't in the status it must start from.
+// Each transition is one guarded statement: no row comes back when the action isn't in the status it must start from. A
+// row from before the rules that holds more than its status implies can't be approved, but it can be ended: what it
+// recorded stays, and what is missing is filled. skip_unreadable leaves one out whose values the driver can't read.
 func (q *Queries) ApproveAction(ctx context.Context, arg ApproveActionParams) (RemediationAction, error) {
-	row := q.queryRow(ctx, q.approveActionStmt, approveAction, arg.ApprovedAt, arg.ApprovedBy, arg.ID)
+	row := q.queryRow(ctx, q.approveActionStmt, approveAction,
+		arg.ApprovedAt,
+		arg.ApprovedBy,
+		arg.ID,
+		arg.SkipUnreadable,
+	)
 	var i RemediationAction
 	err := row.Scan(
 		&i.ID,
@@ -57,32 +67,37 @@ func (q *Queries) ApproveAction(ctx context.Context, arg ApproveActionParams) (R
 
 const finishAction = `-- name: FinishAction :one
 UPDATE remediation_actions
-SET status = ?1, completed_at = ?2, exit_code = CAST(?3 AS BIGINT),
-    stdout = CAST(?4 AS TEXT), stderr = CAST(?5 AS TEXT)
-WHERE id = ?6 AND server_id = ?7 AND status = 'executing'
+SET status = CASE WHEN coalesce(exit_code, CAST(?1 AS BIGINT)) = 0 THEN 'completed' ELSE 'failed' END,
+    completed_at = coalesce(completed_at, ?2),
+    exit_code = coalesce(exit_code, CAST(?1 AS BIGINT)),
+    stdout = coalesce(stdout, CAST(?3 AS TEXT)),
+    stderr = coalesce(stderr, CAST(?4 AS TEXT))
+WHERE id = ?5 AND remediation_actions.server_id = ?6 AND status = 'executing'
+    AND (NOT CAST(?7 AS BOOLEAN)
+        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = ?5))
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
 type FinishActionParams struct {
-	Status      remediation.Status
-	CompletedAt *time.Time
-	ExitCode    int64
-	Stdout      string
-	Stderr      string
-	ID          int64
-	ServerID    string
+	ExitCode       int64
+	CompletedAt    *time.Time
+	Stdout         string
+	Stderr         string
+	ID             int64
+	ServerID       string
+	SkipUnreadable bool
 }
 
 // The server is part of the guard: an agent can't finish what another server runs.
 func (q *Queries) FinishAction(ctx context.Context, arg FinishActionParams) (RemediationAction, error) {
 	row := q.queryRow(ctx, q.finishActionStmt, finishAction,
-		arg.Status,
-		arg.CompletedAt,
 		arg.ExitCode,
+		arg.CompletedAt,
 		arg.Stdout,
 		arg.Stderr,
 		arg.ID,
 		arg.ServerID,
+		arg.SkipUnreadable,
 	)
 	var i RemediationAction
 	err := row.Scan(
@@ -112,9 +127,12 @@ func (q *Queries) FinishAction(ctx context.Context, arg FinishActionParams) (Rem
 
 const rejectAction = `-- name: RejectAction :one
 UPDATE remediation_actions
-SET status = 'rejected', rejected_at = ?1, rejected_by = CAST(?2 AS TEXT),
-    rejection_reason = CAST(?3 AS TEXT)
+SET status = 'rejected', rejected_at = coalesce(rejected_at, ?1),
+    rejected_by = coalesce(rejected_by, CAST(?2 AS TEXT)),
+    rejection_reason = coalesce(rejection_reason, CAST(?3 AS TEXT))
 WHERE id = ?4 AND status = 'pending'
+    AND (NOT CAST(?5 AS BOOLEAN)
+        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = ?4))
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
@@ -123,6 +141,7 @@ type RejectActionParams struct {
 	RejectedBy      string
 	RejectionReason string
 	ID              int64
+	SkipUnreadable  bool
 }
 
 func (q *Queries) RejectAction(ctx context.Context, arg RejectActionParams) (RemediationAction, error) {
@@ -131,6 +150,7 @@ func (q *Queries) RejectAction(ctx context.Context, arg RejectActionParams) (Rem
 		arg.RejectedBy,
 		arg.RejectionReason,
 		arg.ID,
+		arg.SkipUnreadable,
 	)
 	var i RemediationAction
 	err := row.Scan(
@@ -160,9 +180,12 @@ func (q *Queries) RejectAction(ctx context.Context, arg RejectActionParams) (Rem
 
 const withdrawAction = `-- name: WithdrawAction :one
 UPDATE remediation_actions
-SET status = 'rejected', rejected_at = ?1, rejected_by = CAST(?2 AS TEXT),
-    rejection_reason = CAST(?3 AS TEXT)
+SET status = 'rejected', rejected_at = coalesce(rejected_at, ?1),
+    rejected_by = coalesce(rejected_by, CAST(?2 AS TEXT)),
+    rejection_reason = coalesce(rejection_reason, CAST(?3 AS TEXT))
 WHERE id = ?4 AND status = 'approved'
+    AND (NOT CAST(?5 AS BOOLEAN)
+        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = ?4))
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
 `
 
@@ -171,6 +194,7 @@ type WithdrawActionParams struct {
 	RejectedBy      string
 	RejectionReason string
 	ID              int64
+	SkipUnreadable  bool
 }
 
 func (q *Queries) WithdrawAction(ctx context.Context, arg WithdrawActionParams) (RemediationAction, error) {
@@ -179,6 +203,7 @@ func (q *Queries) WithdrawAction(ctx context.Context, arg WithdrawActionParams) 
 		arg.RejectedBy,
 		arg.RejectionReason,
 		arg.ID,
+		arg.SkipUnreadable,
 	)
 	var i RemediationAction
 	err := row.Scan(

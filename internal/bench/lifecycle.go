@@ -77,7 +77,7 @@ func (q bareSQLite) claim(ctx context.Context, server string) (int64, error) {
 func (q bareSQLite) finish(ctx context.Context, server string, id int64) error {
 	at := now()
 	_, err := q.FinishAction(ctx, sqlitedb.FinishActionParams{
-		ID: id, ServerID: server, Status: remediation.Completed, CompletedAt: &at, Stdout: output,
+		ID: id, ServerID: server, CompletedAt: &at, Stdout: output,
 	})
 	return err
 }
@@ -107,7 +107,7 @@ func (q barePostgres) claim(ctx context.Context, server string) (int64, error) {
 func (q barePostgres) finish(ctx context.Context, server string, id int64) error {
 	at := now()
 	_, err := q.FinishAction(ctx, postgresdb.FinishActionParams{
-		ID: id, ServerID: server, Status: remediation.Completed, CompletedAt: &at, Stdout: output,
+		ID: id, ServerID: server, CompletedAt: &at, Stdout: output,
 	})
 	return err
 }

@@ -21,6 +21,9 @@ type Database struct {
 	Raw     *sql.DB                              // a person at a shell: another connection, foreign keys on
 	Begin   func(t *testing.T) Tx                // a transaction of the caller's own
 	Another func(t *testing.T) remediation.Store // an independent store on the same database, as another process would open it
+
+	// BeforeRules runs write while actions and servers have no triggers, as a program older than the rules wrote.
+	BeforeRules func(t *testing.T, write func())
 }
 
 // Tx is a caller's transaction and the store that joins it.

@@ -14,7 +14,8 @@ var immutability = []behaviour{
 	{"TransitionSmugglesNothingIn", transitionSmugglesNothing},
 	{"AC7_ActionKeepsItsAlertAsLongAsTheAlertExists", alertIsKept},
 	{"IdIsNotTakenOver", idIsNotTakenOver},
-	{"AC3_PausedSinceChangesOnlyWithTheMode", pausedSinceIsKept},
+	{"AC3_HostMayPauseAServerAgain", hostPausesAgain},
+	{"AlertOfAnotherServerIsNotLinked", alertOfAnotherServer},
 }
 
 // changed is another value for each column.
@@ -131,30 +132,40 @@ func idIsNotTakenOver(t *testing.T, l *ledger) {
 	l.exec(t, insert(1000000)) // the statement was right but for the id
 }
 
-func pausedSinceIsKept(t *testing.T, l *ledger) {
-	update := func(serverID, set string) error {
-		_, err := l.db.Raw.ExecContext(t.Context(), "UPDATE servers SET "+set+" WHERE id = "+quote(serverID))
-		return err
+// The table of servers is the host program's: Pause and Unpause change nothing that is so already, and refuse no state.
+func hostPausesAgain(t *testing.T, l *ledger) {
+	since := func(serverID, want string) {
+		t.Helper()
+		if l.count(t, "servers WHERE id = "+quote(serverID)+" AND paused_at "+want) != 1 {
+			t.Errorf("%s: paused_at is not %s", serverID, want)
+		}
 	}
 	const later = "'2026-11-23 13:00:00+00:00'"
-	before := l.contents(t)
-	for serverID, sets := range map[string][]string{
-		normal: {"paused_at = " + later, "is_paused = FALSE, paused_at = " + later},
-		paused: {"paused_at = " + later, "paused_at = NULL", "is_paused = TRUE, paused_at = " + later},
-	} {
-		for _, set := range sets {
-			if err := update(serverID, set); err == nil {
-				t.Errorf("%s: SET %s was accepted", serverID, set)
-			}
-		}
+	for _, set := range []string{"paused_at = " + later, "is_paused = TRUE, paused_at = " + later} {
+		l.exec(t, "UPDATE servers SET "+set+" WHERE id = "+quote(paused))
 	}
-	same(t, "what the refused updates left", l.contents(t), before)
-	if l.count(t, "servers WHERE id = "+quote(paused)+" AND paused_at = "+literal(at(0))) != 1 {
-		t.Error("since when the server is paused has changed")
-	}
-	for _, set := range []string{"is_paused = FALSE, paused_at = NULL", "is_paused = TRUE, paused_at = " + later} {
-		if err := update(paused, set); err != nil {
-			t.Errorf("SET %s: %v", set, err)
-		}
-	}
+	l.clock.tick()
+	l.pause(t, paused)
+	since(paused, "= "+later)
+	l.exec(t, "UPDATE servers SET paused_at = NULL WHERE id = "+quote(paused))
+	l.pause(t, paused)
+	since(paused, "IS NULL")
+	l.exec(t, "UPDATE servers SET paused_at = "+later+" WHERE id = "+quote(normal))
+	l.unpause(t, normal)
+	since(normal, "IS NULL")
+	l.unpause(t, normal)
+	l.pause(t, normal)
+	since(normal, "= "+literal(l.clock.now))
+}
+
+func alertOfAnotherServer(t *testing.T, l *ledger) {
+	alert := l.alert(t, paused)
+	a := newAction(normal)
+	a.AlertID = &alert
+	_, err := l.Create(t.Context(), a)
+	wantError(t, "Create", err, remediation.ErrAlertNotFound)
+	linked := example(remediation.Pending)
+	linked.AlertID = &alert
+	l.wontInsert(t, "remediation_actions", rowOf(linked))
+	l.wontUpdate(t, l.store(t, example(remediation.Pending)), "alert_id = "+number(alert))
 }

@@ -76,13 +76,16 @@ func listPages(t *testing.T, l *ledger) {
 }
 
 func listFilters(t *testing.T, l *ledger) {
-	disk, memory := l.alert(t, normal), l.alert(t, normal)
-	servers, types, found := []string{normal, paused}, []string{"restart_service", "clear_cache"}, []*int64{nil, &disk, &memory}
+	alertsOf := map[string][]*int64{}
+	for _, serverID := range []string{normal, paused} {
+		alertsOf[serverID] = []*int64{nil, new(l.alert(t, serverID)), new(l.alert(t, serverID))}
+	}
+	servers, types := []string{normal, paused}, []string{"restart_service", "clear_cache"}
 	var all []remediation.Action
 	for _, a := range append(examples(), withdrawn()) {
 		for _, a.ServerID = range servers {
 			for _, a.ActionType = range types {
-				for _, a.AlertID = range found {
+				for _, a.AlertID = range alertsOf[a.ServerID] {
 					a.DedupeKey = new(fmt.Sprint("key ", len(all)))
 					all = append(all, a)
 				}
@@ -99,7 +102,7 @@ func listFilters(t *testing.T, l *ledger) {
 	for _, serverID := range append(servers, "", "nowhere") {
 		for _, actionType := range append(types, "", "reboot") {
 			for _, status := range append(remediation.Statuses(), "") {
-				for _, alert := range append(found, &unknown) {
+				for _, alert := range append(slices.Concat(alertsOf[normal], alertsOf[paused]), &unknown) {
 					f := remediation.Filter{ServerID: serverID, ActionType: actionType, Status: status, AlertID: alert}
 					want := matching(all, f)
 					f.Limit = 1000

@@ -9,61 +9,58 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Rows that a program older than the rules left behind, and that no statement could write now. One that can't be decided,
-// run or closed under the rules is passed over, so that the others are.
+// Rows that a program older than the rules left behind, and that no statement could write now. None of them runs, each can
+// be ended, and none stops another.
 var oldRows = []behaviour{
 	{"OldRowsFollowTheRules", oldRowsFollowTheRules},
-	{"BulkDecisionsPassOverOldRows", decisionsPassOverOldRows},
-	{"ClaimAndExplainPassOverOldRows", claimPassesOverOldRows},
+	{"PendingOldRowsAreRejectedAndNeverApproved", pendingOldRows},
+	{"ApprovedOldRowsAreWithdrawnAndNeverRun", claimPassesOverOldRows},
+	{"ExecutingOldRowsAreFinished", executingOldRows},
 	{"StatusOfOldRowsDecidesWhatTheyAre", statusOfOldRows},
-	{"SweepPassesOverOldRows", sweepPassesOverOldRows},
+	{"SweepClosesOldRows", sweepClosesOldRows},
 	{"ClearOutputPassesOverOldRows", clearPassesOverOldRows},
 }
 
 // insertOld stores a row as an older program left it, whatever the rules say, and returns it as it reads.
 func (l *ledger) insertOld(t *testing.T, r row) remediation.Action {
 	t.Helper()
-	// SQLite has a trigger of its own for inserts, which nothing here needs again.
-	_, err := l.db.Raw.ExecContext(t.Context(), "DROP TRIGGER IF EXISTS remediation_actions_consistent_insert")
-	isPostgres := err != nil
-	if isPostgres {
-		l.exec(t, "ALTER TABLE remediation_actions DISABLE TRIGGER remediation_actions_consistent")
-	}
-	ids, err := l.insert(t, r)
+	var ids []int64
+	var err error
+	l.db.BeforeRules(t, func() { ids, err = l.insert(t, r) })
 	if err != nil {
 		t.Fatal(err)
-	}
-	if isPostgres {
-		l.exec(t, "ALTER TABLE remediation_actions ENABLE TRIGGER remediation_actions_consistent")
 	}
 	return l.get(t, ids[0])
 }
 
 // In a row that fits its status one rule often stands in for another. In one that has a field too many or too few, each
-// must hold by itself.
+// must hold by itself: nothing runs on it, and every end is open to it.
 func oldRowsFollowTheRules(t *testing.T, l *ledger) {
 	for _, tr := range transitions() {
 		for _, c := range audit {
+			lacks := rowOf(tr.from)[c] != "NULL"
 			old := l.insertOld(t, rowOf(tr.from).toggled(c))
-			if rowOf(tr.from)[c] != "NULL" {
-				l.wontUpdate(t, old, tr.set()) // what is lacking stays so
-				continue
-			}
 			fills := slices.DeleteFunc(slices.Clone(tr.fills), func(f string) bool { return f == c })
 			set := rowOf(tr.to).set(append(fills, "status")...)
-			l.wontUpdate(t, old, set+", "+c+" = NULL")
-			l.wontUpdate(t, old, set+", "+changed.set(c))
-			if slices.Contains(tr.fills, c) {
-				if fits := c != "exit_code" || tr.to.Status == remediation.Completed; fits {
-					l.exec(t, "UPDATE remediation_actions SET "+set+", "+filled.set(c)+" WHERE id = "+number(old.ID)) // what is there already
-				}
-				continue
+			if !tr.to.Status.Terminal() {
+				l.wontUpdate(t, old, set)
+				l.wontUpdate(t, old, tr.set())
+				l.wontUpdate(t, old, set+", "+filled.set(c))
 			}
-			l.wontUpdate(t, old, set)
+			if !lacks {
+				l.wontUpdate(t, old, set+", "+c+" = NULL")
+				l.wontUpdate(t, old, set+", "+changed.set(c))
+			}
 			for _, other := range audit {
-				if other != c && rowOf(tr.to)[other] == "NULL" {
+				if other != c && !slices.Contains(tr.fills, other) && rowOf(tr.from)[other] == "NULL" {
 					l.wontUpdate(t, old, set+", "+filled.set(other))
 				}
+			}
+			if lacks && tr.to.Status.Terminal() {
+				l.wontUpdate(t, old, tr.set()+", "+filled.set(c)) // what is lacking is not made up afterwards
+			}
+			if fits := c != "exit_code" || lacks || tr.to.Status == remediation.Completed; tr.to.Status.Terminal() && fits {
+				l.exec(t, "UPDATE remediation_actions SET "+set+" WHERE id = "+number(old.ID))
 			}
 		}
 	}
@@ -91,26 +88,75 @@ func misfits(status remediation.Status) []row {
 	return append(list, unreasoned)
 }
 
-// passesOver makes each bulk decision on an old row that it can't decide, and on a good one beside it.
-func (l *ledger) passesOver(t *testing.T, old remediation.Action) {
-	t.Helper()
-	for _, m := range manys {
-		good := l.store(t, example(remediation.Pending))
-		outcomes, err := m.call(t, l.Ledger, []int64{old.ID, good.ID})
-		if err != nil {
-			t.Fatalf("%s beside %+v: %v", m.step.name, old, err)
+// ended is an old row as a step toward an end leaves it: what it recorded stays, and what is missing is filled.
+func ended(old remediation.Action, s step, at time.Time) remediation.Action {
+	want := s.after(old, at)
+	keep(&want.RejectedAt, old.RejectedAt)
+	keep(&want.RejectedBy, old.RejectedBy)
+	keep(&want.RejectionReason, old.RejectionReason)
+	keep(&want.CompletedAt, old.CompletedAt)
+	keep(&want.ExitCode, old.ExitCode)
+	keep(&want.Stdout, old.Stdout)
+	keep(&want.Stderr, old.Stderr)
+	if want.Status != remediation.Rejected && want.ExitCode != nil {
+		want.Status = remediation.Failed
+		if *want.ExitCode == 0 {
+			want.Status = remediation.Completed
 		}
-		refused(t, outcomes[0].Err, remediation.TransitionError{ID: old.ID, From: old.Status, To: m.step.to})
-		same(t, "the old row", l.get(t, old.ID), old)
-		if got := outcomes[1]; got.Err != nil || got.Action.Status != m.step.to {
-			t.Errorf("%s beside %+v: %+v", m.step.name, old, got)
-		}
+	}
+	return want
+}
+
+func keep[T any](field **T, recorded *T) {
+	if recorded != nil {
+		*field = recorded
 	}
 }
 
-func decisionsPassOverOldRows(t *testing.T, l *ledger) {
+// passesOver makes each bulk decision on a row that it can't decide, and on a good one beside it.
+func (l *ledger) passesOver(t *testing.T, old remediation.Action) {
+	t.Helper()
+	for _, m := range manys {
+		l.passesOverIn(t, m, old)
+	}
+}
+
+func (l *ledger) passesOverIn(t *testing.T, m many, old remediation.Action) {
+	t.Helper()
+	good := l.store(t, example(remediation.Pending))
+	outcomes, err := m.call(t, l.Ledger, []int64{old.ID, good.ID})
+	if err != nil {
+		t.Fatalf("%s beside %+v: %v", m.step.name, old, err)
+	}
+	refused(t, outcomes[0].Err, remediation.TransitionError{ID: old.ID, From: old.Status, To: m.step.to})
+	same(t, "the old row", l.get(t, old.ID), old)
+	if got := outcomes[1]; got.Err != nil || got.Action.Status != m.step.to {
+		t.Errorf("%s beside %+v: %+v", m.step.name, old, got)
+	}
+}
+
+func pendingOldRows(t *testing.T, l *ledger) {
 	for _, r := range misfits(remediation.Pending) {
-		l.passesOver(t, l.insertOld(t, r))
+		old := l.insertOld(t, r)
+		same(t, "the reason", l.explain(t, old.ID).Reason, remediation.ReasonNoApproval)
+		_, err := l.Approve(t.Context(), old.ID, "bob")
+		refused(t, err, remediation.TransitionError{ID: old.ID, From: remediation.Pending, To: remediation.Approved})
+		l.passesOverIn(t, approveMany, old)
+		want := ended(old, reject, l.clock.tick())
+		got, err := l.Reject(t.Context(), old.ID, "carol", "not on a Friday")
+		if err != nil {
+			t.Fatalf("reject %+v: %v", old, err)
+		}
+		same(t, "rejected", got, want)
+		same(t, "rejected, as it is stored", l.get(t, old.ID), want)
+
+		old = l.insertOld(t, r)
+		want = ended(old, reject, l.clock.tick())
+		outcomes, err := rejectMany.call(t, l.Ledger, []int64{old.ID})
+		if err != nil || outcomes[0].Err != nil {
+			t.Fatalf("reject %+v: %v, %+v", old, err, outcomes)
+		}
+		same(t, "rejected among others", l.get(t, old.ID), want)
 	}
 }
 
@@ -123,8 +169,40 @@ func claimPassesOverOldRows(t *testing.T, l *ledger) {
 		}
 		same(t, "claimed", l.claim(t, normal).ID, good.ID)
 		l.nothingToClaim(t, normal)
+		_, err := l.Start(t.Context(), old.ID)
+		refused(t, err, remediation.TransitionError{ID: old.ID, From: remediation.Approved, To: remediation.Executing})
 		same(t, "the old row", l.get(t, old.ID), old)
+		want := ended(old, withdraw, l.clock.tick())
+		got, err := l.Withdraw(t.Context(), old.ID, "dave", "the alert is gone")
+		if err != nil {
+			t.Fatalf("withdraw %+v: %v", old, err)
+		}
+		same(t, "withdrawn", got, want)
+		same(t, "withdrawn, as it is stored", l.get(t, old.ID), want)
 		l.take(t, l.get(t, good.ID), complete) // is before nothing in the next round
+	}
+}
+
+func executingOldRows(t *testing.T, l *ledger) {
+	for _, r := range misfits(remediation.Executing) {
+		for _, s := range []step{complete, fail} {
+			old, next := l.insertOld(t, r), l.store(t, example(remediation.Approved))
+			recorded := old.CompletedAt != nil || old.ExitCode != nil
+			if e := l.explain(t, old.ID); e.Reason != remediation.ReasonExecuting || (e.Detail != "") != recorded {
+				t.Errorf("of %+v: %s", old, e)
+			}
+			if behind := l.explain(t, next.ID).Behind; (behind == old.ID) == recorded {
+				t.Errorf("beside %+v the next is behind %d", old, behind)
+			}
+			want := ended(old, s, l.clock.tick())
+			got, err := s.call(t.Context(), l.Ledger, normal, old.ID)
+			if err != nil {
+				t.Fatalf("%s of %+v: %v", s.name, old, err)
+			}
+			same(t, s.name, got, want)
+			same(t, s.name+", as it is stored", l.get(t, old.ID), want)
+			l.exec(t, "DELETE FROM remediation_actions WHERE id = "+number(next.ID))
+		}
 	}
 }
 
@@ -161,13 +239,18 @@ func statusOfOldRows(t *testing.T, l *ledger) {
 	}
 }
 
-func sweepPassesOverOldRows(t *testing.T, l *ledger) {
+func sweepClosesOldRows(t *testing.T, l *ledger) {
 	l.clock.now = at(0).AddDate(0, 0, 1)
+	now := l.clock.now
+	unreported := step{to: remediation.Failed, fill: func(a *remediation.Action, at time.Time) {
+		a.CompletedAt, a.Stderr = &at, new("no result came within 1h0m0s")
+	}}
 	for _, r := range misfits(remediation.Executing) {
 		old, good := l.insertOld(t, r), l.store(t, example(remediation.Executing))
-		same(t, "closed", ids(l.sweep(t, time.Hour, 1)), []int64{good.ID})
+		closed := l.sweep(t, time.Hour, 10)
+		same(t, "closed", ids(closed), []int64{old.ID, good.ID})
+		same(t, "the old row", closed[0], ended(old, unreported, now))
 		same(t, "closed after it", len(l.sweep(t, time.Hour, 10)), 0)
-		same(t, "the old row", l.get(t, old.ID), old)
 	}
 }
 

@@ -7,8 +7,8 @@ WHERE id = ANY(ARRAY(
     SELECT a.id
     FROM remediation_actions AS a
     WHERE a.status IN ('completed', 'failed', 'rejected')
-        AND coalesce(a.completed_at, a.rejected_at, a.created_at) < @before
-    ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at), a.id
+        AND greatest(a.created_at, a.approved_at, a.rejected_at, a.executed_at, a.completed_at) < @before
+    ORDER BY greatest(a.created_at, a.approved_at, a.rejected_at, a.executed_at, a.completed_at), a.id
     LIMIT CAST(@max_rows AS BIGINT)
     FOR UPDATE SKIP LOCKED
 )) AND status IN ('completed', 'failed', 'rejected');
@@ -21,8 +21,8 @@ WHERE id = ANY(ARRAY(
     FROM remediation_actions AS a
     WHERE a.status IN ('completed', 'failed', 'rejected')
         AND (a.stdout IS NOT NULL OR a.stderr IS NOT NULL)
-        AND coalesce(a.completed_at, a.rejected_at, a.created_at) < @before
-    ORDER BY coalesce(a.completed_at, a.rejected_at, a.created_at), a.id
+        AND greatest(a.created_at, a.approved_at, a.rejected_at, a.executed_at, a.completed_at) < @before
+    ORDER BY greatest(a.created_at, a.approved_at, a.rejected_at, a.executed_at, a.completed_at), a.id
     LIMIT CAST(@max_rows AS BIGINT)
     FOR UPDATE SKIP LOCKED
 )) AND status IN ('completed', 'failed', 'rejected');

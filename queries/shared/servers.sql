@@ -8,7 +8,7 @@ ON CONFLICT (id) DO NOTHING;
 -- A server that is paused already keeps the time since when.
 -- name: PauseServer :execrows
 UPDATE servers
-SET is_paused = TRUE, paused_at = CASE WHEN is_paused THEN paused_at ELSE @paused_at END
+SET is_paused = TRUE, paused_at = CASE WHEN is_paused = FALSE THEN @paused_at ELSE paused_at END
 WHERE id = @id;
 
 -- name: UnpauseServer :execrows

@@ -80,12 +80,11 @@ func (s *store) StartAction(ctx context.Context, id int64, at time.Time) (remedi
 	return oneAction(run(ctx, s, (*queries).StartAction, postgresdb.StartActionParams{ID: id, ExecutedAt: &at}))
 }
 
-func (s *store) FinishAction(ctx context.Context, serverID string, id int64, to remediation.Status, r remediation.Result,
+func (s *store) FinishAction(ctx context.Context, serverID string, id int64, r remediation.Result,
 	at time.Time) (remediation.Action, error) {
 	return oneAction(run(ctx, s, (*queries).FinishAction, postgresdb.FinishActionParams{
 		ID:          id,
 		ServerID:    serverID,
-		Status:      to,
 		CompletedAt: &at,
 		ExitCode:    r.ExitCode,
 		Stdout:      r.Stdout,

@@ -35,7 +35,7 @@ func TestFailedImportLeavesTheTargetEmpty(t *testing.T) {
 	for name, c := range map[string]struct{ sql, state string }{
 		"a server's id that is too long":    {"INSERT INTO servers (id) VALUES (" + long + ")", "22001"},
 		"a service's name that is too long": {insert(long, "'true'", "NULL"), "22001"},
-		"a command with a NUL byte":         {insert("NULL", "CAST(x'610062' AS TEXT)", "NULL"), "22021"},
+		"a command with a NUL byte":         {"DROP TRIGGER remediation_actions_insert; " + insert("NULL", "CAST(x'610062' AS TEXT)", "NULL"), "22021"},
 		"an alert that does not exist":      {"PRAGMA foreign_keys = OFF; " + insert("NULL", "'true'", "4711"), "23503"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -88,7 +88,7 @@ func TestLegacyRowIsNotTakenToAnotherOddState(t *testing.T) {
 		112: {"status = 'executing', executed_at = now()", "approved_at = now(), approved_by = 'eve'", "approved_by = 'eve'"},
 		113: {"rejected_by = 'eve'", "status = 'rejected'", "rejection_reason = 'because'"},
 		114: {"executed_at = now()", "status = 'completed', executed_at = now(), completed_at = now(), exit_code = 0"},
-		115: {"status = 'failed', completed_at = now()", "approved_at = now(), approved_by = 'eve'"},
+		115: {"status = 'failed', completed_at = now(), approved_by = 'eve'", "approved_at = now(), approved_by = 'eve'"},
 		116: {"exit_code = 0", "stderr = 'no such unit'", "status = 'failed'", "approved_by = 'eve'"},
 		118: {"exit_code = 1", "approved_at = now(), approved_by = 'eve'", "completed_at = NULL"},
 		119: {"completed_at = now()", "stdout = 'x'", "status = 'failed', completed_at = now()"},

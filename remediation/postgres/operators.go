@@ -21,7 +21,7 @@ func (s *store) RejectActions(ctx context.Context, ids []int64, by, reason strin
 func (s *store) FailOverdueActions(ctx context.Context, executedBefore time.Time, stderr string, limit int,
 	at time.Time) ([]remediation.Action, error) {
 	return actions(run(ctx, s, (*queries).FailOverdueActions, postgresdb.FailOverdueActionsParams{
-		ExecutedBefore: &executedBefore, Stderr: stderr, MaxRows: int64(limit), CompletedAt: &at,
+		ExecutedBefore: executedBefore, Stderr: stderr, MaxRows: int64(limit), CompletedAt: &at,
 	}))
 }
 
@@ -79,9 +79,9 @@ func (s *store) ListEvents(ctx context.Context, after int64, limit int) ([]remed
 }
 
 func (s *store) PruneActions(ctx context.Context, before time.Time, limit int) (int64, error) {
-	return run(ctx, s, (*queries).PruneActions, postgresdb.PruneActionsParams{Before: &before, MaxRows: int64(limit)})
+	return run(ctx, s, (*queries).PruneActions, postgresdb.PruneActionsParams{Before: before, MaxRows: int64(limit)})
 }
 
 func (s *store) ClearOutput(ctx context.Context, before time.Time, limit int) (int64, error) {
-	return run(ctx, s, (*queries).ClearOutput, postgresdb.ClearOutputParams{Before: &before, MaxRows: int64(limit)})
+	return run(ctx, s, (*queries).ClearOutput, postgresdb.ClearOutputParams{Before: before, MaxRows: int64(limit)})
 }

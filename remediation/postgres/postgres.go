@@ -31,9 +31,10 @@ func New(conn postgresdb.DBTX) remediation.Store {
 
 // store implements remediation.Store.
 type store struct {
-	conn    postgresdb.DBTX
-	queries *queries
-	checked atomic.Bool // the schema has the version that the queries were generated for
+	conn          postgresdb.DBTX
+	queries       *queries
+	checked       atomic.Bool // the schema has the version that the queries were generated for
+	hasUnreadable atomic.Bool // an action was met that the driver can't read
 }
 
 type queries = postgresdb.Queries
@@ -51,6 +52,18 @@ func run[P, T any](ctx context.Context, s *store, query func(*queries, context.C
 	return result, interpret(err)
 }
 
+// readable runs a list. A row from before the rules may hold an infinite time, which pgx can't read and which fails the
+// whole list, so from the first one on this store leaves such rows out.
+func readable[T any](s *store, list func(skipUnreadable bool) (T, error)) (T, error) {
+	skip := s.hasUnreadable.Load()
+	result, err := list(skip)
+	if _, unreadable := errors.AsType[pgx.ScanArgError](err); skip || !unreadable {
+		return result, err
+	}
+	s.hasUnreadable.Store(true)
+	return list(true)
+}
+
 // newest is read once: each transaction that a caller brings is a store of its own.
 var newest = sync.OnceValues(func() (int, error) { return migration.Latest(schema.Postgres) })
 
@@ -60,9 +73,11 @@ func checkVersion(ctx context.Context, conn postgresdb.DBTX) error {
 	if err != nil {
 		return err
 	}
-	got, dirty, err := readVersion(ctx, conn)
-	if sqlState(err) == undefinedTable {
-		got, err = database.NilVersion, nil
+	got, dirty := database.NilVersion, false
+	var exists bool // asked first: an error would end a caller's transaction
+	err = conn.QueryRow(ctx, "SELECT to_regclass('schema_migrations') IS NOT NULL").Scan(&exists)
+	if err == nil && exists {
+		got, dirty, err = readVersion(ctx, conn)
 	}
 	if err != nil {
 		return fmt.Errorf("read the schema's version: %w", interpret(err))
@@ -80,7 +95,6 @@ func readVersion(ctx context.Context, conn postgresdb.DBTX) (version int, dirty 
 
 // The SQLSTATEs that mean something to a ledger (https://www.postgresql.org/docs/current/errcodes-appendix.html).
 const (
-	undefinedTable       = "42P01"
 	foreignKeyViolation  = "23503"
 	lockNotAvailable     = "55P03" // lock_timeout
 	deadlockDetected     = "40P01"
@@ -106,11 +120,4 @@ func interpret(err error) error {
 		return fmt.Errorf("%w: %w", remediation.ErrBusy, err)
 	}
 	return err
-}
-
-func sqlState(err error) string {
-	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return refused.Code
-	}
-	return ""
 }

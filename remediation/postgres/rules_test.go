@@ -33,8 +33,8 @@ func TestRefusalOfRawSQLNamesTheRule(t *testing.T) {
 		args []any
 	}{
 		"a step that leaves one out": {"remediation_actions_transition",
-			`UPDATE remediation_actions SET status = 'executing', approved_at = created_at, approved_by = 'eve',
-				executed_at = created_at WHERE id = $1`, []any{at[remediation.Pending]}},
+			`UPDATE remediation_actions SET status = 'failed', completed_at = created_at WHERE id = $1`,
+			[]any{at[remediation.Pending]}},
 		"a terminal status written again": {"remediation_actions_transition",
 			`UPDATE remediation_actions SET status = 'completed' WHERE id = $1`, []any{at[remediation.Completed]}},
 		"approval by nobody": {"remediation_actions_consistent",
@@ -58,7 +58,7 @@ func TestRefusalOfRawSQLNamesTheRule(t *testing.T) {
 			`UPDATE remediation_actions SET alert_id = NULL WHERE id = $1`, []any{at[remediation.Completed]}},
 		"an alert exchanged": {"remediation_actions_immutable_alert",
 			`UPDATE remediation_actions SET alert_id = $2 WHERE id = $1`, []any{at[remediation.Completed], other}},
-		"a pause backdated": {"servers_paused_at", `UPDATE servers SET paused_at = now()`, nil},
+		"an infinite pause": {"servers_types", `UPDATE servers SET paused_at = 'infinity'`, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := pool.Exec(t.Context(), c.sql, c.args...)
@@ -69,7 +69,7 @@ func TestRefusalOfRawSQLNamesTheRule(t *testing.T) {
 			want := &pgconn.PgError{
 				Code: "23514", SchemaName: "public", TableName: "remediation_actions", ConstraintName: c.rule, Message: got.Message,
 			}
-			if c.rule == "servers_paused_at" {
+			if c.rule == "servers_types" {
 				want.TableName = "servers"
 			}
 			shown := cmpopts.IgnoreFields(pgconn.PgError{}, "Severity", "SeverityUnlocalized", "Where", "File", "Line", "Routine")

@@ -58,40 +58,56 @@ func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at ti
 }
 
 func (s *store) ApproveAction(ctx context.Context, id int64, by string, at time.Time) (remediation.Action, error) {
-	return oneAction(write(ctx, s, (*queries).ApproveAction, sqlitedb.ApproveActionParams{ID: id, ApprovedBy: by, ApprovedAt: &at}))
+	return oneAction(readable(s, func(skip bool) (row, error) {
+		return write(ctx, s, (*queries).ApproveAction, sqlitedb.ApproveActionParams{
+			ID: id, ApprovedBy: by, ApprovedAt: &at, SkipUnreadable: skip,
+		})
+	}))
 }
 
 func (s *store) RejectAction(ctx context.Context, id int64, by, reason string, at time.Time) (remediation.Action, error) {
-	return oneAction(write(ctx, s, (*queries).RejectAction, sqlitedb.RejectActionParams{
-		ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
+	return oneAction(readable(s, func(skip bool) (row, error) {
+		return write(ctx, s, (*queries).RejectAction, sqlitedb.RejectActionParams{
+			ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at, SkipUnreadable: skip,
+		})
 	}))
 }
 
 func (s *store) WithdrawAction(ctx context.Context, id int64, by, reason string, at time.Time) (remediation.Action, error) {
-	return oneAction(write(ctx, s, (*queries).WithdrawAction, sqlitedb.WithdrawActionParams{
-		ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
+	return oneAction(readable(s, func(skip bool) (row, error) {
+		return write(ctx, s, (*queries).WithdrawAction, sqlitedb.WithdrawActionParams{
+			ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at, SkipUnreadable: skip,
+		})
 	}))
 }
 
 func (s *store) ClaimAction(ctx context.Context, serverID string, at time.Time) (remediation.Action, error) {
-	claimed, err := write(ctx, s, (*queries).ClaimAction, sqlitedb.ClaimActionParams{ServerID: serverID, ExecutedAt: &at})
+	claimed, err := readable(s, func(skip bool) (row, error) {
+		return write(ctx, s, (*queries).ClaimAction, sqlitedb.ClaimActionParams{
+			ServerID: serverID, ExecutedAt: &at, SkipUnreadable: skip,
+		})
+	})
 	return remediation.Action(claimed), missing(err, remediation.ErrNothingToClaim)
 }
 
 func (s *store) StartAction(ctx context.Context, id int64, at time.Time) (remediation.Action, error) {
-	return oneAction(write(ctx, s, (*queries).StartAction, sqlitedb.StartActionParams{ID: id, ExecutedAt: &at}))
+	return oneAction(readable(s, func(skip bool) (row, error) {
+		return write(ctx, s, (*queries).StartAction, sqlitedb.StartActionParams{ID: id, ExecutedAt: &at, SkipUnreadable: skip})
+	}))
 }
 
-func (s *store) FinishAction(ctx context.Context, serverID string, id int64, to remediation.Status, r remediation.Result,
+func (s *store) FinishAction(ctx context.Context, serverID string, id int64, r remediation.Result,
 	at time.Time) (remediation.Action, error) {
-	return oneAction(write(ctx, s, (*queries).FinishAction, sqlitedb.FinishActionParams{
-		ID:          id,
-		ServerID:    serverID,
-		Status:      to,
-		CompletedAt: &at,
-		ExitCode:    r.ExitCode,
-		Stdout:      r.Stdout,
-		Stderr:      r.Stderr,
+	return oneAction(readable(s, func(skip bool) (row, error) {
+		return write(ctx, s, (*queries).FinishAction, sqlitedb.FinishActionParams{
+			ID:             id,
+			ServerID:       serverID,
+			CompletedAt:    &at,
+			ExitCode:       r.ExitCode,
+			Stdout:         r.Stdout,
+			Stderr:         r.Stderr,
+			SkipUnreadable: skip,
+		})
 	}))
 }
 

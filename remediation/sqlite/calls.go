@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/homelab-cmd/actionledger/remediation"
 )
@@ -59,14 +60,7 @@ func inside[P, T any](ctx context.Context, s *store, q *queries, run query[P, T]
 		_, err = s.tx.ExecContext(ctx, "ROLLBACK")
 		return result, errors.Join(fmt.Errorf("SQLite has rolled back the transaction: %w", sql.ErrTxDone), err)
 	}
-	if _, err := s.tx.ExecContext(ctx, "SAVEPOINT actionledger"); err != nil {
-		return result, err
-	}
-	if result, err = run(q, ctx, params); err != nil {
-		// Nothing is left of what failed, which a row that can't be read does after it was written.
-		_, _ = s.tx.ExecContext(ctx, "ROLLBACK TO actionledger")
-	}
-	_, _ = s.tx.ExecContext(ctx, "RELEASE actionledger")
+	result, err = run(q, ctx, params)
 	return result, busy(err)
 }
 
@@ -87,6 +81,20 @@ func read[P, T any](ctx context.Context, s *store, run query[P, T], params P) (T
 	}
 	result, err := run(st.read, ctx, params)
 	return result, busy(err)
+}
+
+// readable runs a statement that returns actions. Only rows from before the rules can hold a value that the driver can't
+// read as its column's type. Such a row fails the whole statement, so from the first one on this store leaves them out,
+// which costs each statement a look at the times of its rows. In a caller's transaction they are always left out, because
+// there a statement that fails while its rows are read is not undone.
+func readable[T any](s *store, run func(skipUnreadable bool) (T, error)) (T, error) {
+	skip := s.tx != nil || s.hasUnreadable.Load()
+	result, err := run(skip)
+	if skip || err == nil || !strings.HasPrefix(err.Error(), "sql: Scan error") { // database/sql has no type for it
+		return result, err
+	}
+	s.hasUnreadable.Store(true)
+	return run(true)
 }
 
 // busy names the error of a lock that was not to be had.

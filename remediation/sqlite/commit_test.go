@@ -169,16 +169,13 @@ func TestStatementThatFailsInASharedTransactionFailsAlone(t *testing.T) {
 	if err := s.create(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.ledger.Claim(t.Context(), "web-1"); err != nil {
-		t.Fatal(err)
-	}
 	now := time.Now().UTC()
 	var refused error
 	errs := s.together(t,
 		func() error { return s.create(t.Context(), "b") },
 		func() error { return s.create(t.Context(), "c") },
-		func() error { // completed with exit code 1: the database refuses that
-			_, refused = s.FinishAction(t.Context(), "web-1", 1, remediation.Completed, remediation.Result{ExitCode: 1}, now)
+		func() error { // a NUL, which the Ledger would not let through: the database refuses it
+			_, refused = s.WithdrawAction(t.Context(), 1, "al\x00ice", "no", now)
 			return nil
 		},
 		func() error { return s.create(t.Context(), "d") })
@@ -186,7 +183,7 @@ func TestStatementThatFailsInASharedTransactionFailsAlone(t *testing.T) {
 	if code(refused)&0xff != sqlite3.SQLITE_CONSTRAINT {
 		t.Errorf("the refused statement: %v, want a constraint's error", refused)
 	}
-	if a, err := s.ledger.Get(t.Context(), 1); err != nil || a.Status != remediation.Executing {
+	if a, err := s.ledger.Get(t.Context(), 1); err != nil || a.Status != remediation.Approved {
 		t.Errorf("action 1 is %s, %v", a.Status, err)
 	}
 }

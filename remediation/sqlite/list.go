@@ -10,31 +10,37 @@ import (
 // ListActions picks the query whose index narrows the history most; the rest of the filter is checked row by row. Open
 // actions are few, and of the history a type is a smaller part than one of three terminal statuses.
 func (s *store) ListActions(ctx context.Context, f remediation.Filter) ([]remediation.Action, error) {
+	return readable(s, func(skip bool) ([]remediation.Action, error) { return s.list(ctx, f, skip) })
+}
+
+func (s *store) list(ctx context.Context, f remediation.Filter, skip bool) ([]remediation.Action, error) {
 	limit := int64(f.Limit)
 	switch {
 	case f.AlertID != nil:
 		return actions(read(ctx, s, (*queries).ListActionsByAlert, sqlitedb.ListActionsByAlertParams{
 			AlertID: *f.AlertID, ServerID: f.ServerID, Status: string(f.Status), ActionType: f.ActionType,
-			Before: f.Before, MaxRows: limit,
+			Before: f.Before, SkipUnreadable: skip, MaxRows: limit,
 		}))
 	case f.ServerID != "" && f.Status != "":
 		return actions(read(ctx, s, (*queries).ListActionsByServerAndStatus, sqlitedb.ListActionsByServerAndStatusParams{
-			ServerID: f.ServerID, Status: f.Status, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
+			ServerID: f.ServerID, Status: f.Status, ActionType: f.ActionType, Before: f.Before, SkipUnreadable: skip, MaxRows: limit,
 		}))
 	case f.ServerID != "":
 		return actions(read(ctx, s, (*queries).ListActionsByServer, sqlitedb.ListActionsByServerParams{
-			ServerID: f.ServerID, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
+			ServerID: f.ServerID, ActionType: f.ActionType, Before: f.Before, SkipUnreadable: skip, MaxRows: limit,
 		}))
 	case f.Status != "" && (f.ActionType == "" || !f.Status.Terminal()):
 		return actions(read(ctx, s, (*queries).ListActionsByStatus, sqlitedb.ListActionsByStatusParams{
-			Status: f.Status, ActionType: f.ActionType, Before: f.Before, MaxRows: limit,
+			Status: f.Status, ActionType: f.ActionType, Before: f.Before, SkipUnreadable: skip, MaxRows: limit,
 		}))
 	case f.ActionType != "":
 		return actions(read(ctx, s, (*queries).ListActionsByType, sqlitedb.ListActionsByTypeParams{
-			ActionType: f.ActionType, Status: string(f.Status), Before: f.Before, MaxRows: limit,
+			ActionType: f.ActionType, Status: string(f.Status), Before: f.Before, SkipUnreadable: skip, MaxRows: limit,
 		}))
 	}
-	return actions(read(ctx, s, (*queries).ListActions, sqlitedb.ListActionsParams{Before: f.Before, MaxRows: limit}))
+	return actions(read(ctx, s, (*queries).ListActions, sqlitedb.ListActionsParams{
+		Before: f.Before, SkipUnreadable: skip, MaxRows: limit,
+	}))
 }
 
 // listed is every shape of row that sqlc generates for many actions; all of them convert to an Action as they are.

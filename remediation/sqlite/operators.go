@@ -10,28 +10,36 @@ import (
 )
 
 func (s *store) ApproveActions(ctx context.Context, ids []int64, by string, at time.Time) ([]remediation.Action, error) {
-	return actions(write(ctx, s, (*queries).ApproveActions, sqlitedb.ApproveActionsParams{Ids: jsonList(ids), ApprovedBy: by, ApprovedAt: &at}))
+	return actions(readable(s, func(skip bool) ([]row, error) {
+		return write(ctx, s, (*queries).ApproveActions, sqlitedb.ApproveActionsParams{
+			Ids: jsonList(ids), ApprovedBy: by, ApprovedAt: &at, SkipUnreadable: skip,
+		})
+	}))
 }
 
 func (s *store) RejectActions(ctx context.Context, ids []int64, by, reason string, at time.Time) ([]remediation.Action, error) {
-	return actions(write(ctx, s, (*queries).RejectActions, sqlitedb.RejectActionsParams{
-		Ids: jsonList(ids), RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
+	return actions(readable(s, func(skip bool) ([]row, error) {
+		return write(ctx, s, (*queries).RejectActions, sqlitedb.RejectActionsParams{
+			Ids: jsonList(ids), RejectedBy: by, RejectionReason: reason, RejectedAt: &at, SkipUnreadable: skip,
+		})
 	}))
 }
 
 func (s *store) FailOverdueActions(ctx context.Context, executedBefore time.Time, stderr string, limit int,
 	at time.Time) ([]remediation.Action, error) {
-	return actions(write(ctx, s, (*queries).FailOverdueActions, sqlitedb.FailOverdueActionsParams{
-		ExecutedBefore: &executedBefore, Stderr: stderr, MaxRows: int64(limit), CompletedAt: &at,
+	return actions(readable(s, func(skip bool) ([]row, error) {
+		return write(ctx, s, (*queries).FailOverdueActions, sqlitedb.FailOverdueActionsParams{
+			ExecutedBefore: executedBefore, Stderr: stderr, MaxRows: int64(limit), CompletedAt: &at, SkipUnreadable: skip,
+		})
 	}))
 }
 
 func (s *store) PruneActions(ctx context.Context, before time.Time, limit int) (int64, error) {
-	return write(ctx, s, (*queries).PruneActions, sqlitedb.PruneActionsParams{Before: &before, MaxRows: int64(limit)})
+	return write(ctx, s, (*queries).PruneActions, sqlitedb.PruneActionsParams{Before: before, MaxRows: int64(limit)})
 }
 
 func (s *store) ClearOutput(ctx context.Context, before time.Time, limit int) (int64, error) {
-	return write(ctx, s, (*queries).ClearOutput, sqlitedb.ClearOutputParams{Before: &before, MaxRows: int64(limit)})
+	return write(ctx, s, (*queries).ClearOutput, sqlitedb.ClearOutputParams{Before: before, MaxRows: int64(limit)})
 }
 
 func (s *store) ActionStatuses(ctx context.Context, ids []int64) (map[int64]remediation.Status, error) {

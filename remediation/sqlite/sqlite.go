@@ -135,6 +135,8 @@ type store struct {
 
 	changing sync.Mutex // held during a change in tx
 
+	hasUnreadable atomic.Bool // an action was met that the driver can't read
+
 	ready  atomic.Pointer[statements]
 	mu     sync.Mutex   // held while preparing
 	open   sync.RWMutex // read-held during every call

@@ -270,14 +270,17 @@ func TestNoStatementSwapsOrRewritesAnAction(t *testing.T) {
 }
 
 // SQLite shows a BEFORE INSERT trigger the id -1 for a row whose id it has yet to choose. Without the rule, as before
-// there was one, such an id is taken.
+// there was one, such an id is taken. After the highest id of all, AUTOINCREMENT would find no other.
 func TestRowWithAnOddIDBlocksNoOther(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	serverStore(t, path)
 	db := rawPool(t, path, goodPool)
-	for _, id := range []int64{-1, 0, math.MinInt64} {
-		for _, before := range []string{"", "DROP TRIGGER remediation_actions_immutable_id"} {
+	for _, id := range []int64{-1, 0, math.MinInt64, math.MaxInt64, 1<<53 + 1} {
+		for _, before := range []string{"", "DROP TRIGGER remediation_events_append_only_insert"} {
+			if before != "" && id > 0 {
+				continue
+			}
 			tx := beginRaw(t, db)
 			if _, err := tx.Exec(before); err != nil {
 				t.Fatal(err)
@@ -324,11 +327,22 @@ func TestUnreadableTimesAreRefused(t *testing.T) {
 	db := rawPool(t, path, "_pragma=foreign_keys(1)") // no _time_format: it binds times as Go writes them by default
 	for _, at := range []any{
 		time.Now(), time.Now().UTC().String(), "", "yesterday", "now", "15:36", 2461060.5, 2461060, 1768836961,
-		[]byte("2026-01-19 15:36:01"),
+		[]byte("2026-01-19 15:36:01"), "2026-01-19 15:36:01.+00:00", "2026-01-19 15:36:01\x00", "2026-01-19 15:36:01.5\x00+00:00",
+		"2026-01-19 15:36:01.5+00:00\x00x", "2026-02-30 15:36:01", "2026-13-19 15:36:01", "2026-01-19 24:00:00", "2026-01-19 15:60:01",
+		"2026-01-19T15:36:01", "2026-01-19 15:36:01Z", "2026-01-19 15:36:01+01:00", "2026-01-19 15:36:01-00:00", "2026-01-19 15:36",
+		"2026-01-19", "2026-01-19 15:36:01 ", " 2026-01-19 15:36:01", "2026-01-19 15:36:01 +00:00", "2026-01-19 15:36:01,5",
+		"0000-01-19 15:36:01", "-2026-01-19 15:36:01", "10000-01-19 15:36:01", "2026-01-19 15:36:01.1234567891", "2026-01-19 15:36:01.5+00:00+00:00",
+		"2026-01-19 15:36:01.٣+00:00",
 	} {
 		for _, write := range []string{
 			`INSERT INTO remediation_actions (created_at, server_id, action_type, command, created_by)
 				VALUES (?, 'web-1', 'restart_service', 'true', 'dashboard')`,
+			`INSERT OR IGNORE INTO remediation_actions (created_at, server_id, action_type, command, created_by)
+				VALUES (?, 'web-1', 'restart_service', 'true', 'dashboard')`,
+			`INSERT OR REPLACE INTO remediation_actions (created_at, server_id, action_type, command, created_by)
+				VALUES (?, 'web-1', 'restart_service', 'true', 'dashboard')`,
+			fmt.Sprintf("UPDATE OR IGNORE remediation_actions SET status = 'approved', approved_by = 'alice', approved_at = ? WHERE id = %d",
+				ids[remediation.Pending][0]),
 			fmt.Sprintf("UPDATE remediation_actions SET status = 'approved', approved_by = 'alice', approved_at = ? WHERE id = %d",
 				ids[remediation.Pending][0]),
 		} {

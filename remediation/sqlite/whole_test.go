@@ -45,8 +45,8 @@ const statuses = "SELECT id || ' ' || status FROM remediation_actions ORDER BY i
 func TestRowWithATimeThatCannotBeReadIsLeftAlone(t *testing.T) {
 	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
 		const fine = "'2026-11-23 12:00:00+00:00'"
-		rule := rawColumn(t, raw, "SELECT sql FROM sqlite_master WHERE name = 'remediation_actions_times_insert'")[0]
-		rawExec(t, raw, "DROP TRIGGER remediation_actions_times_insert")
+		rule := rawColumn(t, raw, "SELECT sql FROM sqlite_master WHERE name = 'remediation_events_append_only_insert'")[0]
+		rawExec(t, raw, "DROP TRIGGER remediation_events_append_only_insert")
 		wantDone(t, ledger.AddServer(t.Context(), "web-2"))
 		insert := func(status, created, approved, executed, by string) {
 			server := "web-1"
@@ -125,7 +125,7 @@ func TestRowWithATimeThatCannotBeReadIsLeftAlone(t *testing.T) {
 // Numbers sort before all text, so that they would be the oldest of all.
 func TestPruneLeavesWhatHasNoTime(t *testing.T) {
 	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
-		rawExec(t, raw, "DROP TRIGGER remediation_actions_times_insert")
+		rawExec(t, raw, "DROP TRIGGER remediation_events_append_only_insert")
 		rawExec(t, raw, `INSERT INTO remediation_actions (server_id, action_type, command, created_by, status, created_at,
 			approved_at, executed_at, approved_by, completed_at, exit_code, stdout)
 			SELECT 'web-1', 'reboot', 'reboot', 'ann', 'completed', at, at, at, 'bob', at, 0, 'done'

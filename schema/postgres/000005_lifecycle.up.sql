@@ -5,11 +5,14 @@
 -- The functions below keep this search path, with temporary tables last: a caller's must not stand in for ours.
 SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
--- A refusal is a check_violation (23514) whose constraint is the trigger's name.
+-- A refusal is a check_violation (23514) whose constraint is the rule's name: the trigger's, but for what comes after
+-- _insert or _update, where one rule needs two triggers.
 CREATE FUNCTION remediation_actions_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    rule CONSTANT text := regexp_replace(TG_NAME, '_(insert|update)$', '');
 BEGIN
-    RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = TG_NAME || ': ' || TG_ARGV[0],
-        SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME;
+    RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = rule || ': ' || TG_ARGV[0],
+        SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = rule;
 END
 $$;
 
@@ -26,8 +29,8 @@ FOR EACH ROW WHEN ((OLD.status, NEW.status) NOT IN (
 EXECUTE FUNCTION remediation_actions_refuse('the lifecycle forbids this change of status');
 
 -- A status has exactly the audit fields that it implies. stdout and stderr are free once there is a result.
-CREATE TRIGGER remediation_actions_consistent
-BEFORE INSERT OR UPDATE OF status ON remediation_actions
+CREATE TRIGGER remediation_actions_consistent_insert
+BEFORE INSERT ON remediation_actions
 FOR EACH ROW WHEN ((CASE
     WHEN NEW.status = 'pending' THEN
         num_nonnulls(NEW.approved_at, NEW.approved_by, NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
@@ -48,6 +51,31 @@ FOR EACH ROW WHEN ((CASE
     END) IS NOT TRUE)
 EXECUTE FUNCTION remediation_actions_refuse('the audit fields do not fit the status');
 
+-- A change of status fills the audit fields of its own step. Toward running they must be NULL before, so that nothing runs
+-- on an approval that an older program left half written. Toward an end, what such a row recorded stays and what is missing
+-- is filled, so that every row can be ended.
+CREATE TRIGGER remediation_actions_consistent_update
+BEFORE UPDATE OF status ON remediation_actions
+FOR EACH ROW WHEN ((CASE NEW.status
+    WHEN 'approved' THEN
+        num_nonnulls(OLD.approved_at, OLD.approved_by) = 0
+        AND NEW.approved_at IS NOT NULL AND NEW.approved_by <> ''
+        AND num_nonnulls(NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason, NEW.executed_at,
+                         NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) = 0
+    WHEN 'executing' THEN
+        OLD.executed_at IS NULL AND NEW.executed_at IS NOT NULL
+        AND NEW.approved_at IS NOT NULL AND NEW.approved_by <> ''
+        AND num_nonnulls(NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
+                         NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) = 0
+    WHEN 'rejected' THEN
+        NEW.rejected_at IS NOT NULL
+        AND (NEW.rejected_by <> '' OR OLD.rejected_by = '')
+        AND (NEW.rejection_reason <> '' OR OLD.rejection_reason = '')
+    WHEN 'completed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS NOT DISTINCT FROM 0
+    WHEN 'failed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS DISTINCT FROM 0
+    END) IS NOT TRUE)
+EXECUTE FUNCTION remediation_actions_refuse('the audit fields do not fit the status');
+
 -- What was approved is what runs.
 CREATE TRIGGER remediation_actions_immutable
 BEFORE UPDATE ON remediation_actions
@@ -57,34 +85,42 @@ FOR EACH ROW WHEN (
     (NEW.id, NEW.server_id, NEW.action_type, NEW.service_name, NEW.command, NEW.created_at, NEW.created_by))
 EXECUTE FUNCTION remediation_actions_refuse('what an action is never changes');
 
--- An audit field is written once, by the transition that it belongs to. One change comes after the end: both outputs of a
--- terminal action may be cleared, when they have been kept long enough. Outputs are evidence, so that takes the right to
--- delete actions, which an agent has not.
+-- JSON readers keep whole numbers up to 2^53.
+CREATE TRIGGER remediation_actions_immutable_insert
+BEFORE INSERT ON remediation_actions
+FOR EACH ROW WHEN (NEW.id NOT BETWEEN 1 AND 9007199254740992)
+EXECUTE FUNCTION remediation_actions_refuse('an id is 1 to 2^53');
+
+-- A change of status writes the audit fields of its own step and no other, and none that is there already. Without a
+-- change of status no audit field changes, but for one change after the end: both outputs of a terminal action may be
+-- cleared, when they have been kept long enough. Outputs are evidence, so that takes the right to delete actions, which
+-- an agent has not.
 CREATE TRIGGER remediation_actions_immutable_audit
 BEFORE UPDATE OF approved_at, approved_by, rejected_at, rejected_by, rejection_reason,
     executed_at, completed_at, exit_code, stdout, stderr ON remediation_actions
 FOR EACH ROW WHEN (
-    (OLD.approved_at IS NOT NULL AND NEW.approved_at IS DISTINCT FROM OLD.approved_at)
-    OR (OLD.approved_by IS NOT NULL AND NEW.approved_by IS DISTINCT FROM OLD.approved_by)
-    OR (OLD.rejected_at IS NOT NULL AND NEW.rejected_at IS DISTINCT FROM OLD.rejected_at)
-    OR (OLD.rejected_by IS NOT NULL AND NEW.rejected_by IS DISTINCT FROM OLD.rejected_by)
-    OR (OLD.rejection_reason IS NOT NULL AND NEW.rejection_reason IS DISTINCT FROM OLD.rejection_reason)
-    OR (NEW.status = 'rejected' AND (OLD.approved_at, OLD.approved_by) IS DISTINCT FROM (NEW.approved_at, NEW.approved_by))
-    OR (OLD.executed_at IS NOT NULL AND NEW.executed_at IS DISTINCT FROM OLD.executed_at)
-    OR (OLD.completed_at IS NOT NULL AND NEW.completed_at IS DISTINCT FROM OLD.completed_at)
-    OR (OLD.exit_code IS NOT NULL AND NEW.exit_code IS DISTINCT FROM OLD.exit_code)
-    OR (OLD.status = NEW.status
-        AND (OLD.approved_at, OLD.approved_by, OLD.rejected_at, OLD.rejected_by, OLD.rejection_reason,
-             OLD.executed_at, OLD.completed_at, OLD.exit_code)
-        IS DISTINCT FROM (NEW.approved_at, NEW.approved_by, NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
-                          NEW.executed_at, NEW.completed_at, NEW.exit_code))
-    OR (OLD.status <> NEW.status
-        AND ((OLD.stdout IS NOT NULL AND NEW.stdout IS DISTINCT FROM OLD.stdout)
-            OR (OLD.stderr IS NOT NULL AND NEW.stderr IS DISTINCT FROM OLD.stderr)))
+    ((NEW.status <> 'approved' OR OLD.status = NEW.status)
+        AND (OLD.approved_at, OLD.approved_by) IS DISTINCT FROM (NEW.approved_at, NEW.approved_by))
+    OR ((NEW.status <> 'rejected' OR OLD.status = NEW.status)
+        AND (OLD.rejected_at, OLD.rejected_by, OLD.rejection_reason)
+        IS DISTINCT FROM (NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason))
+    OR ((NEW.status <> 'executing' OR OLD.status = NEW.status)
+        AND OLD.executed_at IS DISTINCT FROM NEW.executed_at)
+    OR ((NEW.status NOT IN ('completed', 'failed') OR OLD.status = NEW.status)
+        AND (OLD.completed_at, OLD.exit_code) IS DISTINCT FROM (NEW.completed_at, NEW.exit_code))
+    OR (NEW.status NOT IN ('completed', 'failed') AND OLD.status <> NEW.status
+        AND (OLD.stdout, OLD.stderr) IS DISTINCT FROM (NEW.stdout, NEW.stderr))
     OR (OLD.status = NEW.status
         AND (OLD.stdout, OLD.stderr) IS DISTINCT FROM (NEW.stdout, NEW.stderr)
         AND NOT (OLD.status IN ('completed', 'failed', 'rejected') AND NEW.stdout IS NULL AND NEW.stderr IS NULL
-            AND has_table_privilege('remediation_actions'::regclass, 'DELETE'))))
+            AND has_table_privilege('remediation_actions'::regclass, 'DELETE')))
+    OR (OLD.status <> NEW.status
+        AND ((coalesce(OLD.rejected_at, NEW.rejected_at), coalesce(OLD.rejected_by, NEW.rejected_by),
+              coalesce(OLD.rejection_reason, NEW.rejection_reason))
+            IS DISTINCT FROM (NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason)
+            OR (coalesce(OLD.completed_at, NEW.completed_at), coalesce(OLD.exit_code, NEW.exit_code),
+                coalesce(OLD.stdout, NEW.stdout), coalesce(OLD.stderr, NEW.stderr))
+            IS DISTINCT FROM (NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr))))
 EXECUTE FUNCTION remediation_actions_refuse('an audit field is written once, with its change of status');
 
 -- ON DELETE SET NULL arrives here as an UPDATE, after its alert is gone.
@@ -104,17 +140,57 @@ BEFORE UPDATE OF alert_id ON remediation_actions
 FOR EACH ROW WHEN (OLD.alert_id IS NOT NULL AND NEW.alert_id IS DISTINCT FROM OLD.alert_id)
 EXECUTE FUNCTION remediation_actions_keep_alert();
 
--- 'infinity' is a time that no program reads.
-CREATE TRIGGER remediation_actions_times
-BEFORE INSERT OR UPDATE OF approved_at, rejected_at, executed_at, completed_at ON remediation_actions
-FOR EACH ROW WHEN (NOT isfinite(NEW.created_at) OR NOT isfinite(NEW.approved_at) OR NOT isfinite(NEW.rejected_at)
-    OR NOT isfinite(NEW.executed_at) OR NOT isfinite(NEW.completed_at))
-EXECUTE FUNCTION remediation_actions_refuse('a time must be finite');
+-- An alert of another server would blame the wrong one. The foreign key says whether it exists.
+CREATE FUNCTION remediation_actions_same_server() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = NEW.alert_id AND a.server_id <> NEW.server_id) THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'check_violation',
+        MESSAGE = TG_NAME || ': the alert belongs to another server',
+        SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME;
+END
+$$;
 
--- Since when a server is paused is part of the audit trail: it is written with the mode, and not without.
+CREATE TRIGGER remediation_actions_alert
+BEFORE INSERT OR UPDATE OF alert_id ON remediation_actions
+FOR EACH ROW WHEN (NEW.alert_id IS NOT NULL)
+EXECUTE FUNCTION remediation_actions_same_server();
+
+-- 'infinity' and years beyond these are times that many programs can't read. It looks at the whole row: one that the
+-- driver can't read must not be changed by a call that then fails.
+CREATE TRIGGER remediation_actions_times
+BEFORE INSERT OR UPDATE OF status ON remediation_actions
+FOR EACH ROW WHEN (
+    least(NEW.created_at, NEW.approved_at, NEW.rejected_at, NEW.executed_at, NEW.completed_at)
+        < '0001-01-01 00:00:00+00'
+    OR greatest(NEW.created_at, NEW.approved_at, NEW.rejected_at, NEW.executed_at, NEW.completed_at)
+        >= '10000-01-01 00:00:00+00')
+EXECUTE FUNCTION remediation_actions_refuse('a time lies in the years 1 to 9999');
+
+-- Actions and servers with a time that the driver can't read: only rows from before the rules can have one. These give no
+-- more than their ids, so that everybody may read them.
+CREATE VIEW remediation_unreadable AS
+SELECT a.id AS action_id
+FROM remediation_actions AS a
+WHERE NOT isfinite(a.created_at) OR NOT isfinite(a.approved_at) OR NOT isfinite(a.rejected_at)
+    OR NOT isfinite(a.executed_at) OR NOT isfinite(a.completed_at);
+CREATE VIEW remediation_unreadable_servers AS
+SELECT s.id AS server_id FROM servers AS s WHERE NOT isfinite(s.paused_at);
+GRANT SELECT ON remediation_unreadable, remediation_unreadable_servers TO PUBLIC;
+
+-- The host program owns servers. It may write what it likes there, as long as the ledger can read it.
+CREATE TRIGGER servers_types
+BEFORE INSERT OR UPDATE OF paused_at ON servers
+FOR EACH ROW WHEN (NOT isfinite(NEW.paused_at))
+EXECUTE FUNCTION remediation_actions_refuse('paused_at must be finite');
+
+-- To lock a server's row, a role must be allowed to update a column of it. A role that may not pause a server, such as an
+-- agent's, has no business with since when it is paused either.
 CREATE TRIGGER servers_paused_at
 BEFORE UPDATE OF paused_at ON servers
-FOR EACH ROW WHEN (NEW.paused_at IS DISTINCT FROM OLD.paused_at AND NEW.is_paused = OLD.is_paused)
+FOR EACH ROW WHEN (NEW.paused_at IS DISTINCT FROM OLD.paused_at
+    AND NOT has_column_privilege('servers'::regclass, 'is_paused', 'UPDATE'))
 EXECUTE FUNCTION remediation_actions_refuse('paused_at changes only with is_paused');
 
 -- The id ends each of these, so that an index also gives its rows in the order they were created.

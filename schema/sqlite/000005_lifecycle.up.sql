@@ -1,200 +1,223 @@
 -- The lifecycle, enforced by the database so that no program and no person at a shell can break it. SQLite can't add a
--- CHECK to an existing table, so each rule is a trigger; none of them looks at rows written before this migration.
+-- CHECK to an existing table, so the rules are triggers. None of them looks at rows written before this migration. A
+-- refusal begins with the name of its rule, which is the same on PostgreSQL.
 
--- Naming the column is enough to fire this, so writing the status that a row already has is refused too.
-CREATE TRIGGER remediation_actions_transition
-BEFORE UPDATE OF status ON remediation_actions
-WHEN (OLD.status, NEW.status) NOT IN (VALUES
-    ('pending', 'approved'),
-    ('pending', 'rejected'),
-    ('approved', 'executing'),
-    ('approved', 'rejected'),
-    ('executing', 'completed'),
-    ('executing', 'failed'))
-BEGIN
-    SELECT RAISE(ABORT, 'remediation_actions_transition: the lifecycle forbids this change of status');
-END;
-
--- A status has exactly the audit fields that it implies. stdout and stderr are free once there is a result.
-CREATE TRIGGER remediation_actions_consistent_insert
+-- A status has exactly the audit fields that it implies. stdout and stderr are free once there is a result. SQLite stores
+-- what it is given, so each column's type is checked too, and a NUL would hide the rest of a text from many programs.
+CREATE TRIGGER remediation_actions_insert
 BEFORE INSERT ON remediation_actions
-WHEN (CASE
-    WHEN NEW.status = 'pending' THEN
-        coalesce(NEW.approved_at, NEW.approved_by, NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
-                 NEW.executed_at, NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) IS NULL
-    WHEN NEW.status = 'rejected' THEN
-        NEW.rejected_at IS NOT NULL AND NEW.rejected_by <> '' AND NEW.rejection_reason <> ''
-        AND (NEW.approved_at IS NULL) = (NEW.approved_by IS NULL)
-        AND coalesce(NEW.executed_at, NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) IS NULL
-    WHEN NEW.status IN ('approved', 'executing', 'completed', 'failed') THEN
-        NEW.approved_at IS NOT NULL AND NEW.approved_by <> ''
-        AND coalesce(NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason) IS NULL
-        AND (NEW.executed_at IS NULL) = (NEW.status = 'approved')
-        AND CASE NEW.status
-            WHEN 'completed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS 0
-            WHEN 'failed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS NOT 0
-                AND typeof(NEW.exit_code) IN ('integer', 'null')
-            ELSE coalesce(NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) IS NULL
-            END
-    END) IS NOT TRUE
 BEGIN
-    SELECT RAISE(ABORT, 'remediation_actions_consistent: the audit fields do not fit the status');
+    SELECT RAISE(ABORT, 'remediation_actions_types: text without NUL or an integer is expected')
+    WHERE (typeof(NEW.server_id), typeof(NEW.action_type), typeof(NEW.command), typeof(NEW.created_by))
+            IS NOT ('text', 'text', 'text', 'text')
+        OR typeof(NEW.service_name) NOT IN ('text', 'null')
+        OR typeof(NEW.alert_id) NOT IN ('integer', 'null')
+        OR typeof(NEW.approved_by) NOT IN ('text', 'null')
+        OR typeof(NEW.rejected_by) NOT IN ('text', 'null')
+        OR typeof(NEW.rejection_reason) NOT IN ('text', 'null')
+        OR typeof(NEW.exit_code) NOT IN ('integer', 'null')
+        OR typeof(NEW.stdout) NOT IN ('text', 'null')
+        OR typeof(NEW.stderr) NOT IN ('text', 'null')
+        OR instr(NEW.server_id || NEW.action_type || NEW.command || NEW.created_by || coalesce(NEW.service_name, '')
+            || coalesce(NEW.approved_by, '') || coalesce(NEW.rejected_by, '') || coalesce(NEW.rejection_reason, ''), char(0));
+
+    SELECT RAISE(ABORT, 'remediation_actions_consistent: the audit fields do not fit the status')
+    WHERE (CASE
+        WHEN NEW.status = 'pending' THEN
+            coalesce(NEW.approved_at, NEW.approved_by, NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
+                     NEW.executed_at, NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) IS NULL
+        WHEN NEW.status = 'rejected' THEN
+            NEW.rejected_at IS NOT NULL AND NEW.rejected_by <> '' AND NEW.rejection_reason <> ''
+            AND (NEW.approved_at IS NULL) = (NEW.approved_by IS NULL)
+            AND coalesce(NEW.executed_at, NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) IS NULL
+        WHEN NEW.status IN ('approved', 'executing', 'completed', 'failed') THEN
+            NEW.approved_at IS NOT NULL AND NEW.approved_by <> ''
+            AND coalesce(NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason) IS NULL
+            AND (NEW.executed_at IS NULL) = (NEW.status = 'approved')
+            AND CASE NEW.status
+                WHEN 'completed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS 0
+                WHEN 'failed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS NOT 0
+                ELSE coalesce(NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) IS NULL
+                END
+        END) IS NOT TRUE;
+
+    -- Without this, INSERT OR REPLACE would swap an approved command for another under the same id. A trigger sees -1
+    -- before SQLite has chosen an id, so no row may have it.
+    SELECT RAISE(ABORT, 'remediation_actions_immutable: this id is taken')
+    WHERE NEW.id <> -1 AND EXISTS (SELECT 1 FROM remediation_actions AS a WHERE a.id = NEW.id);
+
+    SELECT RAISE(ABORT, 'remediation_actions_alert: the alert belongs to another server')
+    WHERE NEW.alert_id IS NOT NULL
+        AND EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = NEW.alert_id AND a.server_id <> NEW.server_id);
 END;
 
-CREATE TRIGGER remediation_actions_consistent_update
+-- A change of status writes the audit fields of its own step and no other. Toward running they must be NULL before, so
+-- that nothing runs on an approval that an older program left half written. Toward an end, what such a row recorded
+-- stays and what is missing is filled, so that every row can be ended. Naming the column is enough to fire this, so
+-- writing the status that a row already has is refused too.
+CREATE TRIGGER remediation_actions_step
 BEFORE UPDATE OF status ON remediation_actions
-WHEN (CASE
-    WHEN NEW.status = 'pending' THEN
-        coalesce(NEW.approved_at, NEW.approved_by, NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
-                 NEW.executed_at, NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) IS NULL
-    WHEN NEW.status = 'rejected' THEN
-        NEW.rejected_at IS NOT NULL AND NEW.rejected_by <> '' AND NEW.rejection_reason <> ''
-        AND (NEW.approved_at IS NULL) = (NEW.approved_by IS NULL)
-        AND coalesce(NEW.executed_at, NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) IS NULL
-    WHEN NEW.status IN ('approved', 'executing', 'completed', 'failed') THEN
-        NEW.approved_at IS NOT NULL AND NEW.approved_by <> ''
-        AND coalesce(NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason) IS NULL
-        AND (NEW.executed_at IS NULL) = (NEW.status = 'approved')
-        AND CASE NEW.status
-            WHEN 'completed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS 0
-            WHEN 'failed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS NOT 0
-                AND typeof(NEW.exit_code) IN ('integer', 'null')
-            ELSE coalesce(NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) IS NULL
-            END
-    END) IS NOT TRUE
 BEGIN
-    SELECT RAISE(ABORT, 'remediation_actions_consistent: the audit fields do not fit the status');
+    SELECT RAISE(ABORT, 'remediation_actions_transition: the lifecycle forbids this change of status')
+    WHERE (CASE OLD.status
+        WHEN 'pending' THEN NEW.status IN ('approved', 'rejected')
+        WHEN 'approved' THEN NEW.status IN ('executing', 'rejected')
+        WHEN 'executing' THEN NEW.status IN ('completed', 'failed')
+        END) IS NOT TRUE;
+
+    SELECT RAISE(ABORT, 'remediation_actions_immutable: an audit field is written once, with its change of status')
+    WHERE (NEW.status <> 'approved'
+            AND (OLD.approved_at, OLD.approved_by) IS NOT (NEW.approved_at, NEW.approved_by))
+        OR (NEW.status <> 'rejected'
+            AND (OLD.rejected_at, OLD.rejected_by, OLD.rejection_reason)
+            IS NOT (NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason))
+        OR (NEW.status <> 'executing' AND OLD.executed_at IS NOT NEW.executed_at)
+        OR (NEW.status NOT IN ('completed', 'failed')
+            AND (OLD.completed_at, OLD.exit_code, OLD.stdout, OLD.stderr)
+            IS NOT (NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr))
+        OR (coalesce(OLD.rejected_at, NEW.rejected_at), coalesce(OLD.rejected_by, NEW.rejected_by),
+            coalesce(OLD.rejection_reason, NEW.rejection_reason))
+            IS NOT (NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason)
+        OR (coalesce(OLD.completed_at, NEW.completed_at), coalesce(OLD.exit_code, NEW.exit_code),
+            coalesce(OLD.stdout, NEW.stdout), coalesce(OLD.stderr, NEW.stderr))
+            IS NOT (NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr);
+
+    SELECT RAISE(ABORT, 'remediation_actions_consistent: the audit fields do not fit the status')
+    WHERE (CASE NEW.status
+        WHEN 'approved' THEN
+            coalesce(OLD.approved_at, OLD.approved_by) IS NULL
+            AND NEW.approved_at IS NOT NULL AND NEW.approved_by <> ''
+            AND coalesce(NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason, NEW.executed_at,
+                         NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) IS NULL
+        WHEN 'executing' THEN
+            OLD.executed_at IS NULL AND NEW.executed_at IS NOT NULL
+            AND NEW.approved_at IS NOT NULL AND NEW.approved_by <> '' AND typeof(NEW.approved_by) = 'text'
+            AND coalesce(NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
+                         NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) IS NULL
+        WHEN 'rejected' THEN
+            NEW.rejected_at IS NOT NULL
+            AND (NEW.rejected_by <> '' OR OLD.rejected_by = '')
+            AND (NEW.rejection_reason <> '' OR OLD.rejection_reason = '')
+        WHEN 'completed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS 0
+        ELSE NEW.completed_at IS NOT NULL AND NEW.exit_code IS NOT 0
+        END) IS NOT TRUE;
+
+    SELECT RAISE(ABORT, 'remediation_actions_types: text without NUL or an integer is expected')
+    WHERE (OLD.approved_by IS NULL AND typeof(NEW.approved_by) NOT IN ('text', 'null'))
+        OR (OLD.rejected_by IS NULL AND typeof(NEW.rejected_by) NOT IN ('text', 'null'))
+        OR (OLD.rejection_reason IS NULL AND typeof(NEW.rejection_reason) NOT IN ('text', 'null'))
+        OR (OLD.exit_code IS NULL AND typeof(NEW.exit_code) NOT IN ('integer', 'null'))
+        OR (OLD.stdout IS NULL AND typeof(NEW.stdout) NOT IN ('text', 'null'))
+        OR (OLD.stderr IS NULL AND typeof(NEW.stderr) NOT IN ('text', 'null'))
+        OR (OLD.approved_by IS NULL AND instr(NEW.approved_by, char(0)))
+        OR (OLD.rejected_by IS NULL AND instr(NEW.rejected_by, char(0)))
+        OR (OLD.rejection_reason IS NULL AND instr(NEW.rejection_reason, char(0)));
 END;
 
--- What was approved is what runs. No column list here: "SET rowid = …" would slip past one that says id.
-CREATE TRIGGER remediation_actions_immutable
+-- What was approved is what runs, and outside a change of status no audit field changes. One change comes after the end:
+-- both outputs of a terminal action may be cleared, when they have been kept long enough. No column list here: "SET
+-- rowid = …" would slip past one that says id.
+CREATE TRIGGER remediation_actions_update
 BEFORE UPDATE ON remediation_actions
-WHEN (OLD.id, OLD.server_id, OLD.action_type, OLD.service_name, OLD.command, OLD.created_at, OLD.created_by)
-    IS NOT (NEW.id, NEW.server_id, NEW.action_type, NEW.service_name, NEW.command, NEW.created_at, NEW.created_by)
 BEGIN
-    SELECT RAISE(ABORT, 'remediation_actions_immutable: what an action is never changes');
-END;
+    SELECT RAISE(ABORT, 'remediation_actions_immutable: what an action is never changes')
+    WHERE (OLD.id, OLD.server_id, OLD.action_type, OLD.service_name, OLD.command, OLD.created_at, OLD.created_by)
+        IS NOT (NEW.id, NEW.server_id, NEW.action_type, NEW.service_name, NEW.command, NEW.created_at, NEW.created_by);
 
--- Without this, INSERT OR REPLACE would swap an approved command for another under the same id. -1 is what a trigger sees
--- before SQLite has chosen an id, so no row may have it.
-CREATE TRIGGER remediation_actions_immutable_replace
-BEFORE INSERT ON remediation_actions
-WHEN NEW.id <> -1 AND EXISTS (SELECT 1 FROM remediation_actions AS a WHERE a.id = NEW.id)
-BEGIN
-    SELECT RAISE(ABORT, 'remediation_actions_immutable: this id is taken');
-END;
-
-CREATE TRIGGER remediation_actions_immutable_id
-AFTER INSERT ON remediation_actions
-WHEN NEW.id < 1
-BEGIN
-    SELECT RAISE(ABORT, 'remediation_actions_immutable: an id is greater than 0');
-END;
-
--- An audit field is written once, by the transition that it belongs to. One change comes after the end: both outputs of a
--- terminal action may be cleared, when they have been kept long enough.
-CREATE TRIGGER remediation_actions_immutable_audit
-BEFORE UPDATE OF approved_at, approved_by, rejected_at, rejected_by, rejection_reason,
-    executed_at, completed_at, exit_code, stdout, stderr ON remediation_actions
-WHEN (OLD.approved_at IS NOT NULL AND NEW.approved_at IS NOT OLD.approved_at)
-    OR (OLD.approved_by IS NOT NULL AND NEW.approved_by IS NOT OLD.approved_by)
-    OR (OLD.rejected_at IS NOT NULL AND NEW.rejected_at IS NOT OLD.rejected_at)
-    OR (OLD.rejected_by IS NOT NULL AND NEW.rejected_by IS NOT OLD.rejected_by)
-    OR (OLD.rejection_reason IS NOT NULL AND NEW.rejection_reason IS NOT OLD.rejection_reason)
-    OR (NEW.status = 'rejected' AND (OLD.approved_at, OLD.approved_by) IS NOT (NEW.approved_at, NEW.approved_by))
-    OR (OLD.executed_at IS NOT NULL AND NEW.executed_at IS NOT OLD.executed_at)
-    OR (OLD.completed_at IS NOT NULL AND NEW.completed_at IS NOT OLD.completed_at)
-    OR (OLD.exit_code IS NOT NULL AND NEW.exit_code IS NOT OLD.exit_code)
-    OR (OLD.status = NEW.status
-        AND (OLD.approved_at, OLD.approved_by, OLD.rejected_at, OLD.rejected_by, OLD.rejection_reason,
-             OLD.executed_at, OLD.completed_at, OLD.exit_code)
-        IS NOT (NEW.approved_at, NEW.approved_by, NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
-                NEW.executed_at, NEW.completed_at, NEW.exit_code))
-    OR (OLD.status <> NEW.status
-        AND ((OLD.stdout IS NOT NULL AND NEW.stdout IS NOT OLD.stdout)
-            OR (OLD.stderr IS NOT NULL AND NEW.stderr IS NOT OLD.stderr)))
-    OR (OLD.status = NEW.status
-        AND (OLD.stdout, OLD.stderr) IS NOT (NEW.stdout, NEW.stderr)
-        AND NOT (OLD.status IN ('completed', 'failed', 'rejected') AND NEW.stdout IS NULL AND NEW.stderr IS NULL))
-BEGIN
-    SELECT RAISE(ABORT, 'remediation_actions_immutable: an audit field is written once, with its change of status');
+    SELECT RAISE(ABORT, 'remediation_actions_immutable: an audit field is written once, with its change of status')
+    WHERE OLD.status IS NEW.status
+        AND ((OLD.approved_at, OLD.approved_by, OLD.rejected_at, OLD.rejected_by, OLD.rejection_reason,
+              OLD.executed_at, OLD.completed_at, OLD.exit_code)
+            IS NOT (NEW.approved_at, NEW.approved_by, NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
+                    NEW.executed_at, NEW.completed_at, NEW.exit_code)
+            OR ((OLD.stdout, OLD.stderr) IS NOT (NEW.stdout, NEW.stderr)
+                AND NOT (OLD.status IN ('completed', 'failed', 'rejected') AND NEW.stdout IS NULL AND NEW.stderr IS NULL)));
 END;
 
 -- ON DELETE SET NULL arrives here as an UPDATE, after its alert is gone.
-CREATE TRIGGER remediation_actions_immutable_alert
+CREATE TRIGGER remediation_actions_alert
 BEFORE UPDATE OF alert_id ON remediation_actions
-WHEN OLD.alert_id IS NOT NULL AND NEW.alert_id IS NOT OLD.alert_id
-    AND (NEW.alert_id IS NOT NULL OR EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = OLD.alert_id))
+WHEN NEW.alert_id IS NOT OLD.alert_id
 BEGIN
-    SELECT RAISE(ABORT, 'remediation_actions_immutable: an action keeps its alert as long as the alert exists');
+    SELECT RAISE(ABORT, 'remediation_actions_immutable: an action keeps its alert as long as the alert exists')
+    WHERE OLD.alert_id IS NOT NULL
+        AND (NEW.alert_id IS NOT NULL OR EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = OLD.alert_id));
+
+    SELECT RAISE(ABORT, 'remediation_actions_types: text without NUL or an integer is expected')
+    WHERE typeof(NEW.alert_id) NOT IN ('integer', 'null');
+
+    SELECT RAISE(ABORT, 'remediation_actions_alert: the alert belongs to another server')
+    WHERE EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = NEW.alert_id AND a.server_id <> NEW.server_id);
 END;
 
--- Since when a server is paused is part of the audit trail: it is written with the mode, and not without.
-CREATE TRIGGER servers_paused_at
-BEFORE UPDATE OF paused_at ON servers
-WHEN NEW.paused_at IS NOT OLD.paused_at AND NEW.is_paused = OLD.is_paused
+-- Actions that hold a value which the driver can't read as its column's type. Only rows from before the rules can be among
+-- them. The driver reads YYYY-MM-DD, with HH:MM, :SS, a fraction and a zone or Z after it if they are there.
+CREATE VIEW remediation_unreadable AS
+SELECT a.id AS action_id
+FROM remediation_actions AS a
+WHERE typeof(a.exit_code) NOT IN ('integer', 'null')
+    OR typeof(a.alert_id) NOT IN ('integer', 'null')
+    OR EXISTS (
+        WITH t (x) AS (VALUES (a.created_at), (a.approved_at), (a.rejected_at), (a.executed_at), (a.completed_at))
+        SELECT 1 FROM t
+        WHERE t.x IS NOT NULL
+            AND (typeof(t.x) = 'text'
+                AND length(t.x) = length(CAST(t.x AS BLOB))
+                AND date(substr(t.x, 1, 10)) = substr(t.x, 1, 10)
+                AND datetime(t.x) IS NOT NULL
+                AND (length(t.x) = 10 OR substr(t.x, 12, 2) < '24')
+                AND (length(t.x) = 10
+                    OR t.x GLOB '??????????[ T][0-2][0-9]:[0-5][0-9]'
+                    OR t.x GLOB '??????????[ T][0-2][0-9]:[0-5][0-9]Z'
+                    OR t.x GLOB '??????????[ T][0-2][0-9]:[0-5][0-9]:[0-5][0-9]*' AND substr(t.x, 20) NOT GLOB '*[ z]*')
+            ) IS NOT TRUE
+    );
+
+-- Servers whose paused_at the driver can't read.
+CREATE VIEW remediation_unreadable_servers AS
+SELECT s.id AS server_id
+FROM servers AS s
+WHERE s.paused_at IS NOT NULL
+    AND (typeof(s.paused_at) = 'text'
+        AND length(s.paused_at) = length(CAST(s.paused_at AS BLOB))
+        AND date(substr(s.paused_at, 1, 10)) = substr(s.paused_at, 1, 10)
+        AND datetime(s.paused_at) IS NOT NULL
+        AND substr(s.paused_at, 12, 2) < '24'
+        AND s.paused_at GLOB '??????????[ T][0-2][0-9]:[0-5][0-9]:[0-5][0-9]*'
+        AND substr(s.paused_at, 20) NOT GLOB '*[ z]*'
+    ) IS NOT TRUE;
+
+-- The host program owns servers and alerts. It may write what it likes there, as long as the ledger can read it.
+CREATE TRIGGER servers_types_insert
+AFTER INSERT ON servers
 BEGIN
-    SELECT RAISE(ABORT, 'servers_paused_at: paused_at changes only with is_paused');
+    SELECT RAISE(ABORT, 'servers_types: id is text without NUL, is_paused a boolean and paused_at a time')
+    WHERE typeof(NEW.id) <> 'text' OR instr(NEW.id, char(0)) OR (NEW.is_paused IN (0, 1)) IS NOT TRUE
+        OR EXISTS (SELECT 1 FROM remediation_unreadable_servers AS u WHERE u.server_id = NEW.id);
 END;
 
--- A driver left to its defaults may store times that no date function reads, and a shell stores numbers as willingly as
--- text. What is not a time, or does not sort among the others as a time, is refused, not kept. The date functions see
--- whole seconds only, because they round what comes after.
-CREATE TRIGGER remediation_actions_times_insert
-BEFORE INSERT ON remediation_actions
-WHEN (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.created_at, 1, 19)) = substr(NEW.created_at, 1, 19)
-            AND CASE substr(NEW.created_at, 20, 1)
-                WHEN '.' THEN length(NEW.created_at) > 20 AND ltrim(substr(NEW.created_at, 21), '0123456789') IN ('', '+00:00')
-                ELSE substr(NEW.created_at, 20) IN ('', '+00:00')
-                END) IS NOT TRUE
-    OR NEW.approved_at IS NOT NULL AND (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.approved_at, 1, 19)) = substr(NEW.approved_at, 1, 19)
-            AND CASE substr(NEW.approved_at, 20, 1)
-                WHEN '.' THEN length(NEW.approved_at) > 20 AND ltrim(substr(NEW.approved_at, 21), '0123456789') IN ('', '+00:00')
-                ELSE substr(NEW.approved_at, 20) IN ('', '+00:00')
-                END) IS NOT TRUE
-    OR NEW.rejected_at IS NOT NULL AND (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.rejected_at, 1, 19)) = substr(NEW.rejected_at, 1, 19)
-            AND CASE substr(NEW.rejected_at, 20, 1)
-                WHEN '.' THEN length(NEW.rejected_at) > 20 AND ltrim(substr(NEW.rejected_at, 21), '0123456789') IN ('', '+00:00')
-                ELSE substr(NEW.rejected_at, 20) IN ('', '+00:00')
-                END) IS NOT TRUE
-    OR NEW.executed_at IS NOT NULL AND (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.executed_at, 1, 19)) = substr(NEW.executed_at, 1, 19)
-            AND CASE substr(NEW.executed_at, 20, 1)
-                WHEN '.' THEN length(NEW.executed_at) > 20 AND ltrim(substr(NEW.executed_at, 21), '0123456789') IN ('', '+00:00')
-                ELSE substr(NEW.executed_at, 20) IN ('', '+00:00')
-                END) IS NOT TRUE
-    OR NEW.completed_at IS NOT NULL AND (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.completed_at, 1, 19)) = substr(NEW.completed_at, 1, 19)
-            AND CASE substr(NEW.completed_at, 20, 1)
-                WHEN '.' THEN length(NEW.completed_at) > 20 AND ltrim(substr(NEW.completed_at, 21), '0123456789') IN ('', '+00:00')
-                ELSE substr(NEW.completed_at, 20) IN ('', '+00:00')
-                END) IS NOT TRUE
+CREATE TRIGGER servers_types_update
+AFTER UPDATE OF id, is_paused, paused_at ON servers
 BEGIN
-    SELECT RAISE(ABORT, 'remediation_actions_times: a time must be text in UTC like 2026-11-23 13:17:09.047807+00:00');
+    SELECT RAISE(ABORT, 'servers_types: id is text without NUL, is_paused a boolean and paused_at a time')
+    WHERE (NEW.id IS NOT OLD.id AND (typeof(NEW.id) <> 'text' OR instr(NEW.id, char(0))))
+        OR (NEW.is_paused IS NOT OLD.is_paused AND (NEW.is_paused IN (0, 1)) IS NOT TRUE)
+        OR (NEW.paused_at IS NOT OLD.paused_at
+            AND EXISTS (SELECT 1 FROM remediation_unreadable_servers AS u WHERE u.server_id = NEW.id));
 END;
 
-CREATE TRIGGER remediation_actions_times_update
-BEFORE UPDATE OF approved_at, rejected_at, executed_at, completed_at ON remediation_actions
-WHEN NEW.approved_at IS NOT OLD.approved_at AND (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.approved_at, 1, 19)) = substr(NEW.approved_at, 1, 19)
-            AND CASE substr(NEW.approved_at, 20, 1)
-                WHEN '.' THEN length(NEW.approved_at) > 20 AND ltrim(substr(NEW.approved_at, 21), '0123456789') IN ('', '+00:00')
-                ELSE substr(NEW.approved_at, 20) IN ('', '+00:00')
-                END) IS NOT TRUE
-    OR NEW.rejected_at IS NOT OLD.rejected_at AND (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.rejected_at, 1, 19)) = substr(NEW.rejected_at, 1, 19)
-            AND CASE substr(NEW.rejected_at, 20, 1)
-                WHEN '.' THEN length(NEW.rejected_at) > 20 AND ltrim(substr(NEW.rejected_at, 21), '0123456789') IN ('', '+00:00')
-                ELSE substr(NEW.rejected_at, 20) IN ('', '+00:00')
-                END) IS NOT TRUE
-    OR NEW.executed_at IS NOT OLD.executed_at AND (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.executed_at, 1, 19)) = substr(NEW.executed_at, 1, 19)
-            AND CASE substr(NEW.executed_at, 20, 1)
-                WHEN '.' THEN length(NEW.executed_at) > 20 AND ltrim(substr(NEW.executed_at, 21), '0123456789') IN ('', '+00:00')
-                ELSE substr(NEW.executed_at, 20) IN ('', '+00:00')
-                END) IS NOT TRUE
-    OR NEW.completed_at IS NOT OLD.completed_at AND (strftime('%Y-%m-%d %H:%M:%S', substr(NEW.completed_at, 1, 19)) = substr(NEW.completed_at, 1, 19)
-            AND CASE substr(NEW.completed_at, 20, 1)
-                WHEN '.' THEN length(NEW.completed_at) > 20 AND ltrim(substr(NEW.completed_at, 21), '0123456789') IN ('', '+00:00')
-                ELSE substr(NEW.completed_at, 20) IN ('', '+00:00')
-                END) IS NOT TRUE
+CREATE TRIGGER alerts_types_insert
+AFTER INSERT ON alerts
+WHEN (typeof(NEW.server_id), typeof(NEW.title)) IS NOT ('text', 'text') OR NEW.id NOT BETWEEN 1 AND 9007199254740992
 BEGIN
-    SELECT RAISE(ABORT, 'remediation_actions_times: a time must be text in UTC like 2026-11-23 13:17:09.047807+00:00');
+    SELECT RAISE(ABORT, 'alerts_types: server_id and title are text, id is 1 to 2^53');
+END;
+
+CREATE TRIGGER alerts_types_update
+AFTER UPDATE OF id, server_id, title ON alerts
+WHEN (typeof(NEW.server_id), typeof(NEW.title)) IS NOT ('text', 'text') OR NEW.id NOT BETWEEN 1 AND 9007199254740992
+BEGIN
+    SELECT RAISE(ABORT, 'alerts_types: server_id and title are text, id is 1 to 2^53');
 END;
 
 -- Every SQLite index ends in the id, so each of these also gives its rows in the order they were created.

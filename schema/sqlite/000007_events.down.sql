@@ -1,4 +1,4 @@
-DROP TRIGGER remediation_events_append_only_replace;
+DROP TRIGGER remediation_events_append_only_insert;
 DROP TRIGGER remediation_events_append_only_delete;
 DROP TRIGGER remediation_events_append_only_update;
 DROP TRIGGER remediation_events_deleted;

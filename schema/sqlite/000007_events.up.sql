@@ -2,7 +2,7 @@
 -- outlives its server and its pruning. SQLite has one writer at a time, so ids are in the order of the commits and a
 -- reader that goes on after the last id it saw misses nothing.
 CREATE TABLE remediation_events (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT CHECK (id BETWEEN 1 AND 9007199254740992),
     action_id INTEGER NOT NULL,
     server_id VARCHAR(100) NOT NULL,
     kind VARCHAR(20) NOT NULL,
@@ -43,7 +43,7 @@ BEGIN
         NEW.status,
         CASE NEW.status
             WHEN 'approved' THEN NEW.approved_by
-            WHEN 'rejected' THEN NEW.rejected_by
+            WHEN 'rejected' THEN CAST(NEW.rejected_by AS TEXT)
             WHEN 'executing' THEN NEW.server_id
             ELSE CASE WHEN NEW.exit_code IS NOT NULL THEN NEW.server_id END
             END,
@@ -54,7 +54,7 @@ BEGIN
             ELSE NEW.completed_at
             END,
         CASE NEW.status
-            WHEN 'rejected' THEN NEW.rejection_reason
+            WHEN 'rejected' THEN CAST(NEW.rejection_reason AS TEXT)
             ELSE CAST(NEW.exit_code AS TEXT)
             END);
 END;
@@ -81,17 +81,48 @@ BEGIN
     SELECT RAISE(ABORT, 'remediation_events_append_only: an event stays as long as its action');
 END;
 
-CREATE TRIGGER remediation_events_append_only_replace
+-- An event tells what its action records at that moment, also one that somebody inserts by hand. Every time of an action
+-- and every new id pass here too. These rules are no CHECKs: INSERT OR IGNORE INTO remediation_actions would leave out the
+-- event and keep the action.
+CREATE TRIGGER remediation_events_append_only_insert
 BEFORE INSERT ON remediation_events
-WHEN EXISTS (SELECT 1 FROM remediation_events AS e WHERE e.id = NEW.id)
 BEGIN
-    SELECT RAISE(ABORT, 'remediation_events_append_only: this id is taken');
-END;
+    -- JSON readers keep whole numbers up to 2^53, and AUTOINCREMENT finds no id after 2^63-1.
+    SELECT RAISE(ABORT, 'remediation_actions_immutable: an id is 1 to 2^53')
+    WHERE typeof(NEW.action_id) <> 'integer' OR NEW.action_id NOT BETWEEN 1 AND 9007199254740992;
 
--- -1 is what the trigger above sees before SQLite has chosen an id.
-CREATE TRIGGER remediation_events_append_only_id
-AFTER INSERT ON remediation_events
-WHEN NEW.id < 1
-BEGIN
-    SELECT RAISE(ABORT, 'remediation_events_append_only: an id is greater than 0');
+    -- Text in UTC that the driver reads back as the same moment, that sorts as time and that the date functions read. The
+    -- comparison with datetime() also refuses dates that do not exist, a NUL and what follows it, numbers and BLOBs.
+    SELECT RAISE(ABORT, 'remediation_actions_times: a time must be text in UTC like 2026-11-23 13:17:09.047807+00:00')
+    WHERE (
+        NEW.occurred_at = datetime(substr(NEW.occurred_at, 1, 19)) || substr(NEW.occurred_at, 20)
+        AND NEW.occurred_at >= '0001-01-01'
+        AND (substr(NEW.occurred_at, 20) IN ('', '+00:00')
+            OR substr(NEW.occurred_at, 20) GLOB '.[0-9]*'
+            AND ltrim(substr(NEW.occurred_at, 21), '0123456789') IN ('', '+00:00')
+            AND length(NEW.occurred_at) <= 29 + length(ltrim(substr(NEW.occurred_at, 21), '0123456789')))
+        ) IS NOT TRUE;
+
+    SELECT RAISE(ABORT, 'remediation_events_types: server_id, actor and detail are text')
+    WHERE typeof(NEW.server_id) <> 'text'
+        OR typeof(NEW.actor) NOT IN ('text', 'null')
+        OR typeof(NEW.detail) NOT IN ('text', 'null');
+
+    SELECT RAISE(ABORT, 'remediation_events_append_only: this id is taken')
+    WHERE EXISTS (SELECT 1 FROM remediation_events AS e WHERE e.id = NEW.id);
+
+    SELECT RAISE(ABORT, 'remediation_events_append_only: an event tells what its action records')
+    WHERE EXISTS (
+        SELECT 1 FROM remediation_actions AS a
+        WHERE a.id = NEW.action_id AND a.server_id = NEW.server_id AND CASE NEW.kind
+            WHEN 'created' THEN (a.created_at, a.created_by, a.command) IS (NEW.occurred_at, NEW.actor, NEW.detail)
+            WHEN 'approved' THEN (a.approved_at, a.approved_by, NULL) IS (NEW.occurred_at, NEW.actor, NEW.detail)
+            WHEN 'rejected' THEN (a.rejected_at, CAST(a.rejected_by AS TEXT), CAST(a.rejection_reason AS TEXT))
+                IS (NEW.occurred_at, NEW.actor, NEW.detail)
+            WHEN 'executing' THEN (a.executed_at, a.server_id, NULL) IS (NEW.occurred_at, NEW.actor, NEW.detail)
+            WHEN 'deleted' THEN TRUE
+            ELSE (a.status, a.completed_at, CASE WHEN a.exit_code IS NOT NULL THEN a.server_id END, CAST(a.exit_code AS TEXT))
+                IS (NEW.kind, NEW.occurred_at, NEW.actor, NEW.detail)
+            END
+    ) = (NEW.kind = 'deleted');
 END;
