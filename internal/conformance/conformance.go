@@ -22,6 +22,8 @@ type Database struct {
 	Begin   func(t *testing.T) Tx                // a transaction of the caller's own
 	Another func(t *testing.T) remediation.Store // an independent store on the same database, as another process would open it
 
+	Untyped bool // a column takes a value of any type, unless a rule refuses it
+
 	// BeforeRules runs write while actions and servers have no triggers, as a program older than the rules wrote.
 	BeforeRules func(t *testing.T, write func())
 }
@@ -37,7 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) Database) {
 	var done tally
 	t.Cleanup(func() { t.Logf("recorded by the databases: %s", &done) })
 	for _, b := range slices.Concat(lifecycle, results, alerts, claims, errs, input, text, times, lists, transactions,
-		races, rules, immutability, dedupe, bulk, overdue, explain, events, retention, counts, guards, oldRows) {
+		races, rules, immutability, dedupe, bulk, overdue, explain, events, retention, counts, guards, types, oldRows) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			l := newLedger(t, open(t))

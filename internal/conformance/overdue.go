@@ -14,6 +14,7 @@ import (
 )
 
 var overdue = []behaviour{
+	{"AgentWithAWrongClockLosesNothing", wrongClockLosesNothing},
 	{"OverdueIsWhatExecutesLongerThanThat", overdueBoundary},
 	{"OverdueClosesOnlyWhatExecutes", overdueClosesExecuting},
 	{"OverdueGoesOldestFirstUpToTheLimit", overdueLimit},
@@ -230,4 +231,40 @@ func overdueInput(t *testing.T, l *ledger) {
 		t.Errorf("cancelled: %v", err)
 	}
 	same(t, "the row", l.get(t, executing.ID), executing)
+}
+
+// The clock of a Pi without a battery begins in 1970 after each start. Its work gets done, and nothing takes what was
+// claimed a moment ago for overdue, or a fresh result for an old one.
+func wrongClockLosesNothing(t *testing.T, l *ledger) {
+	agent := remediation.New(l.db.Store, remediation.WithClock(func() time.Time { return time.Unix(3600, 0) }))
+	claimed, err := agent.Claim(t.Context(), l.create(t, newAction(normal)).ServerID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.clock.tick()
+	same(t, "closed a minute after", ids(l.sweep(t, time.Hour, 10)), []int64(nil))
+	finished, err := agent.Finish(t.Context(), normal, claimed.ID, remediation.Result{Stdout: "up"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rejected, err := agent.Reject(t.Context(), l.create(t, newAction(paused)).ID, "carol", "no")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, before := range []time.Time{l.clock.now.AddDate(-1, 0, 0), at(0)} {
+		cleared, err := l.ClearOutput(t.Context(), before, 10)
+		if err != nil || cleared != 0 {
+			t.Errorf("outputs from before %s cleared: %d, %v", before, cleared, err)
+		}
+		pruned, err := l.Prune(t.Context(), before, 10)
+		if err != nil || pruned != 0 {
+			t.Errorf("actions from before %s pruned: %d, %v", before, pruned, err)
+		}
+	}
+	same(t, "the fresh result", l.get(t, finished.ID), finished)
+	same(t, "the fresh decision", l.get(t, rejected.ID), rejected)
+	pruned, err := l.Prune(t.Context(), l.clock.now.Add(time.Second), 10)
+	if err != nil || pruned != 2 {
+		t.Errorf("pruned later: %d, %v, want 2", pruned, err)
+	}
 }

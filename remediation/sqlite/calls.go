@@ -48,7 +48,9 @@ func single[P, T any](ctx context.Context, pool *sql.DB, q *queries, run query[P
 	return result, busy(err)
 }
 
-// inside runs one statement in the caller's transaction, if there still is one: only outside of one does BEGIN work.
+// inside runs one statement in the caller's transaction, if there still is one: only outside of one does BEGIN work. No
+// other statement with RETURNING may be open meanwhile: SQLite keeps one savepoint for each statement that writes, counts
+// them as if they ended in the reverse order, and otherwise rolls back to a savepoint that is too old.
 func inside[P, T any](ctx context.Context, s *store, q *queries, run query[P, T], params P) (result T, err error) {
 	s.changing.Lock()
 	defer s.changing.Unlock()

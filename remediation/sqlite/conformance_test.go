@@ -26,6 +26,7 @@ func TestConformance(t *testing.T) {
 		immediate := rawPool(t, path, shellDSN+"&_txlock=immediate")
 		raw := rawPool(t, path, shellDSN)
 		return conformance.Database{
+			Untyped: true,
 			Store:   store,
 			Raw:     raw,
 			Begin:   func(t *testing.T) conformance.Tx { return begin(t, immediate) },

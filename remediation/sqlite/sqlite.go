@@ -8,9 +8,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	_ "modernc.org/sqlite" // the driver named "sqlite"
 
@@ -82,14 +84,29 @@ func newStore(writer, reader *sql.DB, wait time.Duration) *Store {
 // it with _txlock=immediate in the DSN (https://www.sqlite.org/lang_transaction.html). After some errors SQLite rolls
 // back the whole transaction by itself, and would commit each later statement as it runs: then a change is refused with
 // sql.ErrTxDone. A context ends no change that has begun, because SQLite would roll back the transaction for that too.
+//
+// Stores on one transaction wait for each other. A statement with RETURNING of the caller's own must not run at the same
+// time in another goroutine: SQLite undoes a failed statement wrongly when two such statements overlap on one connection.
 func Tx(tx *sql.Tx) remediation.Store {
-	return &store{tx: tx, prepare: func(ctx context.Context) (*statements, error) {
+	return &store{tx: tx, changing: changesOf(tx), prepare: func(ctx context.Context) (*statements, error) {
 		if err := checkVersion(ctx, tx); err != nil {
 			return nil, err
 		}
 		q := sqlitedb.New(sortableTimes{tx})
 		return &statements{q, q}, nil
 	}}
+}
+
+// changes has the lock of each transaction that stores were made on, and forgets it with the transaction.
+var changes sync.Map // weak.Pointer[sql.Tx] to *sync.Mutex
+
+func changesOf(tx *sql.Tx) *sync.Mutex {
+	key := weak.Make(tx)
+	lock, known := changes.LoadOrStore(key, new(sync.Mutex))
+	if !known {
+		runtime.AddCleanup(tx, func(key weak.Pointer[sql.Tx]) { changes.Delete(key) }, key)
+	}
+	return lock.(*sync.Mutex)
 }
 
 // Migrate brings the database to the schema that the code needs; see the function Migrate.
@@ -133,7 +150,7 @@ type store struct {
 	pool    *sql.DB  // each by itself, after New
 	tx      *sql.Tx  // by the caller
 
-	changing sync.Mutex // held during a change in tx
+	changing *sync.Mutex // held during a change in tx, by every store on it
 
 	hasUnreadable atomic.Bool // an action was met that the driver can't read
 

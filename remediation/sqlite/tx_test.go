@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -403,5 +406,98 @@ func TestOutputPastTheEnginesLimitLeavesTheActionExecuting(t *testing.T) {
 	}
 	if got.Status != remediation.Completed || *got.Stdout != kept {
 		t.Errorf("a shorter result left the action %s with %d bytes", got.Status, len(*got.Stdout))
+	}
+}
+
+// A host program's goroutines may write in the transaction that a ledger joined, and so may a second store on it.
+func TestRefusedCallsUndoNothingElseInTheTransaction(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	serverStore(t, path)
+	db := rawPool(t, path, goodPool)
+	rawExec(t, db, "CREATE TABLE hub_log (line TEXT)")
+	tx := beginRaw(t, db)
+	const lines = 2000
+	var writers, callers sync.WaitGroup
+	done := make(chan struct{})
+	writers.Go(func() {
+		for i := range lines {
+			if _, err := tx.Exec("INSERT INTO hub_log (line) VALUES (?)", i); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	var created atomic.Int64
+	for range 2 {
+		ledger := remediation.New(sqlite.Tx(tx))
+		callers.Go(func() {
+			for running := true; running; {
+				select {
+				case <-done:
+					running = false
+				default:
+				}
+				if _, err := ledger.Create(t.Context(), restart("true")); err != nil {
+					t.Error(err)
+				}
+				created.Add(1)
+				if _, err := ledger.Approve(t.Context(), 1, "alice"); !errors.Is(err, remediation.ErrInvalidTransition) {
+					t.Errorf("Approve: %v", err)
+				}
+				// The database itself refuses this one.
+				if _, err := tx.Exec("UPDATE remediation_actions SET command = 'rm -rf /' WHERE id = 1"); err == nil {
+					t.Error("the command was changed")
+				}
+			}
+		})
+	}
+	writers.Wait()
+	close(done)
+	callers.Wait()
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{strconv.Itoa(lines), strconv.FormatInt(created.Load(), 10)}
+	got := append(rawColumn(t, db, "SELECT count(*) FROM hub_log"), rawColumn(t, db, "SELECT count(*) FROM remediation_actions")...)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("lines and actions after the commit (-want +got):\n%s", diff)
+	}
+}
+
+// What an older program left in servers is read as maintenance without a known time, and written no more.
+func TestServerThatCannotBeReadIsRefused(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	ledger := remediation.New(serverStore(t, path))
+	db := rawPool(t, path, goodPool)
+	for _, set := range []string{"is_paused = 'yes'", "is_paused = 2", "is_paused = x''", "paused_at = 'yesterday'", "paused_at = 2461060.5",
+		"paused_at = x''", "paused_at = '2026-01-19 15:36:01.+00:00'", "paused_at = '2026-01-19 15:36:01' || char(0)", "id = x'61'",
+		"id = 'a' || char(0)", "paused_at = 'now'"} {
+		if _, err := db.Exec("UPDATE servers SET " + set); err == nil || !strings.Contains(err.Error(), "servers_types") {
+			t.Errorf("SET %s: %v, want an error that names the rule", set, err)
+		}
+	}
+	for _, values := range []string{"(x'61', 0, NULL)", "('a', 'yes', NULL)", "('a', 1, 'yesterday')"} {
+		if _, err := db.Exec("INSERT INTO servers (id, is_paused, paused_at) VALUES " + values); err == nil {
+			t.Errorf("VALUES %s was accepted", values)
+		}
+	}
+	rule := rawColumn(t, db, "SELECT sql FROM sqlite_master WHERE name = 'servers_types_update'")[0]
+	for _, set := range []string{"is_paused = 'yes', paused_at = 'yesterday'", "is_paused = 2, paused_at = 2461060.5"} {
+		a, err := ledger.Create(t.Context(), restart("true"))
+		wantDone(t, err)
+		rawExec(t, db, "DROP TRIGGER servers_types_update")
+		rawExec(t, db, "UPDATE servers SET "+set)
+		rawExec(t, db, rule)
+		wantDone(t, ledger.Pause(t.Context(), "web-1"))
+		e, err := ledger.Explain(t.Context(), a.ID)
+		if err != nil || e.Reason != remediation.ReasonMaintenance || !e.Since.IsZero() {
+			t.Errorf("after SET %s: %s, %v", set, e, err)
+		}
+		if _, err := ledger.Claim(t.Context(), "web-1"); !errors.Is(err, remediation.ErrNothingToClaim) {
+			t.Errorf("after SET %s: %v", set, err)
+		}
+		wantDone(t, ledger.Unpause(t.Context(), "web-1"))
+		wantDone(t, ledger.Unpause(t.Context(), "web-1"))
 	}
 }

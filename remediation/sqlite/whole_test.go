@@ -57,7 +57,8 @@ func TestRowWithATimeThatCannotBeReadIsLeftAlone(t *testing.T) {
 				approved_at, executed_at, approved_by) VALUES (?, 'reboot', 'reboot', 'ann', ?, `+
 				created+","+approved+","+executed+","+by+")", server, status)
 		}
-		for _, odd := range []string{"1700000000", "'yesterday'", "2461060.5", "''"} {
+		for _, odd := range []string{"1700000000", "'yesterday'", "2461060.5", "''", "'2026-01-19 15:36:01.+00:00'",
+			"'2026-02-30 12:00:00'", "'2026-01-19 24:00:00'", "x'323032362d30312d31392031353a33363a3031'", "'now'"} {
 			insert("pending", odd, "NULL", "NULL", "NULL")
 			insert("approved", odd, fine, "NULL", "'bob'")
 			insert("approved", fine, odd, "NULL", "'bob'")
@@ -110,6 +111,24 @@ func TestRowWithATimeThatCannotBeReadIsLeftAlone(t *testing.T) {
 		}
 		if _, err := ledger.Claim(t.Context(), "web-1"); !errors.Is(err, remediation.ErrNothingToClaim) {
 			t.Errorf("Claim of odd rows: %v", err)
+		}
+		for _, f := range []remediation.Filter{{}, {ServerID: "web-1"}, {Status: remediation.Executing}, {ActionType: "reboot"},
+			{ServerID: "web-2", Status: remediation.Executing}} {
+			list, err := ledger.List(t.Context(), f)
+			if err != nil || len(list) == 0 {
+				t.Errorf("List of %+v: %d actions, %v", f, len(list), err)
+			}
+			for _, a := range list {
+				if a.ID <= int64(len(before)) {
+					t.Errorf("List of %+v has the odd action %d", f, a.ID)
+				}
+			}
+		}
+		for id, reason := range map[int64]remediation.Reason{1: remediation.ReasonNoApproval, 2: remediation.ReasonNoApproval,
+			3: remediation.ReasonNoApproval, 4: remediation.ReasonExecuting} {
+			if e, err := ledger.Explain(t.Context(), id); err != nil || e.Reason != reason || !e.Since.IsZero() {
+				t.Errorf("Explain of the odd action %d: %s, %v", id, e, err)
+			}
 		}
 		late := remediation.New(storeOn(t, raw), remediation.WithClock(func() time.Time { return time.Now().AddDate(1, 0, 0) }))
 		closed, err := late.FailOverdue(t.Context(), time.Hour, 100)

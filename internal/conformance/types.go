@@ -1,0 +1,150 @@
+package conformance
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// SQLite stores what it is given unless a rule says otherwise; PostgreSQL refuses most of it by its types.
+var types = []behaviour{
+	{"DatabaseTakesNoValueOfAnotherType", noValueOfAnotherType},
+	{"ChangeOfStatusTakesNoValueOfAnotherType", noChangeToAnotherType},
+	{"DatabaseTakesOnlyIdsThatJSONKeeps", onlyIDsThatJSONKeeps},
+	{"CreatePassesOverIdsThatARawRowHasTaken", createPassesOverTakenIDs},
+	{"EventsByHandAreRefused", eventsByHand},
+}
+
+// odd is what no column of a kind may hold, whatever the engine.
+var odd = map[string][]string{
+	"integer": {"'one'", "''"},
+	"time":    {"'nonsense'", "'2026-02-30 15:36:01+00:00'", "'10000-01-19 15:36:01+00:00'"},
+}
+
+// oddUntyped is what an engine whose columns have no types must refuse too.
+var oddUntyped = map[string][]string{
+	"text":    {"x''", "x'6175746f'", "CAST('auto' AS BLOB)", "'a' || char(0) || 'b'", "char(0)"},
+	"output":  {"x''", "x'6f6b'"},
+	"integer": {"x'30'", "1.5"},
+	"time": {"x'323032362d30312d31392031353a33363a3031'", "'2026-01-19 15:36:01.+00:00'", "'2026-01-19 15:36:01+00:00' || char(0)",
+		"'-0001-01-19 15:36:01+00:00'", "'0000-01-19 15:36:01+00:00'", "1768836961", "2461060.15", "'now'", "'2026-01-19'"},
+}
+
+func (l *ledger) odd(kind string) []string {
+	if l.db.Untyped {
+		return slices.Concat(odd[kind], oddUntyped[kind])
+	}
+	return odd[kind]
+}
+
+var kinds = map[string]string{
+	"server_id": "text", "action_type": "text", "service_name": "text", "command": "text", "created_by": "text",
+	"approved_by": "text", "rejected_by": "text", "rejection_reason": "text", "dedupe_key": "text", "stdout": "output", "stderr": "output",
+	"created_at": "time", "approved_at": "time", "rejected_at": "time", "executed_at": "time", "completed_at": "time",
+	"exit_code": "integer", "alert_id": "integer",
+}
+
+func noValueOfAnotherType(t *testing.T, l *ledger) {
+	alert := l.alert(t, normal)
+	for _, a := range append(examples(), withdrawn()) {
+		a.AlertID, a.DedupeKey = &alert, new("apt")
+		good := rowOf(a)
+		for c, kind := range kinds {
+			if good[c] == "NULL" {
+				continue
+			}
+			for _, value := range l.odd(kind) {
+				bad := maps.Clone(good)
+				bad[c] = value
+				l.wontInsert(t, "remediation_actions", bad)
+			}
+		}
+		l.exec(t, insertion("remediation_actions", good))
+		l.exec(t, "DELETE FROM remediation_actions")
+	}
+}
+
+func noChangeToAnotherType(t *testing.T, l *ledger) {
+	for _, tr := range transitions() {
+		for _, c := range tr.fills {
+			for _, value := range l.odd(kinds[c]) {
+				before := l.store(t, tr.from)
+				fills := slices.DeleteFunc(slices.Clone(tr.fills), func(f string) bool { return f == c })
+				query := "UPDATE remediation_actions SET " + rowOf(tr.to).set(append(fills, "status")...) + ", " + c + " = " + value +
+					" WHERE id = " + number(before.ID)
+				if _, err := l.db.Raw.ExecContext(t.Context(), query); err == nil {
+					t.Errorf("%s was accepted", query)
+				}
+				same(t, "the row", l.get(t, before.ID), before)
+			}
+		}
+	}
+}
+
+func onlyIDsThatJSONKeeps(t *testing.T, l *ledger) {
+	r := rowOf(example(remediation.Pending))
+	for _, id := range []int64{0, -1, -1 << 63, 1<<53 + 1, 1<<63 - 1} {
+		r["id"] = number(id)
+		l.wontInsert(t, "remediation_actions", r)
+	}
+	a := l.create(t, newAction(normal))
+	r["id"] = number(1 << 53)
+	l.exec(t, insertion("remediation_actions", r))
+	l.exec(t, "DELETE FROM remediation_actions WHERE id = "+r["id"])
+	same(t, "the action before it", l.get(t, a.ID), a)
+}
+
+func createPassesOverTakenIDs(t *testing.T, l *ledger) {
+	last := l.create(t, newAction(normal)).ID
+	r := rowOf(example(remediation.Pending))
+	for i := range int64(5) {
+		r["id"] = number(last + 1 + i)
+		l.exec(t, insertion("remediation_actions", r))
+	}
+	if a := l.create(t, newAction(normal)); a.ID <= last+5 {
+		t.Errorf("action %d was created beside the raw ones up to %d", a.ID, last+5)
+	}
+	tx := l.db.Begin(t)
+	if _, err := l.on(tx.Store).Create(t.Context(), newAction(normal)); err != nil {
+		t.Error(err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Nobody writes an event but the change that it tells.
+func eventsByHand(t *testing.T, l *ledger) {
+	pending := l.store(t, example(remediation.Pending))
+	completed := l.store(t, example(remediation.Completed))
+	rejected := l.store(t, example(remediation.Rejected))
+	event := func(action int64, kind, actor, at, detail string) row {
+		return row{"action_id": number(action), "server_id": quote(normal), "kind": quote(kind), "actor": actor, "occurred_at": at, "detail": detail}
+	}
+	for _, r := range []row{
+		event(pending.ID, "approved", "'alice'", "'2001-01-01 00:00:00+00:00'", "NULL"),
+		event(pending.ID, "created", "'alice'", literal(pending.CreatedAt), quote(pending.Command)),
+		event(pending.ID, "created", quote(pending.CreatedBy), literal(at(9)), quote(pending.Command)),
+		event(pending.ID, "created", quote(pending.CreatedBy), literal(pending.CreatedAt), "'rm -rf /'"),
+		event(pending.ID, "executing", quote(normal), literal(at(1)), "NULL"),
+		event(pending.ID, "deleted", "NULL", literal(at(1)), "'pending'"),
+		event(pending.ID, "paused", "NULL", literal(at(1)), "NULL"),
+		event(completed.ID, "failed", quote(normal), literal(*completed.CompletedAt), "'0'"),
+		event(completed.ID, "completed", quote(normal), literal(*completed.CompletedAt), "'1'"),
+		event(completed.ID, "completed", "'eve'", literal(*completed.CompletedAt), "'0'"),
+		event(completed.ID, "approved", "'eve'", literal(*completed.ApprovedAt), "NULL"),
+		event(completed.ID, "executing", "'eve'", literal(*completed.ExecutedAt), "NULL"),
+		event(rejected.ID, "rejected", quote(*rejected.RejectedBy), literal(*rejected.RejectedAt), "'never said'"),
+		event(rejected.ID, "rejected", "'eve'", literal(*rejected.RejectedAt), quote(*rejected.RejectionReason)),
+		event(4711, "created", "'alice'", literal(at(1)), "'true'"),
+		event(0, "deleted", "NULL", literal(at(1)), "NULL"),
+		event(1<<53+1, "deleted", "NULL", literal(at(1)), "NULL"),
+		event(4711, "deleted", "NULL", "'nonsense'", "NULL"),
+		event(4711, "deleted", "x'61'", literal(at(1)), "NULL"),
+		event(4711, "deleted", "NULL", literal(at(1)), "x'61'"),
+	} {
+		l.wontInsert(t, "remediation_events", r)
+	}
+}
