@@ -219,27 +219,35 @@ func TestOpenIsDurableAndKeepsReferences(t *testing.T) {
 
 func TestCallsAfterCloseSayWhy(t *testing.T) {
 	t.Parallel()
-	path := ledgerFile(t)
-	store := openLedger(t, path)
-	if err := store.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	everyCall(t.Context(), remediation.New(store))
-	for range 2 {
-		if err := store.Close(); err != nil {
-			t.Errorf("Close: %v", err)
-		}
-	}
-	for call, err := range everyCall(t.Context(), remediation.New(store)) {
-		if err == nil || !strings.Contains(err.Error(), "closed") {
-			t.Errorf("%s after Close: %v, want an error that says it is closed", call, err)
-		}
-	}
-	if err := store.Migrate(t.Context()); err == nil || !strings.Contains(err.Error(), "closed") {
-		t.Errorf("Migrate after Close: %v, want an error that says it is closed", err)
-	}
-	if left := mustRead(filepath.Glob(path + "-*")); left != nil {
-		t.Errorf("Close left %v", left)
+	for name, open := range map[string]func(t *testing.T, path string) *sqlite.Store{
+		"Open": func(t *testing.T, path string) *sqlite.Store { return openLedger(t, path) },
+		"New":  func(t *testing.T, path string) *sqlite.Store { return storeOn(t, rawPool(t, path, goodPool)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := ledgerFile(t)
+			store := open(t, path)
+			if err := store.Migrate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			everyCall(t.Context(), remediation.New(store))
+			for range 2 {
+				if err := store.Close(); err != nil {
+					t.Errorf("Close: %v", err)
+				}
+			}
+			for call, err := range everyCall(t.Context(), remediation.New(store)) {
+				if !errors.Is(err, sqlite.ErrClosed) {
+					t.Errorf("%s after Close: %v, want ErrClosed", call, err)
+				}
+			}
+			if err := store.Migrate(t.Context()); !errors.Is(err, sqlite.ErrClosed) {
+				t.Errorf("Migrate after Close: %v, want ErrClosed", err)
+			}
+			if left := mustRead(filepath.Glob(path + "-*")); left != nil {
+				t.Errorf("Close left %v", left)
+			}
+		})
 	}
 }
 
