@@ -39,6 +39,9 @@ func Import(ctx context.Context, pool *pgxpool.Pool, ledger *sql.DB) error {
 }
 
 func importLedger(ctx context.Context, pool *pgxpool.Pool, ledger *sql.DB) error {
+	if err := ctx.Err(); err != nil { // a nil context panics here, before pool and ledger are in use
+		return err
+	}
 	if err := checkVersion(ctx, pool); err != nil {
 		return err
 	}

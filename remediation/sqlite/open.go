@@ -67,6 +67,9 @@ func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 }
 
 func open(ctx context.Context, path string, o options) (*Store, error) {
+	if err := ctx.Err(); err != nil { // a nil context panics here, where nothing is open
+		return nil, err
+	}
 	if err := checkLeftover(path); err != nil {
 		return nil, err
 	}
