@@ -92,7 +92,7 @@ func (l *Ledger) AddAlert(ctx context.Context, serverID, title string) (int64, e
 	if err := checkName("server_id", serverID, maxServerID); err != nil {
 		return 0, fmt.Errorf("add alert: %w", err)
 	}
-	if err := checkName("title", title, maxTitle); err != nil {
+	if err := checkTitle("title", title, maxTitle); err != nil {
 		return 0, fmt.Errorf("add alert: %w", err)
 	}
 	id, err := l.store.AddAlert(ctx, serverID, title)
