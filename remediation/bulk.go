@@ -24,8 +24,7 @@ func (l *Ledger) ApproveMany(ctx context.Context, ids []int64, by string) ([]Out
 	if err := checkActor("by", by); err != nil {
 		return nil, fmt.Errorf("approve actions: %w", err)
 	}
-	now := l.now()
-	return l.decide(ctx, "approve", Approved, ids, func() ([]Action, error) {
+	return l.decide(ctx, "approve", Approved, ids, func(now time.Time) ([]Action, error) {
 		return l.store.ApproveActions(ctx, ids, by, now)
 	})
 }
@@ -35,22 +34,25 @@ func (l *Ledger) RejectMany(ctx context.Context, ids []int64, by, reason string)
 	if err := checkDecision(by, reason); err != nil {
 		return nil, fmt.Errorf("reject actions: %w", err)
 	}
-	now := l.now()
-	return l.decide(ctx, "reject", Rejected, ids, func() ([]Action, error) {
+	return l.decide(ctx, "reject", Rejected, ids, func(now time.Time) ([]Action, error) {
 		return l.store.RejectActions(ctx, ids, by, reason, now)
 	})
 }
 
 // decide applies one statement to all ids and, only if some did not answer, reads those once more to say why. Nothing
 // comes back to pending, so what they are then is what they were.
-func (l *Ledger) decide(ctx context.Context, verb string, to Status, ids []int64, apply func() ([]Action, error)) ([]Outcome, error) {
+func (l *Ledger) decide(ctx context.Context, verb string, to Status, ids []int64, apply func(now time.Time) ([]Action, error)) ([]Outcome, error) {
 	if len(ids) > maxLimit {
 		return nil, fmt.Errorf("%s actions: %w", verb, &InputError{"ids", fmt.Sprintf("are %d, but may be at most %d", len(ids), maxLimit)})
 	}
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	actions, err := apply()
+	now, err := l.now()
+	if err != nil {
+		return nil, fmt.Errorf("%s actions: %w", verb, err)
+	}
+	actions, err := apply(now)
 	if err != nil {
 		return nil, fmt.Errorf("%s %d actions: %w", verb, len(ids), err)
 	}
@@ -99,8 +101,11 @@ func (l *Ledger) FailOverdue(ctx context.Context, olderThan time.Duration, limit
 	if err != nil {
 		return nil, fmt.Errorf("fail overdue actions: %w", err)
 	}
-	now := l.now()
-	actions, err := l.store.FailOverdueActions(ctx, now.Add(-olderThan).Truncate(time.Microsecond),
+	now, err := l.now()
+	if err != nil {
+		return nil, fmt.Errorf("fail overdue actions: %w", err)
+	}
+	actions, err := l.store.FailOverdueActions(ctx, storable(now.Add(-olderThan)),
 		fmt.Sprintf("no result came within %s", olderThan), limit, now)
 	if err != nil {
 		return nil, fmt.Errorf("fail overdue actions: %w", err)

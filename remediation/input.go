@@ -3,6 +3,7 @@ package remediation
 import (
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -22,9 +23,22 @@ const (
 	maxLimit     = 1000 // actions in a page, and ids in a bulk decision
 )
 
-// checkName refuses what is not clean text of 1 to max characters. Text is never altered: what a person approved must
-// be what is stored.
+// checkName refuses a name that could look like another on a screen, besides what checkTitle refuses.
 func checkName(field, s string, max int) error {
+	if err := checkTitle(field, s, max); err != nil {
+		return err
+	}
+	for _, r := range s {
+		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
+			return &InputError{field, fmt.Sprintf("contains %U, a control or an invisible character", r)}
+		}
+	}
+	return nil
+}
+
+// checkTitle refuses what is not clean text of 1 to max characters. Text is never altered: what a person approved must
+// be what is stored.
+func checkTitle(field, s string, max int) error {
 	if err := checkText(field, s); err != nil {
 		return err
 	}

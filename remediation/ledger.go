@@ -29,7 +29,8 @@ type Ledger struct {
 // Option changes how a Ledger works.
 type Option func(*Ledger)
 
-// WithClock makes the ledger read the time from clock instead of time.Now. It is read once for each change.
+// WithClock makes the ledger read the time from clock instead of time.Now. It is read once for each change. A time outside
+// the years 1 to 9999 in UTC is an *InputError of that change.
 func WithClock(clock func() time.Time) Option {
 	return func(l *Ledger) { l.clock = clock }
 }
@@ -43,8 +44,14 @@ func New(store Store, opts ...Option) *Ledger {
 	return l
 }
 
-// now is the time in the resolution that every engine can keep.
-func (l *Ledger) now() time.Time { return l.clock().UTC().Truncate(time.Microsecond) }
+// now is the time in the resolution, and within the limits, that every engine can keep.
+func (l *Ledger) now() (time.Time, error) {
+	now := l.clock().UTC().Truncate(time.Microsecond)
+	if !now.Equal(storable(now)) {
+		return now, &InputError{"clock", fmt.Sprintf("says %s, which is not in the years 1 to 9999", now.Format(time.DateTime))}
+	}
+	return now, nil
+}
 
 // AddServer registers a server, in normal mode. Adding one that exists changes nothing, whoever registered it. The id
 // has 1 to 100 characters; otherwise the error is an *InputError.
@@ -68,7 +75,11 @@ func (l *Ledger) Pause(ctx context.Context, id string) error {
 	if err := checkName("server_id", id, maxServerID); err != nil {
 		return fmt.Errorf("pause server: %w", err)
 	}
-	if err := l.store.PauseServer(ctx, id, l.now()); err != nil {
+	now, err := l.now()
+	if err == nil {
+		err = l.store.PauseServer(ctx, id, now)
+	}
+	if err != nil {
 		return fmt.Errorf("pause server %q: %w", id, err)
 	}
 	return nil
@@ -92,7 +103,7 @@ func (l *Ledger) AddAlert(ctx context.Context, serverID, title string) (int64, e
 	if err := checkName("server_id", serverID, maxServerID); err != nil {
 		return 0, fmt.Errorf("add alert: %w", err)
 	}
-	if err := checkName("title", title, maxTitle); err != nil {
+	if err := checkTitle("title", title, maxTitle); err != nil {
 		return 0, fmt.Errorf("add alert: %w", err)
 	}
 	id, err := l.store.AddAlert(ctx, serverID, title)
@@ -113,7 +124,11 @@ func (l *Ledger) Create(ctx context.Context, a NewAction) (Action, error) {
 	if err := a.check(); err != nil {
 		return Action{}, fmt.Errorf("create action: %w", err)
 	}
-	created, err := l.store.CreateAction(ctx, a, l.now())
+	now, err := l.now()
+	if err != nil {
+		return Action{}, fmt.Errorf("create action: %w", err)
+	}
+	created, err := l.store.CreateAction(ctx, a, now)
 	if err != nil {
 		return Action{}, fmt.Errorf("create action for server %q: %w", a.ServerID, err)
 	}
@@ -129,8 +144,7 @@ func (l *Ledger) Approve(ctx context.Context, id int64, by string) (Action, erro
 	if err := checkActor("by", by); err != nil {
 		return Action{}, fmt.Errorf("approve action %d: %w", id, err)
 	}
-	now := l.now()
-	return l.transition(ctx, step{"approve", id, "", Pending, Approved}, func() (Action, error) {
+	return l.transition(ctx, step{"approve", id, "", Pending, Approved}, func(now time.Time) (Action, error) {
 		return l.store.ApproveAction(ctx, id, by, now)
 	})
 }
@@ -143,8 +157,7 @@ func (l *Ledger) Reject(ctx context.Context, id int64, by, reason string) (Actio
 	if err := checkDecision(by, reason); err != nil {
 		return Action{}, fmt.Errorf("reject action %d: %w", id, err)
 	}
-	now := l.now()
-	return l.transition(ctx, step{"reject", id, "", Pending, Rejected}, func() (Action, error) {
+	return l.transition(ctx, step{"reject", id, "", Pending, Rejected}, func(now time.Time) (Action, error) {
 		return l.store.RejectAction(ctx, id, by, reason, now)
 	})
 }
@@ -158,8 +171,7 @@ func (l *Ledger) Withdraw(ctx context.Context, id int64, by, reason string) (Act
 	if err := checkDecision(by, reason); err != nil {
 		return Action{}, fmt.Errorf("withdraw action %d: %w", id, err)
 	}
-	now := l.now()
-	return l.transition(ctx, step{"withdraw", id, "", Approved, Rejected}, func() (Action, error) {
+	return l.transition(ctx, step{"withdraw", id, "", Approved, Rejected}, func(now time.Time) (Action, error) {
 		return l.store.WithdrawAction(ctx, id, by, reason, now)
 	})
 }
@@ -174,7 +186,11 @@ func (l *Ledger) Claim(ctx context.Context, serverID string) (Action, error) {
 	if err := checkName("server_id", serverID, maxServerID); err != nil {
 		return Action{}, fmt.Errorf("claim: %w", err)
 	}
-	a, err := l.store.ClaimAction(ctx, serverID, l.now())
+	now, err := l.now()
+	if err != nil {
+		return Action{}, fmt.Errorf("claim: %w", err)
+	}
+	a, err := l.store.ClaimAction(ctx, serverID, now)
 	if err != nil {
 		return Action{}, fmt.Errorf("claim for server %q: %w", serverID, err)
 	}
@@ -188,8 +204,7 @@ func (l *Ledger) Claim(ctx context.Context, serverID string) (Action, error) {
 // if the action is held: its server is in maintenance and only "auto" approved it. Of several callers exactly one
 // succeeds.
 func (l *Ledger) Start(ctx context.Context, id int64) (Action, error) {
-	now := l.now()
-	return l.transition(ctx, step{"start", id, "", Approved, Executing}, func() (Action, error) {
+	return l.transition(ctx, step{"start", id, "", Approved, Executing}, func(now time.Time) (Action, error) {
 		return l.store.StartAction(ctx, id, now)
 	})
 }
@@ -209,8 +224,7 @@ func (l *Ledger) Finish(ctx context.Context, serverID string, id int64, r Result
 		to = Failed
 	}
 	r.Stdout, r.Stderr = evidence(r.Stdout), evidence(r.Stderr)
-	now := l.now()
-	return l.transition(ctx, step{"finish", id, serverID, Executing, to}, func() (Action, error) {
+	return l.transition(ctx, step{"finish", id, serverID, Executing, to}, func(now time.Time) (Action, error) {
 		return l.store.FinishAction(ctx, serverID, id, r, now)
 	})
 }
@@ -281,9 +295,13 @@ type step struct {
 // transition runs one guarded statement and, only if no row answered, reads the action once more to say why. Should the
 // action have come into the right status between the two, the statement is worth exactly one more try: a status never
 // comes back.
-func (l *Ledger) transition(ctx context.Context, s step, apply func() (Action, error)) (Action, error) {
+func (l *Ledger) transition(ctx context.Context, s step, apply func(now time.Time) (Action, error)) (Action, error) {
+	now, err := l.now()
+	if err != nil {
+		return Action{}, fmt.Errorf("%s action %d: %w", s.verb, s.id, err)
+	}
 	for attempt := 1; ; attempt++ {
-		a, err := apply()
+		a, err := apply(now)
 		if err == nil {
 			return a.utc(), nil
 		}

@@ -61,10 +61,20 @@ func (l *Ledger) ClearOutput(ctx context.Context, before time.Time, limit int) (
 	return n, nil
 }
 
-// storable is a time to compare with as engines store it. On SQLite a year of five digits would sort before all others.
+// The first and the last time that every engine keeps, as SQLite does in text of four digits a year.
+var (
+	firstTime = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
+	lastTime  = time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
+)
+
+// storable is the nearest time to t that an engine can keep, and so compare with.
 func storable(t time.Time) time.Time {
-	if last := time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC); t.After(last) {
-		return last
+	t = t.UTC().Truncate(time.Microsecond)
+	switch {
+	case t.Before(firstTime):
+		return firstTime
+	case t.After(lastTime):
+		return lastTime
 	}
-	return t.UTC().Truncate(time.Microsecond)
+	return t
 }

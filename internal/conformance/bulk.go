@@ -163,7 +163,7 @@ func bulkOfNothing(t *testing.T, l *ledger) {
 func bulkBadInput(t *testing.T, l *ledger) {
 	asked := []int64{l.in(t, remediation.Pending).ID, l.in(t, remediation.Pending).ID}
 	before := l.contents(t)
-	for name, s := range (argument{method: "ApproveMany", most: longestActor}).bad() {
+	for name, s := range (argument{method: "ApproveMany", field: "by", most: longestActor}).bad() {
 		t.Run("by/"+name, func(t *testing.T) {
 			outcomes, err := l.ApproveMany(t.Context(), asked, s)
 			badInput(t, err, "by")
@@ -175,7 +175,7 @@ func bulkBadInput(t *testing.T, l *ledger) {
 			badInput(t, err, "by")
 		})
 	}
-	for name, s := range (argument{method: "RejectMany", most: longestText}).bad() {
+	for name, s := range (argument{method: "RejectMany", field: "reason", most: longestText}).bad() {
 		t.Run("reason/"+name, func(t *testing.T) {
 			outcomes, err := l.RejectMany(t.Context(), asked, "carol", s)
 			badInput(t, err, "reason")

@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -96,6 +97,17 @@ func (l *ledger) arguments(pending, approved, executing int64) []argument {
 	}
 }
 
+// hidden is what a name must not contain: it looks like another name, or breaks a line of a log.
+var hidden = []string{
+	"\n", "\r", "\t", "\x01", "\x1b", "\x7f", "\u0085", "\u00ad", "\u061c", "\u200b", "\u200d", "\u200e", "\u2028", "\u2029", "\u202e",
+	"\u2060", "\u2066", "\u2069", "\ufeff", "\U000e0041",
+}
+
+// isName reports whether the argument takes names alone. Any other text may have several lines.
+func (arg argument) isName() bool {
+	return arg.field != "command" && arg.field != "reason" && arg.field != "title"
+}
+
 // bad is what the argument must refuse.
 func (arg argument) bad() map[string]string {
 	bad := map[string]string{
@@ -111,6 +123,12 @@ func (arg argument) bad() map[string]string {
 	}
 	if arg.method != "List" { // where the empty text means any
 		bad["empty"] = ""
+	}
+	if arg.isName() {
+		for _, s := range hidden {
+			bad[fmt.Sprintf("with %U", []rune(s)[0])] = "web" + s + "1"
+			bad[fmt.Sprintf("ends in %U", []rune(s)[0])] = "web-1" + s
+		}
 	}
 	if arg.most == longestActor {
 		for _, s := range []string{"auto", "AUTO", "Auto", "aUtO", " auto", "auto ", "\tauto\r\n", "\u00a0Auto\u2003"} {
@@ -134,8 +152,14 @@ func everyTextIsChecked(t *testing.T, l *ledger) {
 		same(t, "what the refused calls of "+arg.method+" left", l.contents(t), before)
 	}
 	for _, arg := range l.arguments(pending, approved, executing) {
-		if err := arg.call(t.Context(), arg.most); errors.Is(err, remediation.ErrInvalidInput) {
-			t.Errorf("%s: %s of the longest kind: %v", arg.method, arg.field, err)
+		good := []string{arg.most, "two words", "no\u00a0break", "e\u0301", "日本-1", "🚒", "web-1.example:22/é_+@"}
+		if !arg.isName() {
+			good = append(good, "lines\n\tand "+strings.Join(hidden, " "))
+		}
+		for _, s := range good {
+			if err := arg.call(t.Context(), s); errors.Is(err, remediation.ErrInvalidInput) {
+				t.Errorf("%s: %s %.50q: %v", arg.method, arg.field, s, err)
+			}
 		}
 	}
 }

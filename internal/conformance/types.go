@@ -14,7 +14,6 @@ var types = []behaviour{
 	{"ChangeOfStatusTakesNoValueOfAnotherType", noChangeToAnotherType},
 	{"DatabaseTakesOnlyIdsThatJSONKeeps", onlyIDsThatJSONKeeps},
 	{"CreatePassesOverIdsThatARawRowHasTaken", createPassesOverTakenIDs},
-	{"EventsByHandAreRefused", eventsByHand},
 }
 
 // odd is what no column of a kind may hold, whatever the engine.

@@ -27,8 +27,9 @@ const importPage = 100
 // every id and every audit field as it is, also of actions older than the rules. New ids go on after the highest ever used.
 //
 // It reads one state of ledger, whose schema must be migrated too, and writes one transaction: after an error the
-// PostgreSQL ledger is as empty as before. Only bytes of stdout and stderr that PostgreSQL can't hold become U+FFFD.
-// What PostgreSQL's keys and types can't hold is refused: an action whose server is gone, a name longer than its column.
+// PostgreSQL ledger is as empty as before. Only bytes of stdout and stderr that PostgreSQL can't hold become U+FFFD, and
+// alert_id becomes NULL where the alert is gone. Any other value that PostgreSQL's keys and types can't hold is an
+// *InputError, such as a server that is gone or a name longer than its column; it names the table, the id and the column.
 // The role must own the tables, because the triggers are off while old rows arrive. Stop the programs that write to
 // ledger first, or what they write meanwhile stays behind.
 func Import(ctx context.Context, pool *pgxpool.Pool, ledger *sql.DB) error {
@@ -39,6 +40,9 @@ func Import(ctx context.Context, pool *pgxpool.Pool, ledger *sql.DB) error {
 }
 
 func importLedger(ctx context.Context, pool *pgxpool.Pool, ledger *sql.DB) error {
+	if err := ctx.Err(); err != nil { // a nil context panics here, before pool and ledger are in use
+		return err
+	}
 	if err := checkVersion(ctx, pool); err != nil {
 		return err
 	}
@@ -54,11 +58,14 @@ func importLedger(ctx context.Context, pool *pgxpool.Pool, ledger *sql.DB) error
 		if err := lockEmpty(ctx, to); err != nil {
 			return err
 		}
+		if err := checkRows(ctx, from, to); err != nil {
+			return err
+		}
 		// An old row may break rules that are younger than it.
 		if _, err := to.Exec(ctx, "ALTER TABLE remediation_actions DISABLE TRIGGER USER"); err != nil {
 			return err
 		}
-		if err := copyRows(ctx, sqlitedb.New(from), postgresdb.New(to)); err != nil {
+		if err := copyRows(ctx, from, postgresdb.New(to)); err != nil {
 			return err
 		}
 		if _, err := to.Exec(ctx, "ALTER TABLE remediation_actions ENABLE TRIGGER USER"); err != nil {
@@ -99,7 +106,8 @@ func lockEmpty(ctx context.Context, to pgx.Tx) error {
 	return err
 }
 
-func copyRows(ctx context.Context, from *sqlitedb.Queries, to *postgresdb.Queries) error {
+func copyRows(ctx context.Context, tx *sql.Tx, to *postgresdb.Queries) error {
+	from := sqlitedb.New(tx)
 	err := pages("", func(s sqlitedb.Server) string { return s.ID + "\x00" }, // the least text after an id; '' is an id too
 		func(first string) ([]sqlitedb.Server, error) {
 			return from.ExportServers(ctx, sqlitedb.ExportServersParams{First: first, MaxRows: importPage})
@@ -135,13 +143,20 @@ func copyRows(ctx context.Context, from *sqlitedb.Queries, to *postgresdb.Querie
 			return from.ExportActions(ctx, sqlitedb.ExportActionsParams{After: after, MaxRows: importPage})
 		},
 		func(page []sqlitedb.RemediationAction) error {
+			gone, err := alertGone(ctx, tx, page[0].ID, page[len(page)-1].ID)
+			if err != nil {
+				return err
+			}
 			rows := make([]postgresdb.ImportActionsParams, len(page))
 			for i, a := range page {
 				rows[i] = postgresdb.ImportActionsParams(a)
+				if gone[a.ID] {
+					rows[i].AlertID = nil
+				}
 				clean(rows[i].Stdout)
 				clean(rows[i].Stderr)
 			}
-			_, err := to.ImportActions(ctx, rows)
+			_, err = to.ImportActions(ctx, rows)
 			return err
 		})
 	if err != nil {
@@ -163,6 +178,26 @@ func copyRows(ctx context.Context, from *sqlitedb.Queries, to *postgresdb.Querie
 		return fmt.Errorf("copy events: %w", err)
 	}
 	return nil
+}
+
+// alertGone is the actions whose alert was deleted by a program that had foreign keys off. ON DELETE SET NULL would have
+// left them without one.
+func alertGone(ctx context.Context, from *sql.Tx, first, last int64) (map[int64]bool, error) {
+	rows, err := from.QueryContext(ctx, `SELECT id FROM remediation_actions
+		WHERE id BETWEEN ? AND ? AND alert_id NOT IN (SELECT id FROM alerts)`, first, last)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	gone := map[int64]bool{}
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		gone[id] = true
+	}
+	return gone, rows.Err()
 }
 
 // pages copies all rows from first on; next says where the page after a row begins.

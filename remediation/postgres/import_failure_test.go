@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -23,32 +25,114 @@ const manySQLiteRows = `
 	INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by, alert_id)
 	SELECT server_id, 'restart_service', 'pending', 'true', '2026-01-19 15:36:01.617957', 'dashboard', id FROM alerts;`
 
-func TestFailedImportLeavesTheTargetEmpty(t *testing.T) {
+// withoutRules is a ledger of manySQLiteRows that takes what a program writes that has foreign keys off, and no rules yet.
+func withoutRules(t *testing.T) (path string, db *sql.DB) {
+	t.Helper()
+	path, db = sqliteLedger(t, newest(t))
+	must[sql.Result](t)(db.Exec(manySQLiteRows))
+	rows := must[*sql.Rows](t)(db.Query("SELECT name FROM sqlite_master WHERE type = 'trigger'"))
+	defer rows.Close()
+	drop := "BEGIN;"
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		drop += "DROP TRIGGER " + name + ";"
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		t.Fatal(err)
+	}
+	must[sql.Result](t)(db.Exec(drop + "COMMIT"))
+	return path, db
+}
+
+// oldProgram comes before what only another program writes, on the same connection.
+const oldProgram = "PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON;"
+
+func TestImportNamesWhatPostgreSQLCannotHold(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.URL(t))
 	schema, rows := schemaOf(t, pool), contentsOf(t, pool)
-	insert := func(service, command, alert string) string {
-		return fmt.Sprintf(`INSERT INTO remediation_actions (server_id, action_type, status, service_name, command, created_at, created_by, alert_id)
-			VALUES ('web-1', 'restart_service', 'pending', %s, %s, '2026-01-19 15:36:01', 'dashboard', %s)`, service, command, alert)
+	file, db := withoutRules(t)
+	template := must[[]byte](t)(os.ReadFile(file))
+	set := func(assignment string) string {
+		return "UPDATE remediation_actions SET " + assignment + " WHERE id = 117"
 	}
-	long := "'" + strings.Repeat("x", 300) + "'"
-	for name, c := range map[string]struct{ sql, state string }{
-		"a server's id that is too long":    {"INSERT INTO servers (id) VALUES (" + long + ")", "22001"},
-		"a service's name that is too long": {insert(long, "'true'", "NULL"), "22001"},
-		"a command with a NUL byte":         {"DROP TRIGGER remediation_actions_insert; " + insert("NULL", "CAST(x'610062' AS TEXT)", "NULL"), "22021"},
-		"an alert that does not exist":      {"PRAGMA foreign_keys = OFF; " + insert("NULL", "'true'", "4711"), "23503"},
+	event := func(assignment string) string {
+		return "UPDATE remediation_events SET " + assignment + " WHERE id = 117"
+	}
+	long := strings.Repeat("日", 256)
+	for name, c := range map[string]struct{ sql, want string }{
+		"an action of no server":         {set("server_id = 'gone'"), `remediation_actions 117: server_id "gone" is no server`},
+		"an action of no server's case":  {set("server_id = 'WEB-1'"), `remediation_actions 117: server_id "WEB-1" is no server`},
+		"an alert of no server":          {"UPDATE alerts SET server_id = 'gone' WHERE id = 117", `alerts 117: server_id "gone" is no server`},
+		"a server's id that is too long": {"INSERT INTO servers (id) VALUES ('" + long + "')", `servers "` + long[:3*40] + `": id is longer than 100 characters`},
+		"a server's id that is a BLOB":   {"INSERT INTO servers (id) VALUES (x'776562')", `servers "web": id is a BLOB`},
+		"a mode that is no boolean":      {"UPDATE servers SET is_paused = 'often' WHERE id = 'web-17'", `servers "web-17": is_paused "often" is no boolean`},
+		"a mode of neither kind":         {"UPDATE servers SET is_paused = 2 WHERE id = 'web-17'", `servers "web-17": is_paused 2 is no boolean`},
+		"a mode that is NULL": {`ALTER TABLE servers DROP COLUMN is_paused; ALTER TABLE servers ADD COLUMN is_paused BOOLEAN;
+			UPDATE servers SET is_paused = FALSE WHERE id <> 'web-17'`, `servers "web-17": is_paused is NULL`},
+		"a pause at no time":              {"UPDATE servers SET paused_at = 'lunch' WHERE id = 'web-17'", `servers "web-17": paused_at "lunch" can't be read as a time`},
+		"an alert's title too long":       {"UPDATE alerts SET title = '" + long + "' WHERE id = 117", `alerts 117: title is longer than 255 characters`},
+		"a status too long":               {set("status = 'waiting for the manager'"), `remediation_actions 117: status is longer than 20 characters`},
+		"a service's name too long":       {set("service_name = '" + long + "'"), `remediation_actions 117: service_name is longer than 255 characters`},
+		"a command with a NUL byte":       {set("command = CAST(x'610062' AS TEXT)"), `remediation_actions 117: command contains a NUL byte`},
+		"a reason that is not UTF-8":      {set("rejection_reason = CAST(x'6e6fff' AS TEXT)"), `remediation_actions 117: rejection_reason is not valid UTF-8`},
+		"an approver that is a BLOB":      {set("approved_by = x'626f62'"), `remediation_actions 117: approved_by is a BLOB`},
+		"a key that is too long":          {set("dedupe_key = '" + long + "'"), `remediation_actions 117: dedupe_key is longer than 255 characters`},
+		"a time that is a number":         {set("created_at = 1700000000"), `remediation_actions 117: created_at 1700000000 can't be read as a time`},
+		"a time that is a Julian day":     {set("executed_at = 2461060.5"), `remediation_actions 117: executed_at 2.4610605e+06 can't be read as a time`},
+		"a time that is a word":           {set("approved_at = 'yesterday'"), `remediation_actions 117: approved_at "yesterday" can't be read as a time`},
+		"a time that is no date":          {set("completed_at = '2026-02-30 12:00:00'"), `remediation_actions 117: completed_at "2026-02-30 12:00:00" can't be read as a time`},
+		"a time of a year with 5 digits":  {set("rejected_at = '10000-01-01 00:00:00'"), `remediation_actions 117: rejected_at "10000-01-01 00:00:00" can't be read as a time`},
+		"a time that is a BLOB":           {set("created_at = x'32303236'"), `remediation_actions 117: created_at is a BLOB`},
+		"an exit code that is text":       {set("exit_code = 'SIGKILL'"), `remediation_actions 117: exit_code "SIGKILL" is no integer`},
+		"an exit code that is a fraction": {set("exit_code = 1.5"), `remediation_actions 117: exit_code 1.5 is no integer`},
+		"an alert that is text":           {set("alert_id = 'CPU'"), `remediation_actions 117: alert_id "CPU" is no integer`},
+		"an event's actor too long":       {event("actor = '" + long + "'"), `remediation_events 117: actor is longer than 100 characters`},
+		"an event at no time":             {event("occurred_at = 'now'"), `remediation_events 117: occurred_at "now" can't be read as a time`},
+		"an event of no action's number":  {event("action_id = 'first'"), `remediation_events 117: action_id "first" is no integer`},
+		"an event's detail with a NUL":    {event("detail = CAST(x'00' AS TEXT)"), `remediation_events 117: detail contains a NUL byte`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path, db := sqliteLedger(t, newest(t))
-			must[sql.Result](t)(db.Exec(manySQLiteRows))
-			must[sql.Result](t)(db.Exec(c.sql))
+			path := filepath.Join(t.TempDir(), "ledger.db")
+			if err := os.WriteFile(path, template, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			must[sql.Result](t)(openSQLite(t, path, "").Exec(oldProgram + c.sql))
 			err := postgres.Import(t.Context(), pool, openSQLite(t, path, "mode=ro"))
-			same(t, fmt.Sprintf("the server's answer to Import: %v", err), sqlState(err), c.state)
+			if !errors.Is(err, remediation.ErrInvalidInput) || err.Error() != "import SQLite ledger: "+c.want {
+				t.Errorf("Import: %v, want that %s", err, c.want)
+			}
 			same(t, "schema, with its triggers", schemaOf(t, pool), schema)
 			same(t, "rows", contentsOf(t, pool), rows)
 		})
 	}
+	// Only a driver that was told to reads integers as times, and so brings any year.
+	t.Run("a time out of range", func(t *testing.T) {
+		must[sql.Result](t)(db.Exec(set("created_at = 9223372036854775807")))
+		err := postgres.Import(t.Context(), pool, openSQLite(t, file, "mode=ro&_inttotime=1"))
+		if err == nil || !strings.Contains(err.Error(), "remediation_actions 117: created_at ") || !strings.HasSuffix(err.Error(), " is out of range") {
+			t.Errorf("Import: %v, want that created_at is out of range", err)
+		}
+		same(t, "rows", contentsOf(t, pool), rows)
+	})
 	walk(t, newLedger(postgres.New(pool)), "web-1")
+}
+
+// As ON DELETE SET NULL would have left it, in a program that had foreign keys on.
+func TestImportOfAnActionWhoseAlertIsGone(t *testing.T) {
+	t.Parallel()
+	path, db := withoutRules(t)
+	must[sql.Result](t)(db.Exec(oldProgram + "DELETE FROM alerts WHERE id IN (1, 117, 250); UPDATE remediation_actions SET alert_id = NULL WHERE id = 2"))
+	pool := pgtest.Pool(t, pgtest.URL(t))
+	if err := postgres.Import(t.Context(), pool, openSQLite(t, path, "mode=ro")); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "actions without an alert", column[int64](t, pool, "SELECT id FROM remediation_actions WHERE alert_id IS NULL ORDER BY id"),
+		[]int64{1, 2, 117, 250})
+	same(t, "actions with their own", one[int](t, pool, "SELECT count(*)::int FROM remediation_actions WHERE alert_id = id"), 246)
 }
 
 // Nobody can add such a server through a Ledger, but an older program may have.

@@ -22,7 +22,11 @@ import (
 // remediation.ErrSchemaVersion if the database is newer than the code, or if the CLI left it dirty. When ctx ends while
 // it commits, all of it may have happened in spite of the error. pool stays open.
 func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
-	if err := migration.Up(schema.Postgres, &driver{ctx: ctx, pool: pool}); err != nil {
+	err := ctx.Err() // a nil context panics here, before pool is in use
+	if err == nil {
+		err = migration.Up(schema.Postgres, &driver{ctx: ctx, pool: pool})
+	}
+	if err != nil {
 		return fmt.Errorf("migrate PostgreSQL ledger: %w", err)
 	}
 	return nil

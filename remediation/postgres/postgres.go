@@ -40,10 +40,12 @@ type store struct {
 type queries = postgresdb.Queries
 
 // run runs one generated method: a statement, its parameters and what it returns.
-func run[P, T any](ctx context.Context, s *store, query func(*queries, context.Context, P) (T, error), params P) (T, error) {
+func run[P, T any](ctx context.Context, s *store, query func(*queries, context.Context, P) (T, error), params P) (none T, err error) {
+	if err := ctx.Err(); err != nil { // a nil context panics here, before conn is in use
+		return none, err
+	}
 	if !s.checked.Load() {
 		if err := checkVersion(ctx, s.conn); err != nil {
-			var none T
 			return none, err
 		}
 		s.checked.Store(true)

@@ -14,12 +14,14 @@ import (
 type query[P, T any] = func(*queries, context.Context, P) (T, error)
 
 // write runs one statement that changes the database.
-func write[P, T any](ctx context.Context, s *store, run query[P, T], params P) (T, error) {
+func write[P, T any](ctx context.Context, s *store, run query[P, T], params P) (none T, err error) {
+	if err := ctx.Err(); err != nil { // a nil context panics here, where nothing is locked
+		return none, err
+	}
 	s.open.RLock()
 	defer s.open.RUnlock()
 	st, err := s.statements(ctx)
 	if err != nil {
-		var none T
 		return none, err
 	}
 	switch {
@@ -67,17 +69,18 @@ func inside[P, T any](ctx context.Context, s *store, q *queries, run query[P, T]
 }
 
 // read runs one statement that changes nothing, and never waits for a writer.
-func read[P, T any](ctx context.Context, s *store, run query[P, T], params P) (T, error) {
+func read[P, T any](ctx context.Context, s *store, run query[P, T], params P) (none T, err error) {
+	if err := ctx.Err(); err != nil { // as in write
+		return none, err
+	}
 	s.open.RLock()
 	defer s.open.RUnlock()
 	st, err := s.statements(ctx)
 	if err != nil {
-		var none T
 		return none, err
 	}
 	if s.commits != nil {
 		if err := s.commits.file.check(); err != nil {
-			var none T
 			return none, err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -55,10 +56,17 @@ func clean(s string, most int) bool {
 	return strings.TrimSpace(s) != "" && utf8.ValidString(s) && !strings.Contains(s, "\x00") && utf8.RuneCountInString(s) <= most
 }
 
+// cleanName is the rule for a name.
+func cleanName(s string, most int) bool {
+	return clean(s, most) && !strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+	})
+}
+
 func cleanText(s string) bool { return clean(s, 1<<20) && len(s) <= 1<<20 }
 
 func cleanActor(s string) bool {
-	return clean(s, 50) && strings.ToLower(strings.TrimSpace(s)) != "auto"
+	return cleanName(s, 50) && strings.ToLower(strings.TrimSpace(s)) != "auto"
 }
 
 // takes expects that call stores a good text and refuses any other, writing nothing. It reports whether the text is good.
@@ -118,7 +126,7 @@ func fuzzCreate(f *testing.F, column string, most int, good func(string) bool, f
 }
 
 func FuzzActionType(f *testing.F) {
-	fuzzCreate(f, "action_type", 50, func(s string) bool { return clean(s, 50) },
+	fuzzCreate(f, "action_type", 50, func(s string) bool { return cleanName(s, 50) },
 		func(a *remediation.NewAction, s string) { a.ActionType = s }, func(a remediation.Action) *string { return &a.ActionType })
 }
 
@@ -133,7 +141,7 @@ func FuzzCreatedBy(f *testing.F) {
 }
 
 func FuzzServiceName(f *testing.F) {
-	fuzzCreate(f, "service_name", 255, func(s string) bool { return clean(s, 255) },
+	fuzzCreate(f, "service_name", 255, func(s string) bool { return cleanName(s, 255) },
 		func(a *remediation.NewAction, s string) { a.ServiceName = &s }, func(a remediation.Action) *string { return a.ServiceName })
 }
 
@@ -143,7 +151,7 @@ func FuzzDedupeKey(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		a := remediation.NewAction{ServerID: "paused", ActionType: "check", Command: "true", CreatedBy: "ann", DedupeKey: &s}
 		var first remediation.Action
-		if !l.takes(t, clean(s, 255), func(ctx context.Context) (err error) {
+		if !l.takes(t, cleanName(s, 255), func(ctx context.Context) (err error) {
 			first, err = l.Create(ctx, a)
 			return err
 		}) {
@@ -164,7 +172,7 @@ func FuzzServerID(f *testing.F) {
 	l := newFuzzed(f)
 	seeds(f, 100)
 	f.Fuzz(func(t *testing.T, s string) {
-		good := clean(s, 100)
+		good := cleanName(s, 100)
 		if !l.takes(t, good, func(ctx context.Context) error { return l.AddServer(ctx, s) }) {
 			for _, call := range []func(ctx context.Context) error{
 				func(ctx context.Context) error { return l.Pause(ctx, s) },

@@ -33,6 +33,9 @@ func Migrate(ctx context.Context, db *sql.DB) error {
 }
 
 func migrate(ctx context.Context, db *sql.DB) error {
+	if err := ctx.Err(); err != nil { // a nil context panics here, and not inside database/sql, which holds a lock then
+		return err
+	}
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return err

@@ -124,6 +124,18 @@ func everyCall(ctx context.Context, ledger *remediation.Ledger) map[string]error
 	action := func(_ remediation.Action, err error) error { return err }
 	_, addAlert := ledger.AddAlert(ctx, "web-1", "nginx is down")
 	_, list := ledger.List(ctx, remediation.Filter{})
+	_, approveMany := ledger.ApproveMany(ctx, []int64{4}, "alice")
+	_, rejectMany := ledger.RejectMany(ctx, []int64{4}, "alice", "no")
+	_, failOverdue := ledger.FailOverdue(ctx, time.Hour, 1)
+	_, events := ledger.Events(ctx, 0, 1)
+	_, explain := ledger.Explain(ctx, 1)
+	_, counts := ledger.Counts(ctx)
+	_, prune := ledger.Prune(ctx, time.Time{}, 1)
+	_, clearOutput := ledger.ClearOutput(ctx, time.Time{}, 1)
+	var all error
+	for _, all = range ledger.All(ctx, remediation.Filter{}) {
+		break
+	}
 	return map[string]error{
 		"AddServer": ledger.AddServer(ctx, "web-2"),
 		"Pause":     ledger.Pause(ctx, "web-1"),
@@ -140,6 +152,16 @@ func everyCall(ctx context.Context, ledger *remediation.Ledger) map[string]error
 		"Finish":   action(ledger.Finish(ctx, "web-1", 7, remediation.Result{})),
 		"Get":      action(ledger.Get(ctx, 1)),
 		"List":     list,
+		"All":      all,
+
+		"ApproveMany": approveMany,
+		"RejectMany":  rejectMany,
+		"FailOverdue": failOverdue,
+		"Events":      events,
+		"Explain":     explain,
+		"Counts":      counts,
+		"Prune":       prune,
+		"ClearOutput": clearOutput,
 	}
 }
 

@@ -3,8 +3,10 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -42,7 +44,9 @@ const pageCache = 16_000
 // makes its tables. The file is in WAL mode with synchronous FULL: a call that returned without an error survives a
 // power cut. One connection writes, up to 8 others read, and neither waits for the other; each caches up to 16 MB.
 //
-// path is a file's path, not a URI, and not ":memory:", which would be one database for each connection.
+// path is a file's path, not a URI, and not ":memory:", which would be one database for each connection. Open refuses a
+// -wal or a hot -journal whose database file is missing or empty, because SQLite would delete it: put the database file
+// back beside it, or move it away.
 func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 	o := options{busyTimeout: 5 * time.Second}
 	for _, opt := range opts {
@@ -63,6 +67,12 @@ func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 }
 
 func open(ctx context.Context, path string, o options) (*Store, error) {
+	if err := ctx.Err(); err != nil { // a nil context panics here, where nothing is open
+		return nil, err
+	}
+	if err := checkLeftover(path); err != nil {
+		return nil, err
+	}
 	if err := create(path); err != nil {
 		return nil, err
 	}
@@ -92,8 +102,8 @@ func open(ctx context.Context, path string, o options) (*Store, error) {
 }
 
 // ErrFileGone is the error of every call to a ledger that Open opened and whose file was removed, or replaced by another,
-// since then. SQLite itself would go on with the file that nobody can find any more. Put the file back, or open the
-// ledger again. A change that was under way may have reached the file that is gone.
+// since then. SQLite itself would go on with the file that nobody can find any more. Put the file back. A change that was
+// under way may have reached the file that is gone.
 var ErrFileGone = errors.New("the database file was removed or replaced while it was open")
 
 // file is the database file as Open found it.
@@ -140,6 +150,40 @@ func dsn(path string, busyTimeout time.Duration, pragmas ...string) string {
 		prefix = "file://" // or SQLite would take what follows a second slash for a host
 	}
 	return prefix + (&url.URL{Path: path}).EscapedPath() + "?" + params.Encode()
+}
+
+// checkLeftover refuses a -wal or -journal with changes of a database file that is missing or empty. It looks for the
+// database file last: another Open may be creating it, and creates it first.
+func checkLeftover(path string) error {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target // SQLite names its files after the target of a link
+	}
+	left := path + "-wal"
+	if wal, err := os.Stat(left); err != nil || wal.Size() == 0 {
+		left = path + "-journal"
+		if !restores(left) {
+			return nil
+		}
+	}
+	db, err := os.Stat(path)
+	if !errors.Is(err, fs.ErrNotExist) && (err != nil || db.Size() > 0) {
+		return err
+	}
+	return fmt.Errorf("%s has changes of a database file that is missing or empty: "+
+		"put the database file back beside it, or move it away", left)
+}
+
+// restores reports whether a rollback journal would restore pages: its header is valid, and the database had pages when
+// it began (https://www.sqlite.org/fileformat.html#the_rollback_journal). The journal of a new database had none.
+func restores(journal string) bool {
+	f, err := os.Open(journal)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	header := make([]byte, 20)
+	_, err = io.ReadFull(f, header)
+	return err == nil && string(header[:8]) == "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" && binary.BigEndian.Uint32(header[16:]) > 0
 }
 
 // creating keeps a second Open in this process from locking the new file before create has closed it: closing any

@@ -219,27 +219,35 @@ func TestOpenIsDurableAndKeepsReferences(t *testing.T) {
 
 func TestCallsAfterCloseSayWhy(t *testing.T) {
 	t.Parallel()
-	path := ledgerFile(t)
-	store := openLedger(t, path)
-	if err := store.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	everyCall(t.Context(), remediation.New(store))
-	for range 2 {
-		if err := store.Close(); err != nil {
-			t.Errorf("Close: %v", err)
-		}
-	}
-	for call, err := range everyCall(t.Context(), remediation.New(store)) {
-		if err == nil || !strings.Contains(err.Error(), "closed") {
-			t.Errorf("%s after Close: %v, want an error that says it is closed", call, err)
-		}
-	}
-	if err := store.Migrate(t.Context()); err == nil || !strings.Contains(err.Error(), "closed") {
-		t.Errorf("Migrate after Close: %v, want an error that says it is closed", err)
-	}
-	if left := mustRead(filepath.Glob(path + "-*")); left != nil {
-		t.Errorf("Close left %v", left)
+	for name, open := range map[string]func(t *testing.T, path string) *sqlite.Store{
+		"Open": func(t *testing.T, path string) *sqlite.Store { return openLedger(t, path) },
+		"New":  func(t *testing.T, path string) *sqlite.Store { return storeOn(t, rawPool(t, path, goodPool)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := ledgerFile(t)
+			store := open(t, path)
+			if err := store.Migrate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			everyCall(t.Context(), remediation.New(store))
+			for range 2 {
+				if err := store.Close(); err != nil {
+					t.Errorf("Close: %v", err)
+				}
+			}
+			for call, err := range everyCall(t.Context(), remediation.New(store)) {
+				if !errors.Is(err, sqlite.ErrClosed) {
+					t.Errorf("%s after Close: %v, want ErrClosed", call, err)
+				}
+			}
+			if err := store.Migrate(t.Context()); !errors.Is(err, sqlite.ErrClosed) {
+				t.Errorf("Migrate after Close: %v, want ErrClosed", err)
+			}
+			if left := mustRead(filepath.Glob(path + "-*")); left != nil {
+				t.Errorf("Close left %v", left)
+			}
+		})
 	}
 }
 
@@ -350,6 +358,142 @@ func TestAFileThatIsGoneAcknowledgesNothing(t *testing.T) {
 	mustDo(err)
 	if counts[remediation.Approved] != 3 {
 		t.Errorf("%d actions, want the 3 that were acknowledged", counts[remediation.Approved])
+	}
+}
+
+// filesOf reads a database file and what SQLite keeps beside it, by suffix.
+func filesOf(t *testing.T, path string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+		text, err := os.ReadFile(path + suffix)
+		if err == nil {
+			files[suffix] = string(text)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	return files
+}
+
+// walOnly is the files of a ledger with one action, at a moment when only the WAL has it.
+func walOnly(t *testing.T, path string) map[string]string {
+	t.Helper()
+	ledger := remediation.New(serverStore(t, path))
+	_, err := ledger.Create(t.Context(), restart("true"))
+	wantDone(t, err)
+	files := filesOf(t, path)
+	delete(files, "-shm") // SQLite makes it again
+	return files
+}
+
+// hotJournal is the files of a ledger with one action, in the middle of a transaction that has begun to write pages.
+func hotJournal(t *testing.T, path string) map[string]string {
+	t.Helper()
+	db := rawPool(t, path, goodPool)
+	wantDone(t, sqlite.Migrate(t.Context(), db))
+	ledger := remediation.New(storeOn(t, db))
+	wantDone(t, ledger.AddServer(t.Context(), "web-1"))
+	_, err := ledger.Create(t.Context(), restart("true"))
+	wantDone(t, err)
+	tx := beginRaw(t, db)
+	defer tx.Rollback()
+	for _, statement := range []string{"PRAGMA cache_size = 1", "CREATE TABLE mine (value BLOB)",
+		"INSERT INTO mine WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) SELECT randomblob(1000) FROM n"} {
+		_, err := tx.Exec(statement)
+		wantDone(t, err)
+	}
+	return filesOf(t, path)
+}
+
+func TestOpenRefusesWhatIsLeftOfADatabaseThatIsGone(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		suffix string
+		ledger func(t *testing.T, path string) map[string]string
+	}{
+		"write-ahead log":  {"-wal", walOnly},
+		"rollback journal": {"-journal", hotJournal},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			files := test.ledger(t, ledgerFile(t))
+			for database, found := range map[string]map[string]string{
+				"missing": {test.suffix: files[test.suffix]},
+				"empty":   {"": "", test.suffix: files[test.suffix]},
+			} {
+				path := ledgerFile(t)
+				link := filepath.Join(t.TempDir(), "link.db")
+				wantDone(t, os.Symlink(path, link))
+				for suffix, text := range found {
+					wantDone(t, os.WriteFile(path+suffix, []byte(text), 0o600))
+				}
+				for _, spelling := range []string{path, link} {
+					store, err := sqlite.Open(t.Context(), spelling)
+					if err == nil {
+						store.Close()
+						t.Errorf("%s: Open of %s worked", database, filepath.Base(spelling))
+					} else if (spelling == path || database == "empty") && !strings.Contains(err.Error(), path+test.suffix+" has changes") {
+						t.Errorf("%s: Open: %v, want an error that names the file", database, err)
+					}
+					if diff := cmp.Diff(found, filesOf(t, path)); diff != "" {
+						t.Fatalf("%s: files (-before +after):\n%s", database, diff)
+					}
+				}
+				wantDone(t, os.WriteFile(path, []byte(files[""]), 0o600)) // back beside what is left of it
+				actions, err := remediation.New(openLedger(t, path)).List(t.Context(), remediation.Filter{})
+				if err != nil || len(actions) != 1 {
+					t.Errorf("%s: with the file back: %d actions, %v, want the one that was acknowledged", database, len(actions), err)
+				}
+			}
+			path := ledgerFile(t)
+			wantDone(t, os.WriteFile(path+test.suffix+".away", []byte(files[test.suffix]), 0o600))
+			serverStore(t, path)
+		})
+	}
+}
+
+// An Open that was killed while it created the database leaves an empty file, or none, and a journal of no pages.
+func TestOpenTakesWhatAKilledOpenLeft(t *testing.T) {
+	t.Parallel()
+	new := ledgerFile(t)
+	db := rawPool(t, new, "")
+	db.SetMaxOpenConns(1)
+	rawExec(t, db, `PRAGMA cache_size = 1; BEGIN; CREATE TABLE mine (value BLOB);
+		INSERT INTO mine WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) SELECT randomblob(1000) FROM n`)
+	journal := filesOf(t, new)["-journal"]
+	rawExec(t, db, "ROLLBACK")
+	if len(journal) == 0 {
+		t.Fatal("there is no journal")
+	}
+	for _, left := range []map[string]string{
+		{"": "", "-journal": journal}, {"-journal": journal}, {"": "", "-journal": journal[:10]}, {"": "", "-wal": ""}, {"-wal": ""},
+	} {
+		path := ledgerFile(t)
+		for suffix, text := range left {
+			wantDone(t, os.WriteFile(path+suffix, []byte(text), 0o600))
+		}
+		serverStore(t, path)
+	}
+}
+
+func TestOpensAtOnceShareANewFile(t *testing.T) {
+	t.Parallel()
+	for range 40 {
+		path := ledgerFile(t)
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				store, err := sqlite.Open(t.Context(), path)
+				if err == nil {
+					err = errors.Join(store.Migrate(t.Context()), store.Close())
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
 	}
 }
 

@@ -16,6 +16,9 @@ const timeLayout = "2006-01-02 15:04:05.999999999-07:00"
 // checkPool tries what a caller's pool does with foreign keys and times. Both belong to a connection, so it looks at two
 // at once where the pool allows it: a PRAGMA that was executed on one of them has not reached the other.
 func checkPool(ctx context.Context, db *sql.DB) error {
+	if err := ctx.Err(); err != nil { // a nil context panics here, and not inside database/sql, which holds a lock then
+		return err
+	}
 	conns := 2
 	if stats := db.Stats(); stats.MaxOpenConnections > 0 && stats.MaxOpenConnections-stats.InUse < 2 {
 		conns = 1 // a second one might have to wait for a connection that the caller holds

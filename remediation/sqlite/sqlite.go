@@ -111,6 +111,11 @@ func changesOf(tx *sql.Tx) *sync.Mutex {
 
 // Migrate brings the database to the schema that the code needs; see the function Migrate.
 func (s *Store) Migrate(ctx context.Context) error {
+	s.open.RLock()
+	defer s.open.RUnlock()
+	if s.closed {
+		return fmt.Errorf("migrate SQLite ledger: %w", ErrClosed)
+	}
 	if s.commits == nil {
 		return Migrate(ctx, s.writer)
 	}

@@ -1,0 +1,126 @@
+package conformance
+
+import (
+	"context"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var clocks = []behaviour{
+	{"ClockWithinTheYears1To9999LivesAWholeLife", clockWithin},
+	{"ClockOutsideTheYears1To9999IsRefused", clockOutside},
+	{"TimeThatCannotBeStoredComparesAsTheNearest", nearestTime},
+}
+
+func clockWithin(t *testing.T, l *ledger) {
+	for name, now := range map[string]time.Time{
+		"first moment of year 1":             time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC),
+		"last moment of year 1":              time.Date(1, 12, 31, 23, 59, 59, 999_999_999, time.UTC),
+		"first moment of year 9999":          time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC),
+		"last moment before the last day":    time.Date(9999, 12, 30, 23, 59, 59, 999_999_999, time.UTC),
+		"first moment of the last day":       time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC),
+		"last moment of year 9999":           time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC),
+		"year 10000, in UTC still year 9999": time.Date(10000, 1, 1, 0, 30, 0, 0, time.FixedZone("+0100", 3600)),
+		"year 0, in UTC already year 1":      time.Date(0, 12, 31, 23, 30, 0, 0, time.FixedZone("-0100", -3600)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			l.exec(t, "DELETE FROM remediation_actions")
+			l.clock.now = now
+			want := now.UTC().Truncate(time.Microsecond)
+			for _, serverID := range []string{normal, paused} {
+				a := l.create(t, newAction(serverID))
+				same(t, "created_at", a.CreatedAt, want)
+				if serverID == paused {
+					rejected := l.create(t, newAction(serverID))
+					if _, err := reject.call(t.Context(), l.Ledger, paused, rejected.ID); err != nil {
+						t.Fatal(err)
+					}
+					outcomes, err := l.ApproveMany(t.Context(), []int64{a.ID}, "bob")
+					if err != nil || outcomes[0].Err != nil {
+						t.Fatalf("ApproveMany: %+v, %v", outcomes, err)
+					}
+				}
+				if e, err := l.Explain(t.Context(), a.ID); err != nil || e.Reason != remediation.ReasonUnclaimed {
+					t.Errorf("Explain: %s, %v", e, err)
+				}
+				same(t, "Claim", l.claim(t, serverID).ID, a.ID)
+				same(t, "closed within the longest time there is", len(l.sweep(t, math.MaxInt64, 10)), 0)
+				done, err := complete.call(t.Context(), l.Ledger, serverID, a.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				same(t, "completed_at", done.CompletedAt, &want)
+				same(t, "Get", l.get(t, a.ID), done)
+				same(t, "pruned before its end", l.prune(t, want, 10), int64(0))
+			}
+			l.pause(t, normal)
+			l.unpause(t, normal)
+		})
+	}
+}
+
+func clockOutside(t *testing.T, l *ledger) {
+	pending, approved := l.in(t, remediation.Pending).ID, l.in(t, remediation.Approved).ID
+	executing := l.in(t, remediation.Executing).ID
+	before, events := l.contents(t), l.count(t, "remediation_events")
+	calls := everyCall(pending, approved, executing)
+	for name, now := range map[string]time.Time{
+		"year -1":                              time.Date(-1, 6, 1, 0, 0, 0, 0, time.UTC),
+		"first moment of year 0":               time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC),
+		"last moment of year 0":                time.Date(0, 12, 31, 23, 59, 59, 999_999_999, time.UTC),
+		"year 1, in UTC still year 0":          time.Date(1, 1, 1, 0, 30, 0, 0, time.FixedZone("+0100", 3600)),
+		"year 9999, in UTC already year 10000": time.Date(9999, 12, 31, 23, 30, 0, 0, time.FixedZone("-0100", -3600)),
+		"first moment of year 10000":           time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC),
+		"before every calendar":                time.Unix(-1<<55, 0),
+		"after every calendar":                 time.Unix(1<<55, 0),
+	} {
+		t.Run(name, func(t *testing.T) {
+			l.clock.now = now
+			for _, name := range []string{"Pause", "Create", "Approve", "Reject", "Withdraw", "Claim", "Start", "Finish",
+				"ApproveMany", "RejectMany", "FailOverdue"} {
+				badInput(t, calls[name](t.Context(), l.Ledger), "clock")
+			}
+			same(t, "what the refused calls left", l.contents(t), before)
+			same(t, "their events", l.count(t, "remediation_events"), events)
+			for _, name := range []string{"Get", "List", "Counts", "Explain", "Events", "AddServer", "Unpause"} {
+				if err := calls[name](context.WithoutCancel(t.Context()), l.Ledger); err != nil {
+					t.Errorf("%s, which reads no clock: %v", name, err)
+				}
+			}
+			l.exec(t, "DELETE FROM servers WHERE id = 'new'")
+			l.exec(t, "UPDATE servers SET is_paused = TRUE, paused_at = "+literal(at(0))+" WHERE id = "+quote(paused))
+		})
+	}
+}
+
+func nearestTime(t *testing.T, l *ledger) {
+	first, last := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999_998_000, time.UTC)
+	long := endedAt(remediation.Completed, first)
+	long.CreatedAt, long.ApprovedAt, long.ExecutedAt = first, &first, &first // the latest of its times counts
+	ended := l.store(t, long)
+	for _, before := range []time.Time{
+		first, first.Add(-1), time.Date(0, 6, 1, 0, 0, 0, 0, time.UTC), time.Date(-5000, 1, 1, 0, 0, 0, 0, time.UTC), time.Unix(-1<<55, 0),
+	} {
+		same(t, "cleared before "+before.String(), l.clear(t, before, 10), int64(0))
+		same(t, "pruned before "+before.String(), l.prune(t, before, 10), int64(0))
+	}
+	same(t, "the row", l.get(t, ended.ID), ended)
+	same(t, "pruned", l.prune(t, first.Add(time.Microsecond), 10), int64(1))
+
+	for _, before := range []time.Time{time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(300_000, 1, 1, 0, 0, 0, 0, time.UTC), time.Unix(1<<55, 0)} {
+		l.store(t, endedAt(remediation.Completed, last))
+		same(t, "cleared before "+before.String(), l.clear(t, before, 10), int64(1))
+		same(t, "pruned before "+before.String(), l.prune(t, before, 10), int64(1))
+	}
+
+	// A sweep shortly after the beginning of time looks back to before it.
+	executing := l.in(t, remediation.Executing)
+	for _, now := range []time.Time{first, first.Add(time.Hour), first.AddDate(200, 0, 0)} {
+		l.clock.now = now
+		same(t, "closed", len(l.sweep(t, math.MaxInt64, 10)), 0)
+	}
+	same(t, "the row that executes", l.get(t, executing.ID), executing)
+}
