@@ -53,10 +53,6 @@ type RemediationUnreadable struct {
 	ActionID int64
 }
 
-type RemediationUnreadableServer struct {
-	ServerID string
-}
-
 type Server struct {
 	ID       string
 	IsPaused bool

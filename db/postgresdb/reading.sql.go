@@ -45,10 +45,14 @@ FROM remediation_actions AS a
 JOIN servers AS s ON s.id = a.server_id
 LEFT JOIN remediation_actions AS r
     ON r.id = a.id AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id)
-LEFT JOIN servers AS p
-    ON p.id = s.id AND NOT EXISTS (SELECT 1 FROM remediation_unreadable_servers AS u WHERE u.server_id = s.id)
-WHERE a.id = $1
+LEFT JOIN servers AS p ON p.id = s.id AND NOT CAST($1 AS BOOLEAN)
+WHERE a.id = $2
 `
+
+type ExplainActionParams struct {
+	SkipPausedAt bool
+	ID           int64
+}
 
 type ExplainActionRow struct {
 	ID              int64
@@ -72,9 +76,9 @@ type ExplainActionRow struct {
 }
 
 // Everything that Explain needs, in one look. What is ahead on the server is what an agent runs, or Claim takes first. What
-// the driver can't read is NULL: r is the action's row if it can be read, and p the server's.
-func (q *Queries) ExplainAction(ctx context.Context, id int64) (ExplainActionRow, error) {
-	row := q.db.QueryRow(ctx, explainAction, id)
+// the driver can't read is NULL: r is the action's row if it can be read; skip_paused_at is for a server that can't be.
+func (q *Queries) ExplainAction(ctx context.Context, arg ExplainActionParams) (ExplainActionRow, error) {
+	row := q.db.QueryRow(ctx, explainAction, arg.SkipPausedAt, arg.ID)
 	var i ExplainActionRow
 	err := row.Scan(
 		&i.ID,

@@ -22,6 +22,8 @@ var notConstant = map[string]string{
 	"sqlite.setBusyTimeout": "PRAGMA takes no parameters, and what is appended is a whole number",
 	"sqlite.driver.Run":     "the text of an embedded migration",
 	"postgres.driver.Run":   "the text of an embedded migration",
+	"postgres.checkRows":    "constants from the list above it",
+	"postgres.checkTable":   "a table of that list, and column names from PostgreSQL's catalog",
 	"postgres.continueIDs":  "one of the constants in the map above it; what varies is a parameter",
 }
 

@@ -97,7 +97,7 @@ SELECT
     ), 0) AS BIGINT) AS duplicate_of;
 
 -- Everything that Explain needs, in one look. What is ahead on the server is what an agent runs, or Claim takes first. What
--- the driver can't read is NULL: r is the action's row if it can be read, and p the server's.
+-- the driver can't read is NULL: r is the action's row if it can be read; skip_paused_at is for a server that can't be.
 -- name: ExplainAction :one
 SELECT a.id, a.server_id, a.status, r.created_at, r.approved_at, r.approved_by, r.rejected_at, r.rejected_by,
     r.rejection_reason, r.executed_at, r.completed_at, r.exit_code,
@@ -131,6 +131,5 @@ FROM remediation_actions AS a
 JOIN servers AS s ON s.id = a.server_id
 LEFT JOIN remediation_actions AS r
     ON r.id = a.id AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id)
-LEFT JOIN servers AS p
-    ON p.id = s.id AND NOT EXISTS (SELECT 1 FROM remediation_unreadable_servers AS u WHERE u.server_id = s.id)
+LEFT JOIN servers AS p ON p.id = s.id AND NOT CAST(@skip_paused_at AS BOOLEAN)
 WHERE a.id = @id;

@@ -38,7 +38,10 @@ func (s *store) ActionStatuses(ctx context.Context, ids []int64) (map[int64]reme
 }
 
 func (s *store) ActionStanding(ctx context.Context, id int64) (remediation.Standing, error) {
-	row, err := run(ctx, s, (*queries).ExplainAction, id)
+	row, err := run(ctx, s, (*queries).ExplainAction, postgresdb.ExplainActionParams{ID: id})
+	if isUnreadable(err) { // only paused_at can be, and only if it is older than the rules
+		row, err = run(ctx, s, (*queries).ExplainAction, postgresdb.ExplainActionParams{ID: id, SkipPausedAt: true})
+	}
 	return remediation.Standing(row), missing(err, remediation.ErrNotFound)
 }
 

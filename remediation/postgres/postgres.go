@@ -59,11 +59,16 @@ func run[P, T any](ctx context.Context, s *store, query func(*queries, context.C
 func readable[T any](s *store, list func(skipUnreadable bool) (T, error)) (T, error) {
 	skip := s.hasUnreadable.Load()
 	result, err := list(skip)
-	if _, unreadable := errors.AsType[pgx.ScanArgError](err); skip || !unreadable {
+	if skip || !isUnreadable(err) {
 		return result, err
 	}
 	s.hasUnreadable.Store(true)
 	return list(true)
+}
+
+func isUnreadable(err error) bool {
+	_, unreadable := errors.AsType[pgx.ScanArgError](err)
+	return unreadable
 }
 
 // newest is read once: each transaction that a caller brings is a store of its own.

@@ -95,11 +95,16 @@ func read[P, T any](ctx context.Context, s *store, run query[P, T], params P) (n
 func readable[T any](s *store, run func(skipUnreadable bool) (T, error)) (T, error) {
 	skip := s.tx != nil || s.hasUnreadable.Load()
 	result, err := run(skip)
-	if skip || err == nil || !strings.HasPrefix(err.Error(), "sql: Scan error") { // database/sql has no type for it
+	if skip || !isUnreadable(err) {
 		return result, err
 	}
 	s.hasUnreadable.Store(true)
 	return run(true)
+}
+
+// isUnreadable reports whether a row held a value that the driver can't read; database/sql has no type for that error.
+func isUnreadable(err error) bool {
+	return err != nil && strings.HasPrefix(err.Error(), "sql: Scan error")
 }
 
 // busy names the error of a lock that was not to be had.

@@ -55,8 +55,11 @@ func (s *store) ActionStatuses(ctx context.Context, ids []int64) (map[int64]reme
 }
 
 func (s *store) ActionStanding(ctx context.Context, id int64) (remediation.Standing, error) {
-	standing, err := read(ctx, s, (*queries).ExplainAction, id)
-	return remediation.Standing(standing), missing(err, remediation.ErrNotFound)
+	row, err := read(ctx, s, (*queries).ExplainAction, sqlitedb.ExplainActionParams{ID: id})
+	if isUnreadable(err) { // only paused_at can be, and only if it is older than the rules
+		row, err = read(ctx, s, (*queries).ExplainAction, sqlitedb.ExplainActionParams{ID: id, SkipPausedAt: true})
+	}
+	return remediation.Standing(row), missing(err, remediation.ErrNotFound)
 }
 
 func (s *store) CountActions(ctx context.Context, statuses []remediation.Status) (map[remediation.Status]int64, error) {

@@ -5,7 +5,6 @@ DROP INDEX remediation_actions_by_server_status;
 DROP INDEX remediation_actions_by_server;
 DROP TRIGGER servers_paused_at ON servers;
 DROP TRIGGER servers_types ON servers;
-DROP VIEW remediation_unreadable_servers;
 DROP VIEW remediation_unreadable;
 DROP TRIGGER remediation_actions_times ON remediation_actions;
 DROP TRIGGER remediation_actions_alert ON remediation_actions;

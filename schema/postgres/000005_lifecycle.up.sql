@@ -168,16 +168,14 @@ FOR EACH ROW WHEN (
         >= '10000-01-01 00:00:00+00')
 EXECUTE FUNCTION remediation_actions_refuse('a time lies in the years 1 to 9999');
 
--- Actions and servers with a time that the driver can't read: only rows from before the rules can have one. These give no
--- more than their ids, so that everybody may read them.
+-- Actions with a time that the driver can't read: only rows from before the rules can have one. It gives no more than their
+-- ids, so that everybody may read it.
 CREATE VIEW remediation_unreadable AS
 SELECT a.id AS action_id
 FROM remediation_actions AS a
 WHERE NOT isfinite(a.created_at) OR NOT isfinite(a.approved_at) OR NOT isfinite(a.rejected_at)
     OR NOT isfinite(a.executed_at) OR NOT isfinite(a.completed_at);
-CREATE VIEW remediation_unreadable_servers AS
-SELECT s.id AS server_id FROM servers AS s WHERE NOT isfinite(s.paused_at);
-GRANT SELECT ON remediation_unreadable, remediation_unreadable_servers TO PUBLIC;
+GRANT SELECT ON remediation_unreadable TO PUBLIC;
 
 -- The host program owns servers. It may write what it likes there, as long as the ledger can read it.
 CREATE TRIGGER servers_types

@@ -7,7 +7,6 @@ DROP TRIGGER alerts_types_update;
 DROP TRIGGER alerts_types_insert;
 DROP TRIGGER servers_types_update;
 DROP TRIGGER servers_types_insert;
-DROP VIEW remediation_unreadable_servers;
 DROP VIEW remediation_unreadable;
 DROP TRIGGER remediation_actions_alert;
 DROP TRIGGER remediation_actions_update;
