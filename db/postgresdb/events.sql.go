@@ -7,44 +7,59 @@ package postgresdb
 
 import (
 	"context"
+	"time"
+
+	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-const eventsHorizon = `-- name: EventsHorizon :one
-
-SELECT CAST(remediation_events_horizon() AS BIGINT) AS horizon
+const eventsFromAnotherCluster = `-- name: EventsFromAnotherCluster :one
+SELECT CAST(max(feed_position) IS NOT NULL AS BOOLEAN) AS found FROM remediation_events
+WHERE feed_position > remediation_events_newest()
 `
 
-// PostgreSQL only: ids are taken in another order than the one of the commits, so the feed ends at a horizon, which must
-// be read in a statement of its own, before the events.
-func (q *Queries) EventsHorizon(ctx context.Context) (int64, error) {
-	row := q.db.QueryRow(ctx, eventsHorizon)
-	var horizon int64
-	err := row.Scan(&horizon)
-	return horizon, err
+// Whether an event lies where no transaction of this cluster has been yet.
+func (q *Queries) EventsFromAnotherCluster(ctx context.Context) (bool, error) {
+	row := q.db.QueryRow(ctx, eventsFromAnotherCluster)
+	var found bool
+	err := row.Scan(&found)
+	return found, err
 }
 
 const listEvents = `-- name: ListEvents :many
+
 SELECT id, action_id, server_id, kind, actor, occurred_at, detail FROM remediation_events
-WHERE id > $1 AND id <= $2
-ORDER BY id
-LIMIT CAST($3 AS BIGINT)
+WHERE (feed_position, id) > (remediation_events_place($1), CAST($1 AS BIGINT))
+    AND feed_position < remediation_events_horizon()
+ORDER BY feed_position, id
+LIMIT CAST($2 AS BIGINT)
 `
 
 type ListEventsParams struct {
 	After   int64
-	Horizon int64
 	MaxRows int64
 }
 
-func (q *Queries) ListEvents(ctx context.Context, arg ListEventsParams) ([]RemediationEvent, error) {
-	rows, err := q.db.Query(ctx, listEvents, arg.After, arg.Horizon, arg.MaxRows)
+type ListEventsRow struct {
+	ID         int64
+	ActionID   int64
+	ServerID   string
+	Kind       remediation.EventKind
+	Actor      *string
+	OccurredAt time.Time
+	Detail     *string
+}
+
+// PostgreSQL only: ids are taken in another order than the one of the commits, so the feed has an order of its own and ends
+// at a horizon.
+func (q *Queries) ListEvents(ctx context.Context, arg ListEventsParams) ([]ListEventsRow, error) {
+	rows, err := q.db.Query(ctx, listEvents, arg.After, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []RemediationEvent
+	var items []ListEventsRow
 	for rows.Next() {
-		var i RemediationEvent
+		var i ListEventsRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.ActionID,

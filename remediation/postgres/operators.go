@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/homelab-cmd/actionledger/db/postgresdb"
@@ -59,15 +60,10 @@ func (s *store) CountActions(ctx context.Context, statuses []remediation.Status)
 }
 
 func (s *store) ListEvents(ctx context.Context, after int64, limit int) ([]remediation.Event, error) {
-	horizon, err := run(ctx, s, func(q *queries, ctx context.Context, _ struct{}) (int64, error) {
-		return q.EventsHorizon(ctx)
-	}, struct{}{})
-	if err != nil {
-		return nil, err
+	rows, err := run(ctx, s, (*queries).ListEvents, postgresdb.ListEventsParams{After: after, MaxRows: int64(limit)})
+	if err == nil && len(rows) == 0 {
+		err = s.checkCluster(ctx)
 	}
-	rows, err := run(ctx, s, (*queries).ListEvents, postgresdb.ListEventsParams{
-		After: after, Horizon: horizon, MaxRows: int64(limit),
-	})
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +72,17 @@ func (s *store) ListEvents(ctx context.Context, after int64, limit int) ([]remed
 		list[i] = remediation.Event(row)
 	}
 	return list, nil
+}
+
+// checkCluster refuses to call it nothing new when the feed hides events of another cluster.
+func (s *store) checkCluster(ctx context.Context) error {
+	foreign, err := run(ctx, s, func(q *queries, ctx context.Context, _ struct{}) (bool, error) {
+		return q.EventsFromAnotherCluster(ctx)
+	}, struct{}{})
+	if err == nil && foreign {
+		err = fmt.Errorf("%w: the events come from another PostgreSQL cluster; call Migrate", remediation.ErrSchemaVersion)
+	}
+	return err
 }
 
 func (s *store) PruneActions(ctx context.Context, before time.Time, limit int) (int64, error) {

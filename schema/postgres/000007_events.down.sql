@@ -1,11 +1,17 @@
 DROP TRIGGER remediation_events_truncated ON remediation_actions;
 DROP TRIGGER remediation_events_deleted ON remediation_actions;
+DROP TRIGGER remediation_events_output_cleared ON remediation_actions;
 DROP TRIGGER remediation_events_updated ON remediation_actions;
 DROP TRIGGER remediation_events_inserted ON remediation_actions;
+DROP FUNCTION remediation_events_place(bigint);
+DROP TABLE remediation_events_gone;
 DROP TABLE remediation_events;
 DROP FUNCTION remediation_events_keep();
+DROP FUNCTION remediation_events_output_cleared();
 DROP FUNCTION remediation_events_deleted();
 DROP FUNCTION remediation_events_updated();
 DROP FUNCTION remediation_events_inserted();
 DROP FUNCTION remediation_events_horizon();
-DROP FUNCTION remediation_events_hold();
+DROP FUNCTION remediation_events_next();
+DROP FUNCTION remediation_events_newest();
+DROP FUNCTION remediation_events_position(xid8);

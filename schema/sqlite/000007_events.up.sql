@@ -59,13 +59,22 @@ BEGIN
             END);
 END;
 
--- The only time that the database reads itself: nobody else is asked when a row is deleted. SQLite 3.39 knows these
--- format letters already.
+-- Only here and below the database reads the clock itself: nobody else is asked when a row is deleted or cleared. SQLite
+-- 3.39 knows these format letters already.
 CREATE TRIGGER remediation_events_deleted
 AFTER DELETE ON remediation_actions
 BEGIN
     INSERT INTO remediation_events (action_id, server_id, kind, occurred_at, detail)
     VALUES (OLD.id, OLD.server_id, 'deleted', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'), OLD.status);
+END;
+
+CREATE TRIGGER remediation_events_output_cleared
+AFTER UPDATE OF stdout, stderr ON remediation_actions
+WHEN OLD.status = NEW.status AND (OLD.stdout IS NOT NULL OR OLD.stderr IS NOT NULL)
+    AND NEW.stdout IS NULL AND NEW.stderr IS NULL
+BEGIN
+    INSERT INTO remediation_events (action_id, server_id, kind, occurred_at)
+    VALUES (NEW.id, NEW.server_id, 'output_cleared', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'));
 END;
 
 CREATE TRIGGER remediation_events_append_only_update
