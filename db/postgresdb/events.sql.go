@@ -12,31 +12,42 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-const eventsFromAnotherCluster = `-- name: EventsFromAnotherCluster :one
-SELECT CAST(max(feed_position) IS NOT NULL AS BOOLEAN) AS found FROM remediation_events
-WHERE feed_position > remediation_events_newest()
+const explainNoEvents = `-- name: ExplainNoEvents :one
+SELECT CAST(max(feed_position) IS NOT NULL AS BOOLEAN) AS waiting,
+    CAST(coalesce(max(feed_position) > remediation_events_newest(), FALSE) AS BOOLEAN) AS from_another_cluster,
+    CAST(CASE WHEN max(feed_position) IS NOT NULL THEN remediation_events_elsewhere() ELSE '{}' END AS BIGINT[]) AS elsewhere
+FROM remediation_events
+WHERE (feed_position, id) > (remediation_events_place($1), CAST($1 AS BIGINT))
 `
 
-// Whether an event lies where no transaction of this cluster has been yet.
-func (q *Queries) EventsFromAnotherCluster(ctx context.Context) (bool, error) {
-	row := q.db.QueryRow(ctx, eventsFromAnotherCluster)
-	var found bool
-	err := row.Scan(&found)
-	return found, err
+type ExplainNoEventsRow struct {
+	Waiting            bool
+	FromAnotherCluster bool
+	Elsewhere          []int64
+}
+
+// When that gives nothing: whether there is an event all the same, whether it lies where no transaction of this cluster
+// has been yet, and which open transactions of other databases delay it for no reason.
+func (q *Queries) ExplainNoEvents(ctx context.Context, after int64) (ExplainNoEventsRow, error) {
+	row := q.db.QueryRow(ctx, explainNoEvents, after)
+	var i ExplainNoEventsRow
+	err := row.Scan(&i.Waiting, &i.FromAnotherCluster, &i.Elsewhere)
+	return i, err
 }
 
 const listEvents = `-- name: ListEvents :many
 
 SELECT id, action_id, server_id, kind, actor, occurred_at, detail FROM remediation_events
 WHERE (feed_position, id) > (remediation_events_place($1), CAST($1 AS BIGINT))
-    AND feed_position < remediation_events_horizon()
+    AND feed_position < remediation_events_horizon(CAST($2 AS BIGINT[]))
 ORDER BY feed_position, id
-LIMIT CAST($2 AS BIGINT)
+LIMIT CAST($3 AS BIGINT)
 `
 
 type ListEventsParams struct {
-	After   int64
-	MaxRows int64
+	After     int64
+	Elsewhere []int64
+	MaxRows   int64
 }
 
 type ListEventsRow struct {
@@ -52,7 +63,7 @@ type ListEventsRow struct {
 // PostgreSQL only: ids are taken in another order than the one of the commits, so the feed has an order of its own and ends
 // at a horizon.
 func (q *Queries) ListEvents(ctx context.Context, arg ListEventsParams) ([]ListEventsRow, error) {
-	rows, err := q.db.Query(ctx, listEvents, arg.After, arg.MaxRows)
+	rows, err := q.db.Query(ctx, listEvents, arg.After, arg.Elsewhere, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}

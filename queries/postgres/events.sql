@@ -4,11 +4,15 @@
 -- name: ListEvents :many
 SELECT id, action_id, server_id, kind, actor, occurred_at, detail FROM remediation_events
 WHERE (feed_position, id) > (remediation_events_place(@after), CAST(@after AS BIGINT))
-    AND feed_position < remediation_events_horizon()
+    AND feed_position < remediation_events_horizon(CAST(@elsewhere AS BIGINT[]))
 ORDER BY feed_position, id
 LIMIT CAST(@max_rows AS BIGINT);
 
--- Whether an event lies where no transaction of this cluster has been yet.
--- name: EventsFromAnotherCluster :one
-SELECT CAST(max(feed_position) IS NOT NULL AS BOOLEAN) AS found FROM remediation_events
-WHERE feed_position > remediation_events_newest();
+-- When that gives nothing: whether there is an event all the same, whether it lies where no transaction of this cluster
+-- has been yet, and which open transactions of other databases delay it for no reason.
+-- name: ExplainNoEvents :one
+SELECT CAST(max(feed_position) IS NOT NULL AS BOOLEAN) AS waiting,
+    CAST(coalesce(max(feed_position) > remediation_events_newest(), FALSE) AS BOOLEAN) AS from_another_cluster,
+    CAST(CASE WHEN max(feed_position) IS NOT NULL THEN remediation_events_elsewhere() ELSE '{}' END AS BIGINT[]) AS elsewhere
+FROM remediation_events
+WHERE (feed_position, id) > (remediation_events_place(@after), CAST(@after AS BIGINT));

@@ -43,25 +43,38 @@ END
 $$;
 
 -- The lowest position that a transaction which is open, or begins later, may still write. STABLE, so that it looks at the
--- snapshot of the query that calls it. Transaction ids belong to the whole cluster: those of other databases are left out
--- where that is certain. They are looked up after the snapshot was taken, so a session that has one of its ids had it
--- then already. On a standby the snapshot lists no ids, but its xmin is the lowest.
-CREATE FUNCTION remediation_events_horizon() RETURNS bigint
+-- snapshot of the query that calls it. elsewhere are ids that another database's transactions have. On a standby the
+-- snapshot lists no ids, but its xmin is the lowest.
+CREATE FUNCTION remediation_events_horizon(elsewhere bigint[]) RETURNS bigint
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    seen pg_snapshot := pg_current_snapshot();
+    lowest bigint := remediation_events_position(pg_snapshot_xmin(seen));
+BEGIN
+    IF cardinality(elsewhere) > 0 AND EXISTS (SELECT 1 FROM pg_snapshot_xip(seen)) THEN
+        SELECT min(remediation_events_position(x)) INTO lowest
+        FROM pg_snapshot_xip(seen) AS x WHERE x::text::bigint <> ALL (elsewhere);
+        lowest := coalesce(lowest, remediation_events_position(pg_snapshot_xmax(seen)));
+    END IF;
+    RETURN least(lowest, remediation_events_position(pg_current_xact_id_if_assigned()));
+END
+$$;
+
+-- The ids of open transactions that certainly belong to another database: ids are the whole cluster's. The sessions are
+-- listed after the snapshot was taken, so a session that has one of its ids had it then already. An id that nobody has
+-- any more is not certain.
+CREATE FUNCTION remediation_events_elsewhere() RETURNS bigint[]
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     seen pg_snapshot := pg_current_snapshot();
     here oid;
-    lowest bigint := remediation_events_position(pg_snapshot_xmin(seen));
 BEGIN
-    IF EXISTS (SELECT 1 FROM pg_snapshot_xip(seen)) THEN
-        PERFORM pg_stat_clear_snapshot(); -- or the list of sessions may be older than the snapshot
-        SELECT d.oid INTO here FROM pg_database AS d WHERE d.datname = current_database();
-        SELECT coalesce(min(remediation_events_position(x)), remediation_events_position(pg_snapshot_xmax(seen))) INTO lowest
-        FROM pg_snapshot_xip(seen) AS x
-        WHERE NOT EXISTS (SELECT 1 FROM pg_stat_get_activity(NULL) AS s WHERE s.backend_xid = x::xid AND s.datid <> here)
-            AND NOT EXISTS (SELECT 1 FROM pg_prepared_xact() AS p WHERE p.transaction = x::xid AND p.dbid <> here);
-    END IF;
-    RETURN least(lowest, remediation_events_position(pg_current_xact_id_if_assigned()));
+    PERFORM pg_stat_clear_snapshot(); -- or the list may be older than the snapshot
+    SELECT d.oid INTO here FROM pg_database AS d WHERE d.datname = current_database();
+    RETURN ARRAY(
+        SELECT x::text::bigint FROM pg_snapshot_xip(seen) AS x
+        WHERE EXISTS (SELECT 1 FROM pg_stat_get_activity(NULL) AS s WHERE s.backend_xid = x::xid AND s.datid <> here)
+            OR EXISTS (SELECT 1 FROM pg_prepared_xact() AS p WHERE p.transaction = x::xid AND p.dbid <> here));
 END
 $$;
 
