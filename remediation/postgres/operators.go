@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/homelab-cmd/actionledger/db/postgresdb"
@@ -61,15 +62,27 @@ func (s *store) CountActions(ctx context.Context, statuses []remediation.Status)
 	return counts, nil
 }
 
+// ListEvents leaves out other databases' transactions only when it would return nothing, because that takes a look at
+// all sessions. They are found in a statement before the one that reads, so that none of them can end in between and
+// pass for one of this database.
 func (s *store) ListEvents(ctx context.Context, after int64, limit int) ([]remediation.Event, error) {
-	horizon, err := run(ctx, s, func(q *queries, ctx context.Context, _ struct{}) (int64, error) {
-		return q.EventsHorizon(ctx)
-	}, struct{}{})
-	if err != nil {
-		return nil, err
+	list, err := s.listEvents(ctx, after, limit, []int64{})
+	if err != nil || len(list) > 0 {
+		return list, err
 	}
+	none, err := run(ctx, s, (*queries).ExplainNoEvents, after)
+	if err != nil || !none.Waiting {
+		return list, err
+	}
+	if none.FromAnotherCluster {
+		return nil, fmt.Errorf("%w: the events come from another PostgreSQL cluster; call Migrate", remediation.ErrSchemaVersion)
+	}
+	return s.listEvents(ctx, after, limit, none.Elsewhere)
+}
+
+func (s *store) listEvents(ctx context.Context, after int64, limit int, elsewhere []int64) ([]remediation.Event, error) {
 	rows, err := run(ctx, s, (*queries).ListEvents, postgresdb.ListEventsParams{
-		After: after, Horizon: horizon, MaxRows: int64(limit),
+		After: after, Elsewhere: elsewhere, MaxRows: int64(limit),
 	})
 	if err != nil {
 		return nil, err
