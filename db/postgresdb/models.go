@@ -10,12 +10,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-type Alert struct {
-	ID       int64
-	ServerID string
-	Title    string
-}
-
 type RemediationAction struct {
 	ID              int64
 	ServerID        string
@@ -47,14 +41,4 @@ type RemediationEvent struct {
 	Actor      *string
 	OccurredAt time.Time
 	Detail     *string
-}
-
-type RemediationUnreadable struct {
-	ActionID int64
-}
-
-type Server struct {
-	ID       string
-	IsPaused bool
-	PausedAt *time.Time
 }

@@ -38,6 +38,7 @@ func TestStockCLI(t *testing.T) {
 		"MigrateWaitsForTheCLI":                  migrateWaitsForTheCLI,
 		"CLIWaitsForMigrate":                     cliWaitsForMigrate,
 		"CLIAndMigrateAtTheSameTime":             bothAtTheSameTime,
+		"DownStopsAtTheAdoptedVersion":           downStopsAtTheAdoptedVersion,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

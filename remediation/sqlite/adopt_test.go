@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -259,5 +260,41 @@ func checkAdopted(t *testing.T, path string, version int, migrate func()) {
 	}
 	if a.AlertID != nil {
 		t.Errorf("the action still has alert %d, which the host deleted", *a.AlertID)
+	}
+}
+
+func TestDownStopsAtTheAdoptedVersion(t *testing.T) {
+	t.Parallel()
+	for version := 1; version <= 4; version++ {
+		t.Run(fmt.Sprintf("version %d", version), func(t *testing.T) {
+			t.Parallel()
+			path := ledgerFile(t)
+			db := rawPool(t, path, goodPool)
+			rawExec(t, db, hostTables(version))
+			schema := ledgerObjects(rawSchema(t, db))
+			force := func() { runCLI(t, path, "force", fmt.Sprint(version)) }
+			force()
+			runCLI(t, path, "up")
+			walkLifecycle(t, remediation.New(openLedger(t, path)), "web-1", nil)
+
+			runCLI(t, path, "down", fmt.Sprint(newestVersion(t)-version))
+			if diff := cmp.Diff(schema, ledgerObjects(rawSchema(t, db))); diff != "" {
+				t.Errorf("the schema on the way down is not the host's (-want +got):\n%s", diff)
+			}
+			rows := rawContents(t, db)
+			out, err := tryCLI(t, path, "down", "1")
+			if err == nil || !strings.Contains(out, "the host program's. To go on, run: migrate force "+fmt.Sprint(version)) {
+				t.Errorf("down below the adopted version: %v\n%s", err, out)
+			}
+			if diff := cmp.Diff(rows.within(rows), rawContents(t, db).within(rows)); diff != "" {
+				t.Errorf("rows after down below the adopted version (-before +after):\n%s", diff)
+			}
+			if diff := cmp.Diff(schema, ledgerObjects(rawSchema(t, db))); diff != "" {
+				t.Errorf("schema after down below the adopted version (-before +after):\n%s", diff)
+			}
+
+			force()
+			checkAdopted(t, path, version, func() { runCLI(t, path, "up") })
+		})
 	}
 }

@@ -9,3 +9,6 @@ CREATE TABLE remediation_actions (
     created_at TIMESTAMPTZ NOT NULL,
     created_by VARCHAR(50) NOT NULL
 );
+
+-- Only where this step was taken here can its down file undo it.
+CREATE VIEW remediation_step_000002 AS SELECT 1 AS taken;

@@ -11,3 +11,6 @@ ALTER TABLE remediation_actions
     ADD COLUMN exit_code BIGINT,
     ADD COLUMN stdout TEXT,
     ADD COLUMN stderr TEXT;
+
+-- Only where this step was taken here can its down file undo it.
+CREATE VIEW remediation_step_000003 AS SELECT 1 AS taken;

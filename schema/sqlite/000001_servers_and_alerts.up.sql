@@ -10,3 +10,6 @@ CREATE TABLE alerts (
 );
 
 CREATE INDEX alerts_by_server ON alerts (server_id);
+
+-- Only where this step was taken here can its down file undo it.
+CREATE VIEW remediation_step_000001 AS SELECT 1 AS taken;

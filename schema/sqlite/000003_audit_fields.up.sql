@@ -10,3 +10,6 @@ ALTER TABLE remediation_actions ADD COLUMN completed_at DATETIME;
 ALTER TABLE remediation_actions ADD COLUMN exit_code INTEGER;
 ALTER TABLE remediation_actions ADD COLUMN stdout TEXT;
 ALTER TABLE remediation_actions ADD COLUMN stderr TEXT;
+
+-- Only where this step was taken here can its down file undo it.
+CREATE VIEW remediation_step_000003 AS SELECT 1 AS taken;
