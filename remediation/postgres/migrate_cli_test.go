@@ -39,6 +39,7 @@ func TestStockCLI(t *testing.T) {
 		"CLIWaitsForMigrate":                     cliWaitsForMigrate,
 		"CLIAndMigrateAtTheSameTime":             bothAtTheSameTime,
 		"DownStopsAtTheAdoptedVersion":           downStopsAtTheAdoptedVersion,
+		"WrongForceIsRefused":                    wrongForceIsRefused,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
