@@ -49,10 +49,6 @@ type RemediationEvent struct {
 	Detail     *string
 }
 
-type RemediationUnreadable struct {
-	ActionID int64
-}
-
 type Server struct {
 	ID       string
 	IsPaused bool

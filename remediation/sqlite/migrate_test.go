@@ -29,11 +29,11 @@ func TestFailedStepLeavesTheDatabaseAsItWas(t *testing.T) {
 		want             string
 	}{
 		"the first step": {
-			0, "CREATE TABLE servers (name TEXT)", "DROP TABLE servers", "table servers already exists",
+			0, "CREATE TABLE alerts (name TEXT)", "DROP TABLE alerts", "table alerts already exists",
 		},
 		"a step after one that succeeded": {
-			0, "CREATE TABLE remediation_actions (name TEXT)", "DROP TABLE remediation_actions",
-			"table remediation_actions already exists",
+			0, "CREATE TABLE remediation_events (name TEXT)", "DROP TABLE remediation_events",
+			"table remediation_events already exists",
 		},
 		"the last statement of a step, over rows": {
 			2, "CREATE TABLE mine (name TEXT); CREATE INDEX remediation_actions_by_alert ON mine (name)", "DROP TABLE mine",

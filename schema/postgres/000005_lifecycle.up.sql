@@ -1,3 +1,23 @@
+-- Fails unless the database stands at version 4, and says what to do.
+DO $$
+DECLARE
+    version CONSTANT int := CASE
+        WHEN to_regclass('servers') IS NULL THEN 0
+        WHEN to_regclass('remediation_actions') IS NULL THEN 1
+        WHEN NOT EXISTS (SELECT 1 FROM pg_attribute
+            WHERE attrelid = to_regclass('remediation_actions') AND attname = 'alert_id') THEN 2
+        WHEN NOT EXISTS (SELECT 1 FROM pg_attribute
+            WHERE attrelid = to_regclass('servers') AND attname = 'is_paused') THEN 3
+        ELSE 4 END;
+BEGIN
+    IF version = 0 THEN
+        RAISE EXCEPTION 'the database stands before version 1; run: migrate force -- -1';
+    ELSIF version <> 4 THEN
+        RAISE EXCEPTION 'the database stands at version %; run: migrate force %', version, version;
+    END IF;
+END
+$$;
+
 -- The lifecycle, enforced by the database so that no program and no person at a shell can break it. Each rule is a
 -- trigger with the name that it has on SQLite, and not a CHECK, which would bind rows from before this migration as
 -- soon as anything touched them, such as ON DELETE SET NULL.
