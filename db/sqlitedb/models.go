@@ -49,6 +49,11 @@ type RemediationEvent struct {
 	Detail     *string
 }
 
+type RemediationEventsRefused struct {
+	EventID int64
+	Rule    interface{}
+}
+
 type RemediationUnreadable struct {
 	ActionID int64
 }

@@ -74,6 +74,23 @@ BEGIN
 END
 $$;
 
+-- The history of the actions that are there already, as the triggers would have written it, with NULL for an empty text.
+-- What can't be stored is left out.
+INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
+SELECT a.id, a.server_id, h.kind, nullif(h.actor, ''), h.occurred_at, nullif(h.detail, '')
+FROM remediation_actions AS a
+CROSS JOIN LATERAL (VALUES
+    (1, 'created', a.created_by, a.created_at, a.command),
+    (2, 'approved', a.approved_by, a.approved_at, NULL),
+    (3, 'rejected', a.rejected_by, a.rejected_at, a.rejection_reason),
+    (4, 'executing', a.server_id, a.executed_at, NULL),
+    (5, CASE WHEN a.status IN ('completed', 'failed') THEN a.status END,
+        CASE WHEN a.exit_code IS NOT NULL THEN a.server_id END, a.completed_at, a.exit_code::text)
+) AS h (step, kind, actor, occurred_at, detail)
+WHERE h.kind IS NOT NULL AND (h.kind <> 'created' OR a.id >= 1 AND a.server_id <> '')
+    AND h.occurred_at >= '0001-01-01 00:00:00+00' AND h.occurred_at < '10000-01-01 00:00:00+00'
+ORDER BY h.occurred_at, a.id, h.step;
+
 -- The agent of its server is who executes and finishes an action; nobody finishes one without an exit code.
 CREATE FUNCTION remediation_events_updated() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$

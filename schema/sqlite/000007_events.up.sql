@@ -11,6 +11,58 @@ CREATE TABLE remediation_events (
     detail TEXT
 );
 
+-- Events that may not be stored, and the rule that each breaks. The history below and every later event follow these rules.
+CREATE VIEW remediation_events_refused AS
+SELECT
+    e.id AS event_id,
+    CASE
+        -- JSON readers keep whole numbers up to 2^53, and AUTOINCREMENT finds no id after 2^63-1.
+        WHEN typeof(e.action_id) <> 'integer' OR e.action_id NOT BETWEEN 1 AND 9007199254740992 THEN 'id'
+
+        -- Text in UTC that the driver reads back as the same moment, that sorts as time and that the date functions read.
+        -- The comparison with datetime() also refuses dates that do not exist, a NUL and what follows it, numbers and BLOBs.
+        WHEN (
+            e.occurred_at = datetime(substr(e.occurred_at, 1, 19)) || substr(e.occurred_at, 20)
+            AND e.occurred_at >= '0001-01-01'
+            AND (substr(e.occurred_at, 20) IN ('', '+00:00')
+                OR substr(e.occurred_at, 20) GLOB '.[0-9]*'
+                AND ltrim(substr(e.occurred_at, 21), '0123456789') IN ('', '+00:00')
+                AND length(e.occurred_at) <= 29 + length(ltrim(substr(e.occurred_at, 21), '0123456789')))
+            ) IS NOT TRUE THEN 'times'
+
+        WHEN typeof(e.server_id) <> 'text'
+            OR typeof(e.actor) NOT IN ('text', 'null')
+            OR typeof(e.detail) NOT IN ('text', 'null') THEN 'types'
+        END AS rule
+FROM remediation_events AS e;
+
+-- The history of the actions that are there already, as the triggers below would have written it, with NULL for an empty
+-- text. What can't be read is left out.
+INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
+SELECT h.action_id, h.server_id, h.kind, nullif(h.actor, ''), h.occurred_at, nullif(h.detail, '')
+FROM (
+    SELECT a.id AS action_id, a.server_id, 1 AS step, 'created' AS kind, a.created_by AS actor, a.created_at AS occurred_at,
+        a.command AS detail
+    FROM remediation_actions AS a
+    UNION ALL
+    SELECT a.id, a.server_id, 2, 'approved', a.approved_by, a.approved_at, NULL
+    FROM remediation_actions AS a WHERE a.approved_at IS NOT NULL
+    UNION ALL
+    SELECT a.id, a.server_id, 3, 'rejected', CAST(a.rejected_by AS TEXT), a.rejected_at, CAST(a.rejection_reason AS TEXT)
+    FROM remediation_actions AS a WHERE a.rejected_at IS NOT NULL
+    UNION ALL
+    SELECT a.id, a.server_id, 4, 'executing', a.server_id, a.executed_at, NULL
+    FROM remediation_actions AS a WHERE a.executed_at IS NOT NULL
+    UNION ALL
+    SELECT a.id, a.server_id, 5, a.status, CASE WHEN a.exit_code IS NOT NULL THEN a.server_id END, a.completed_at,
+        CAST(a.exit_code AS TEXT)
+    FROM remediation_actions AS a WHERE a.completed_at IS NOT NULL AND a.status IN ('completed', 'failed')
+) AS h
+ORDER BY h.occurred_at, h.action_id, h.step;
+
+DELETE FROM remediation_events
+WHERE id IN (SELECT r.event_id FROM remediation_events_refused AS r WHERE r.rule IS NOT NULL);
+
 -- A row that arrives in a later status brings its history with it.
 CREATE TRIGGER remediation_events_inserted
 AFTER INSERT ON remediation_actions
@@ -81,35 +133,27 @@ BEGIN
     SELECT RAISE(ABORT, 'remediation_events_append_only: an event stays as long as its action');
 END;
 
+CREATE TRIGGER remediation_events_append_only_replace
+BEFORE INSERT ON remediation_events
+WHEN EXISTS (SELECT 1 FROM remediation_events AS e WHERE e.id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'remediation_events_append_only: this id is taken');
+END;
+
 -- An event tells what its action records at that moment, also one that somebody inserts by hand. Every time of an action
 -- and every new id pass here too. These rules are no CHECKs: INSERT OR IGNORE INTO remediation_actions would leave out the
 -- event and keep the action.
 CREATE TRIGGER remediation_events_append_only_insert
-BEFORE INSERT ON remediation_events
+AFTER INSERT ON remediation_events
 BEGIN
-    -- JSON readers keep whole numbers up to 2^53, and AUTOINCREMENT finds no id after 2^63-1.
-    SELECT RAISE(ABORT, 'remediation_actions_immutable: an id is 1 to 2^53')
-    WHERE typeof(NEW.action_id) <> 'integer' OR NEW.action_id NOT BETWEEN 1 AND 9007199254740992;
-
-    -- Text in UTC that the driver reads back as the same moment, that sorts as time and that the date functions read. The
-    -- comparison with datetime() also refuses dates that do not exist, a NUL and what follows it, numbers and BLOBs.
-    SELECT RAISE(ABORT, 'remediation_actions_times: a time must be text in UTC like 2026-11-23 13:17:09.047807+00:00')
-    WHERE (
-        NEW.occurred_at = datetime(substr(NEW.occurred_at, 1, 19)) || substr(NEW.occurred_at, 20)
-        AND NEW.occurred_at >= '0001-01-01'
-        AND (substr(NEW.occurred_at, 20) IN ('', '+00:00')
-            OR substr(NEW.occurred_at, 20) GLOB '.[0-9]*'
-            AND ltrim(substr(NEW.occurred_at, 21), '0123456789') IN ('', '+00:00')
-            AND length(NEW.occurred_at) <= 29 + length(ltrim(substr(NEW.occurred_at, 21), '0123456789')))
-        ) IS NOT TRUE;
-
-    SELECT RAISE(ABORT, 'remediation_events_types: server_id, actor and detail are text')
-    WHERE typeof(NEW.server_id) <> 'text'
-        OR typeof(NEW.actor) NOT IN ('text', 'null')
-        OR typeof(NEW.detail) NOT IN ('text', 'null');
-
-    SELECT RAISE(ABORT, 'remediation_events_append_only: this id is taken')
-    WHERE EXISTS (SELECT 1 FROM remediation_events AS e WHERE e.id = NEW.id);
+    SELECT CASE r.rule
+        WHEN 'id' THEN RAISE(ABORT, 'remediation_actions_immutable: an id is 1 to 2^53')
+        WHEN 'times' THEN
+            RAISE(ABORT, 'remediation_actions_times: a time must be text in UTC like 2026-11-23 13:17:09.047807+00:00')
+        WHEN 'types' THEN RAISE(ABORT, 'remediation_events_types: server_id, actor and detail are text')
+        END
+    FROM remediation_events_refused AS r
+    WHERE r.event_id = NEW.id;
 
     SELECT RAISE(ABORT, 'remediation_events_append_only: an event tells what its action records')
     WHERE EXISTS (
