@@ -11,6 +11,7 @@ import (
 const (
 	maxServerID    = 100
 	maxActionType  = 50
+	maxStatus      = 20
 	maxServiceName = 255
 	maxActor       = 50
 	maxTitle       = 255
@@ -116,8 +117,10 @@ func (f Filter) check() error {
 			return err
 		}
 	}
-	if f.Status != "" && !f.Status.Valid() {
-		return notAStatus(f.Status)
+	if f.Status != "" {
+		if err := checkName("status", string(f.Status), maxStatus); err != nil {
+			return err
+		}
 	}
 	if f.Before < 0 {
 		return &InputError{"before", "is negative"}
@@ -126,10 +129,6 @@ func (f Filter) check() error {
 		return &InputError{"limit", fmt.Sprintf("is %d, but may be 0 to %d", f.Limit, maxLimit)}
 	}
 	return nil
-}
-
-func notAStatus(s Status) error {
-	return &InputError{"status", fmt.Sprintf("%q is none of the six", string(s))}
 }
 
 func checkAtMost(limit int) error {

@@ -112,7 +112,7 @@ FOR EACH ROW WHEN (
         AND (OLD.stdout, OLD.stderr) IS DISTINCT FROM (NEW.stdout, NEW.stderr))
     OR (OLD.status = NEW.status
         AND (OLD.stdout, OLD.stderr) IS DISTINCT FROM (NEW.stdout, NEW.stderr)
-        AND NOT (OLD.status IN ('completed', 'failed', 'rejected') AND NEW.stdout IS NULL AND NEW.stderr IS NULL
+        AND NOT (OLD.status IN ('completed', 'failed', 'rejected', 'timed_out') AND NEW.stdout IS NULL AND NEW.stderr IS NULL
             AND has_table_privilege('remediation_actions'::regclass, 'DELETE')))
     OR (OLD.status <> NEW.status
         AND ((coalesce(OLD.rejected_at, NEW.rejected_at), coalesce(OLD.rejected_by, NEW.rejected_by),

@@ -84,7 +84,7 @@ CROSS JOIN LATERAL (VALUES
     (2, 'approved', a.approved_by, a.approved_at, NULL),
     (3, 'rejected', a.rejected_by, a.rejected_at, a.rejection_reason),
     (4, 'executing', a.server_id, a.executed_at, NULL),
-    (5, CASE WHEN a.status IN ('completed', 'failed') THEN a.status END,
+    (5, CASE WHEN a.status IN ('completed', 'failed') THEN a.status WHEN a.status = 'timed_out' THEN 'failed' END,
         CASE WHEN a.exit_code IS NOT NULL THEN a.server_id END, a.completed_at, a.exit_code::text)
 ) AS h (step, kind, actor, occurred_at, detail)
 WHERE h.kind IS NOT NULL AND (h.kind <> 'created' OR a.id >= 1 AND a.server_id <> '')

@@ -54,9 +54,10 @@ FROM (
     SELECT a.id, a.server_id, 4, 'executing', a.server_id, a.executed_at, NULL
     FROM remediation_actions AS a WHERE a.executed_at IS NOT NULL
     UNION ALL
-    SELECT a.id, a.server_id, 5, a.status, CASE WHEN a.exit_code IS NOT NULL THEN a.server_id END, a.completed_at,
+    SELECT a.id, a.server_id, 5, CASE a.status WHEN 'timed_out' THEN 'failed' ELSE a.status END,
+        CASE WHEN a.exit_code IS NOT NULL THEN a.server_id END, a.completed_at,
         CAST(a.exit_code AS TEXT)
-    FROM remediation_actions AS a WHERE a.completed_at IS NOT NULL AND a.status IN ('completed', 'failed')
+    FROM remediation_actions AS a WHERE a.completed_at IS NOT NULL AND a.status IN ('completed', 'failed', 'timed_out')
 ) AS h
 ORDER BY h.occurred_at, h.action_id, h.step;
 
@@ -92,7 +93,7 @@ BEGIN
     VALUES (
         NEW.id,
         NEW.server_id,
-        NEW.status,
+        CASE NEW.status WHEN 'timed_out' THEN 'failed' ELSE NEW.status END,
         CASE NEW.status
             WHEN 'approved' THEN NEW.approved_by
             WHEN 'rejected' THEN CAST(NEW.rejected_by AS TEXT)
@@ -165,7 +166,8 @@ BEGIN
                 IS (NEW.occurred_at, NEW.actor, NEW.detail)
             WHEN 'executing' THEN (a.executed_at, a.server_id, NULL) IS (NEW.occurred_at, NEW.actor, NEW.detail)
             WHEN 'deleted' THEN TRUE
-            ELSE (a.status, a.completed_at, CASE WHEN a.exit_code IS NOT NULL THEN a.server_id END, CAST(a.exit_code AS TEXT))
+            ELSE (CASE a.status WHEN 'timed_out' THEN 'failed' ELSE a.status END, a.completed_at,
+                CASE WHEN a.exit_code IS NOT NULL THEN a.server_id END, CAST(a.exit_code AS TEXT))
                 IS (NEW.kind, NEW.occurred_at, NEW.actor, NEW.detail)
             END
     ) = (NEW.kind = 'deleted');
