@@ -40,13 +40,19 @@ type RemediationAction struct {
 }
 
 type RemediationEvent struct {
-	ID         int64
-	ActionID   int64
-	ServerID   string
-	Kind       remediation.EventKind
-	Actor      *string
-	OccurredAt time.Time
-	Detail     *string
+	ID           int64
+	ActionID     int64
+	ServerID     string
+	Kind         remediation.EventKind
+	Actor        *string
+	OccurredAt   time.Time
+	Detail       *string
+	FeedPosition int64
+}
+
+type RemediationEventsGone struct {
+	ID           int64
+	FeedPosition int64
 }
 
 type RemediationUnreadable struct {

@@ -191,7 +191,7 @@ func clearOutput(t *testing.T, l *ledger) {
 		same(t, "the row that is "+string(a.Status), l.get(t, a.ID), a)
 	}
 	same(t, "cleared again", l.clear(t, at(4), 100), int64(0))
-	same(t, "the events", l.events(t, 0), events)
+	same(t, "the events before", l.events(t, 0)[:len(events)], events)
 
 	// An output that says nothing was reported is one too.
 	a := example(remediation.Completed)

@@ -147,12 +147,14 @@ func (s *sequence) clearOutput(t *rapid.T) {
 		a, err := s.ledger.Get(s.ctx, id)
 		return err == nil && !hasOutput(a)
 	})
-	s.book.actions = slices.Clone(s.book.actions)
-	for i, a := range s.book.actions {
+	next := s.book
+	next.actions = slices.Clone(next.actions)
+	for i, a := range next.actions {
 		if cleared[a.ID] {
-			s.book.actions[i].Stdout, s.book.actions[i].Stderr = nil, nil
+			next.actions[i].Stdout, next.actions[i].Stderr = nil, nil
 		}
 	}
+	s.become(next)
 }
 
 func (s *sequence) before(t *rapid.T) time.Time {
