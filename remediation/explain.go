@@ -3,6 +3,7 @@ package remediation
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -83,7 +84,7 @@ func (s Standing) explain() Explanation {
 		if s.CompletedAt != nil || s.ExitCode != nil {
 			e.Detail = "its result is on record already"
 		}
-	case Completed, Failed:
+	case Completed, Failed, timedOut:
 		e.Reason, e.Since = ReasonFinished, at(s.CompletedAt)
 		if s.ExitCode != nil {
 			e.Detail = fmt.Sprint(*s.ExitCode)
@@ -130,10 +131,11 @@ func (e Explanation) String() string {
 	case ReasonRejected:
 		return fmt.Sprintf("action %d was rejected by %s at %s: %s", e.ActionID, e.By, since, e.Detail)
 	case ReasonFinished:
+		how := strings.ReplaceAll(string(e.Status), "_", " ")
 		if e.Detail == "" {
-			return fmt.Sprintf("action %d %s at %s without an exit code", e.ActionID, e.Status, since)
+			return fmt.Sprintf("action %d %s at %s without an exit code", e.ActionID, how, since)
 		}
-		return fmt.Sprintf("action %d %s at %s with exit code %s", e.ActionID, e.Status, since, e.Detail)
+		return fmt.Sprintf("action %d %s at %s with exit code %s", e.ActionID, how, since, e.Detail)
 	case ReasonNoApproval:
 		if e.Status == Pending {
 			return fmt.Sprintf("action %d can't be approved: it is older than the rules and its audit fields are not empty; Reject ends it", e.ActionID)

@@ -116,8 +116,10 @@ func (f Filter) check() error {
 			return err
 		}
 	}
-	if f.Status != "" && !f.Status.Valid() {
-		return notAStatus(f.Status)
+	if f.Status != "" {
+		if err := checkStatus(f.Status); err != nil {
+			return err
+		}
 	}
 	if f.Before < 0 {
 		return &InputError{"before", "is negative"}
@@ -128,7 +130,11 @@ func (f Filter) check() error {
 	return nil
 }
 
-func notAStatus(s Status) error {
+// checkStatus takes what the ledger writes, and what the Python original may have written besides.
+func checkStatus(s Status) error {
+	if s.Valid() || s == timedOut {
+		return nil
+	}
 	return &InputError{"status", fmt.Sprintf("%q is none of the six", string(s))}
 }
 

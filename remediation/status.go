@@ -6,7 +6,8 @@ package remediation
 //	pending -> rejected
 //	approved -> rejected (withdrawn before it ran)
 //
-// The database enforces the same transitions, so a Status read from it is always one of the six (criterion AC1).
+// The database enforces the same transitions, so whatever the ledger writes is one of the six (criterion AC1). Another is
+// read only of rows that an older program wrote, such as "timed_out".
 type Status string
 
 const (
@@ -17,6 +18,10 @@ const (
 	Completed Status = "completed" // ran and exited with 0; terminal
 	Failed    Status = "failed"    // ran and exited with another code, or gave no result; terminal
 )
+
+// timedOut is how the newest version of the Python original ends an action that gave no result in time; terminal. The
+// ledger never writes it.
+const timedOut Status = "timed_out"
 
 // Statuses returns the six statuses in lifecycle order.
 func Statuses() []Status {
@@ -32,9 +37,10 @@ func (s Status) Valid() bool {
 	return false
 }
 
-// Terminal reports whether an action in status s never changes again (criterion AC4).
+// Terminal reports whether an action in status s never changes again (criterion AC4). So is "timed_out", which only other
+// programs write.
 func (s Status) Terminal() bool {
-	return s == Rejected || s == Completed || s == Failed
+	return s == Rejected || s == Completed || s == Failed || s == timedOut
 }
 
 // CanTransition reports whether the lifecycle allows an action to go from s to the status to. Staying where it is is no

@@ -16,13 +16,13 @@ SET stdout = NULL, stderr = NULL
 WHERE id = ANY(ARRAY(
     SELECT a.id
     FROM remediation_actions AS a
-    WHERE a.status IN ('completed', 'failed', 'rejected')
+    WHERE a.status IN ('completed', 'failed', 'rejected', 'timed_out')
         AND (a.stdout IS NOT NULL OR a.stderr IS NOT NULL)
         AND greatest(a.created_at, a.approved_at, a.rejected_at, a.executed_at, a.completed_at) < $1
     ORDER BY greatest(a.created_at, a.approved_at, a.rejected_at, a.executed_at, a.completed_at), a.id
     LIMIT CAST($2 AS BIGINT)
     FOR UPDATE SKIP LOCKED
-)) AND status IN ('completed', 'failed', 'rejected')
+)) AND status IN ('completed', 'failed', 'rejected', 'timed_out')
 `
 
 type ClearOutputParams struct {
@@ -44,12 +44,12 @@ DELETE FROM remediation_actions
 WHERE id = ANY(ARRAY(
     SELECT a.id
     FROM remediation_actions AS a
-    WHERE a.status IN ('completed', 'failed', 'rejected')
+    WHERE a.status IN ('completed', 'failed', 'rejected', 'timed_out')
         AND greatest(a.created_at, a.approved_at, a.rejected_at, a.executed_at, a.completed_at) < $1
     ORDER BY greatest(a.created_at, a.approved_at, a.rejected_at, a.executed_at, a.completed_at), a.id
     LIMIT CAST($2 AS BIGINT)
     FOR UPDATE SKIP LOCKED
-)) AND status IN ('completed', 'failed', 'rejected')
+)) AND status IN ('completed', 'failed', 'rejected', 'timed_out')
 `
 
 type PruneActionsParams struct {

@@ -16,7 +16,7 @@ SET stdout = NULL, stderr = NULL
 WHERE id IN (
     SELECT a.id
     FROM remediation_actions AS a
-    WHERE (a.status IN ('completed', 'failed', 'rejected')) IS TRUE
+    WHERE (a.status IN ('completed', 'failed', 'rejected', 'timed_out')) IS TRUE
         AND (a.stdout IS NOT NULL OR a.stderr IS NOT NULL)
         AND max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
             coalesce(a.completed_at, a.rejected_at, a.created_at)) >= '' -- a number sorts before all text
@@ -25,7 +25,7 @@ WHERE id IN (
     ORDER BY max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
             coalesce(a.completed_at, a.rejected_at, a.created_at)), a.id
     LIMIT CAST(?2 AS BIGINT)
-) AND status IN ('completed', 'failed', 'rejected')
+) AND status IN ('completed', 'failed', 'rejected', 'timed_out')
 `
 
 type ClearOutputParams struct {
@@ -47,7 +47,7 @@ DELETE FROM remediation_actions
 WHERE id IN (
     SELECT a.id
     FROM remediation_actions AS a
-    WHERE (a.status IN ('completed', 'failed', 'rejected')) IS TRUE
+    WHERE (a.status IN ('completed', 'failed', 'rejected', 'timed_out')) IS TRUE
         AND max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
             coalesce(a.completed_at, a.rejected_at, a.created_at)) >= '' -- a number sorts before all text
         AND max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
@@ -55,7 +55,7 @@ WHERE id IN (
     ORDER BY max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
             coalesce(a.completed_at, a.rejected_at, a.created_at)), a.id
     LIMIT CAST(?2 AS BIGINT)
-) AND status IN ('completed', 'failed', 'rejected')
+) AND status IN ('completed', 'failed', 'rejected', 'timed_out')
 `
 
 type PruneActionsParams struct {

@@ -3,6 +3,7 @@ package conformance
 import (
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ var oldRows = []behaviour{
 	{"StatusOfOldRowsDecidesWhatTheyAre", statusOfOldRows},
 	{"SweepClosesOldRows", sweepClosesOldRows},
 	{"ClearOutputPassesOverOldRows", clearPassesOverOldRows},
+	{"TimedOutIsReadAndNeverWritten", timedOutRows},
+	{"StatusesOfOtherProgramsAreRead", foreignStatuses},
 }
 
 // insertOld stores a row as an older program left it, whatever the rules say, and returns it as it reads.
@@ -265,5 +268,73 @@ func clearPassesOverOldRows(t *testing.T, l *ledger) {
 			}
 		}
 		same(t, "the old row", l.get(t, old.ID), old)
+	}
+}
+
+// timedOut is an action that the newest version of the Python original ended, as it stores it.
+func timedOut() remediation.Action {
+	a := endedAt(remediation.Failed, at(40))
+	a.Status, a.ExitCode = "timed_out", new(int64(-1))
+	return a
+}
+
+func timedOutRows(t *testing.T, l *ledger) {
+	old, next := l.insertOld(t, rowOf(timedOut())), l.store(t, example(remediation.Approved))
+	want := timedOut()
+	want.ID = old.ID
+	same(t, "Get", old, want)
+	want.Stdout, want.Stderr = nil, nil
+	for _, f := range []remediation.Filter{
+		{Status: "timed_out"}, {Status: "timed_out", ServerID: normal}, {Status: "timed_out", ActionType: want.ActionType},
+		{Status: "timed_out", ServerID: normal, ActionType: want.ActionType},
+	} {
+		same(t, "List", l.list(t, f), []remediation.Action{want})
+	}
+	same(t, "counted by name", l.counts(t, "timed_out"), map[remediation.Status]int64{"timed_out": 1})
+	same(t, "counted without a name", len(l.counts(t)), len(remediation.Statuses()))
+	l.explained(t, remediation.Explanation{ActionID: old.ID, ServerID: normal, Status: "timed_out", Reason: remediation.ReasonFinished,
+		Since: at(40), By: *old.ApprovedBy, Detail: "-1"}, "timed out at "+at(40).Format(time.DateTime), "with exit code -1")
+	same(t, "what the next is behind", l.explain(t, next.ID).Behind, int64(0))
+	same(t, "claimed beside it", l.claim(t, normal).ID, next.ID)
+
+	for _, s := range steps {
+		_, err := s.call(t.Context(), l.Ledger, normal, old.ID)
+		refused(t, err, remediation.TransitionError{ID: old.ID, From: "timed_out", To: s.to})
+	}
+	l.passesOver(t, old)
+	for _, status := range remediation.Statuses() {
+		r := rowOf(example(status))
+		l.wontUpdate(t, old, r.set("status"))
+		l.wontUpdate(t, old, r.set(append(audit, "status")...))
+	}
+	for _, set := range []string{"status = status", "exit_code = 0", "stdout = 'other'", "stdout = NULL", "command = 'true'"} {
+		l.wontUpdate(t, old, set)
+	}
+	l.wontUpdate(t, l.store(t, example(remediation.Executing)), rowOf(timedOut()).set("status", "completed_at", "exit_code"))
+	if _, err := l.insert(t, rowOf(timedOut())); err == nil {
+		t.Error("a new row that is timed_out was accepted")
+	}
+
+	l.exec(t, "DELETE FROM remediation_actions WHERE status <> 'timed_out'")
+	same(t, "cleared at its end", l.clear(t, at(40), 10), int64(0))
+	same(t, "cleared", l.clear(t, at(41), 10), int64(1))
+	want.Stdout, want.Stderr = nil, nil
+	same(t, "the row without outputs", l.get(t, old.ID), want)
+	same(t, "pruned at its end", l.prune(t, at(40), 10), int64(0))
+	same(t, "pruned", l.prune(t, at(41), 10), int64(1))
+	_, err := l.Get(t.Context(), old.ID)
+	wantError(t, "Get", err, remediation.ErrNotFound)
+}
+
+// A status that nobody knows is read as it is. Whether it is an end nobody knows either, so retention leaves it alone.
+func foreignStatuses(t *testing.T, l *ledger) {
+	r := rowOf(timedOut())
+	for _, status := range []remediation.Status{"cancelled", "Pending", remediation.Status(strings.Repeat("é", 20))} {
+		r["status"] = quote(string(status))
+		old := l.insertOld(t, r)
+		same(t, "the status", l.list(t, remediation.Filter{Limit: 1})[0].Status, status)
+		same(t, "the row", l.get(t, old.ID).Status, status)
+		same(t, "cleared", l.clear(t, at(59), 10), int64(0))
+		same(t, "pruned", l.prune(t, at(59), 10), int64(0))
 	}
 }

@@ -45,7 +45,7 @@ func everyPairOfStatuses(t *testing.T, l *ledger) {
 }
 
 func unknownStatus(t *testing.T, l *ledger) {
-	for _, bad := range []string{"", " ", "paused", "Pending", "PENDING", "pending ", "done"} {
+	for _, bad := range []string{"", " ", "paused", "Pending", "PENDING", "pending ", "done", "timed_out"} {
 		for _, a := range examples() {
 			r := rowOf(a)
 			r["status"] = quote(bad)

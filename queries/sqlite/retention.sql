@@ -6,7 +6,7 @@ DELETE FROM remediation_actions
 WHERE id IN (
     SELECT a.id
     FROM remediation_actions AS a
-    WHERE (a.status IN ('completed', 'failed', 'rejected')) IS TRUE
+    WHERE (a.status IN ('completed', 'failed', 'rejected', 'timed_out')) IS TRUE
         AND max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
             coalesce(a.completed_at, a.rejected_at, a.created_at)) >= '' -- a number sorts before all text
         AND max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
@@ -14,7 +14,7 @@ WHERE id IN (
     ORDER BY max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
             coalesce(a.completed_at, a.rejected_at, a.created_at)), a.id
     LIMIT CAST(@max_rows AS BIGINT)
-) AND status IN ('completed', 'failed', 'rejected');
+) AND status IN ('completed', 'failed', 'rejected', 'timed_out');
 
 -- name: ClearOutput :execrows
 UPDATE remediation_actions
@@ -22,7 +22,7 @@ SET stdout = NULL, stderr = NULL
 WHERE id IN (
     SELECT a.id
     FROM remediation_actions AS a
-    WHERE (a.status IN ('completed', 'failed', 'rejected')) IS TRUE
+    WHERE (a.status IN ('completed', 'failed', 'rejected', 'timed_out')) IS TRUE
         AND (a.stdout IS NOT NULL OR a.stderr IS NOT NULL)
         AND max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
             coalesce(a.completed_at, a.rejected_at, a.created_at)) >= '' -- a number sorts before all text
@@ -31,4 +31,4 @@ WHERE id IN (
     ORDER BY max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
             coalesce(a.completed_at, a.rejected_at, a.created_at)), a.id
     LIMIT CAST(@max_rows AS BIGINT)
-) AND status IN ('completed', 'failed', 'rejected');
+) AND status IN ('completed', 'failed', 'rejected', 'timed_out');

@@ -185,9 +185,10 @@ func serversInUTC(servers []sqlitedb.Server) []sqlitedb.Server {
 	return servers
 }
 
+// eventsInUTC is the events as PostgreSQL keeps their times. An older program may have been finer than a microsecond.
 func eventsInUTC(events []sqlitedb.RemediationEvent) []sqlitedb.RemediationEvent {
 	for i, e := range events {
-		events[i].OccurredAt = e.OccurredAt.UTC()
+		events[i].OccurredAt = e.OccurredAt.UTC().Truncate(time.Microsecond)
 	}
 	return events
 }

@@ -144,7 +144,25 @@ BEGIN
 END
 $$;
 
--- The agent of its server is who executes and finishes an action; nobody finishes one without an exit code.
+-- The history of the actions that are there already, as the triggers would have written it, with NULL for an empty text.
+-- What can't be stored is left out. All of it has one position, which is read once: the default would be called for each.
+INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail, feed_position)
+SELECT a.id, a.server_id, h.kind, nullif(h.actor, ''), h.occurred_at, nullif(h.detail, ''), (SELECT remediation_events_next())
+FROM remediation_actions AS a
+CROSS JOIN LATERAL (VALUES
+    (1, 'created', a.created_by, a.created_at, a.command),
+    (2, 'approved', a.approved_by, a.approved_at, NULL),
+    (3, 'rejected', a.rejected_by, a.rejected_at, a.rejection_reason),
+    (4, 'executing', a.server_id, a.executed_at, NULL),
+    (5, CASE WHEN a.status IN ('completed', 'failed') THEN a.status WHEN a.status = 'timed_out' THEN 'failed' END,
+        CASE WHEN a.exit_code IS NOT NULL THEN a.server_id END, a.completed_at, a.exit_code::text)
+) AS h (step, kind, actor, occurred_at, detail)
+WHERE h.kind IS NOT NULL AND (h.kind <> 'created' OR a.id >= 1 AND a.server_id <> '')
+    AND h.occurred_at >= '0001-01-01 00:00:00+00' AND h.occurred_at < '10000-01-01 00:00:00+00'
+ORDER BY h.occurred_at, a.id, h.step;
+
+-- The agent of its server is who executes and finishes an action; nobody finishes one without an exit code. Where an older
+-- program had recorded a time already, the event of the end happens now.
 CREATE FUNCTION remediation_events_updated() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
@@ -164,9 +182,9 @@ BEGIN
             END,
         CASE NEW.status
             WHEN 'approved' THEN NEW.approved_at
-            WHEN 'rejected' THEN NEW.rejected_at
+            WHEN 'rejected' THEN CASE WHEN OLD.rejected_at IS NULL THEN NEW.rejected_at ELSE clock_timestamp() END
             WHEN 'executing' THEN NEW.executed_at
-            ELSE NEW.completed_at
+            ELSE CASE WHEN OLD.completed_at IS NULL THEN NEW.completed_at ELSE clock_timestamp() END
             END,
         CASE NEW.status
             WHEN 'rejected' THEN NEW.rejection_reason

@@ -71,7 +71,8 @@ END;
 -- A change of status writes the audit fields of its own step and no other. Toward running they must be NULL before, so
 -- that nothing runs on an approval that an older program left half written. Toward an end, what such a row recorded
 -- stays and what is missing is filled, so that every row can be ended. Naming the column is enough to fire this, so
--- writing the status that a row already has is refused too.
+-- writing the status that a row already has is refused too. The newest original ends an action as timed_out; only a table
+-- that has its column timed_out_at may do so.
 CREATE TRIGGER remediation_actions_step
 BEFORE UPDATE OF status ON remediation_actions
 BEGIN
@@ -80,6 +81,8 @@ BEGIN
         WHEN 'pending' THEN NEW.status IN ('approved', 'rejected')
         WHEN 'approved' THEN NEW.status IN ('executing', 'rejected')
         WHEN 'executing' THEN NEW.status IN ('completed', 'failed')
+            OR NEW.status = 'timed_out' AND EXISTS (
+                SELECT 1 FROM sqlite_master AS m WHERE m.name = 'remediation_actions' AND instr(m.sql, 'timed_out_at'))
         END) IS NOT TRUE;
 
     SELECT RAISE(ABORT, 'remediation_actions_immutable: an audit field is written once, with its change of status')
@@ -89,7 +92,7 @@ BEGIN
             AND (OLD.rejected_at, OLD.rejected_by, OLD.rejection_reason)
             IS NOT (NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason))
         OR (NEW.status <> 'executing' AND OLD.executed_at IS NOT NEW.executed_at)
-        OR (NEW.status NOT IN ('completed', 'failed')
+        OR (NEW.status NOT IN ('completed', 'failed', 'timed_out')
             AND (OLD.completed_at, OLD.exit_code, OLD.stdout, OLD.stderr)
             IS NOT (NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr))
         OR (coalesce(OLD.rejected_at, NEW.rejected_at), coalesce(OLD.rejected_by, NEW.rejected_by),
@@ -148,7 +151,7 @@ BEGIN
             IS NOT (NEW.approved_at, NEW.approved_by, NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
                     NEW.executed_at, NEW.completed_at, NEW.exit_code)
             OR ((OLD.stdout, OLD.stderr) IS NOT (NEW.stdout, NEW.stderr)
-                AND NOT (OLD.status IN ('completed', 'failed', 'rejected') AND NEW.stdout IS NULL AND NEW.stderr IS NULL)));
+                AND NOT (OLD.status IN ('completed', 'failed', 'rejected', 'timed_out') AND NEW.stdout IS NULL AND NEW.stderr IS NULL)));
 END;
 
 -- ON DELETE SET NULL arrives here as an UPDATE, after its alert is gone.
@@ -224,9 +227,12 @@ BEGIN
     SELECT RAISE(ABORT, 'alerts_types: server_id and title are text, id is 1 to 2^53');
 END;
 
+-- No column list here either: "SET rowid = …" would slip past one that says id.
 CREATE TRIGGER alerts_types_update
-AFTER UPDATE OF id, server_id, title ON alerts
-WHEN (typeof(NEW.server_id), typeof(NEW.title)) IS NOT ('text', 'text') OR NEW.id NOT BETWEEN 1 AND 9007199254740992
+AFTER UPDATE ON alerts
+WHEN NEW.id IS NOT OLD.id AND NEW.id NOT BETWEEN 1 AND 9007199254740992
+    OR NEW.server_id IS NOT OLD.server_id AND typeof(NEW.server_id) <> 'text'
+    OR NEW.title IS NOT OLD.title AND typeof(NEW.title) <> 'text'
 BEGIN
     SELECT RAISE(ABORT, 'alerts_types: server_id and title are text, id is 1 to 2^53');
 END;

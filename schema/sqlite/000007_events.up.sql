@@ -2,7 +2,7 @@
 -- outlives its server and its pruning. SQLite has one writer at a time, so ids are in the order of the commits and a
 -- reader that goes on after the last id it saw misses nothing.
 CREATE TABLE remediation_events (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT CHECK (id BETWEEN 1 AND 9007199254740992),
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     action_id INTEGER NOT NULL,
     server_id VARCHAR(100) NOT NULL,
     kind VARCHAR(20) NOT NULL,
@@ -10,6 +10,61 @@ CREATE TABLE remediation_events (
     occurred_at DATETIME NOT NULL,
     detail TEXT
 );
+
+-- Events that may not be stored, and the rule that each breaks. The history below and every later event follow these rules.
+CREATE VIEW remediation_events_refused AS
+SELECT
+    e.id AS event_id,
+    CASE
+        -- JSON readers keep whole numbers up to 2^53, and AUTOINCREMENT finds no id after 2^63-1. An old action with another
+        -- id can still be ended and deleted.
+        WHEN typeof(e.action_id) <> 'integer' OR e.id NOT BETWEEN 1 AND 9007199254740992
+            OR e.kind = 'created' AND e.action_id NOT BETWEEN 1 AND 9007199254740992 THEN 'id'
+
+        -- Text in UTC that the driver reads back as the same moment, that sorts as time and that the date functions read.
+        -- The comparison with datetime() also refuses dates that do not exist, a NUL and what follows it, numbers and BLOBs.
+        WHEN (
+            e.occurred_at = datetime(substr(e.occurred_at, 1, 19)) || substr(e.occurred_at, 20)
+            AND e.occurred_at >= '0001-01-01'
+            AND (substr(e.occurred_at, 20) IN ('', '+00:00')
+                OR substr(e.occurred_at, 20) GLOB '.[0-9]*'
+                AND ltrim(substr(e.occurred_at, 21), '0123456789') IN ('', '+00:00')
+                AND length(e.occurred_at) <= 29 + length(ltrim(substr(e.occurred_at, 21), '0123456789')))
+            ) IS NOT TRUE THEN 'times'
+
+        WHEN typeof(e.server_id) <> 'text'
+            OR typeof(e.actor) NOT IN ('text', 'null')
+            OR typeof(e.detail) NOT IN ('text', 'null') THEN 'types'
+        END AS rule
+FROM remediation_events AS e;
+
+-- The history of the actions that are there already, as the triggers below would have written it, with NULL for an empty
+-- text. What can't be read is left out.
+INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
+SELECT h.action_id, h.server_id, h.kind, nullif(h.actor, ''), h.occurred_at, nullif(h.detail, '')
+FROM (
+    SELECT a.id AS action_id, a.server_id, 1 AS step, 'created' AS kind, a.created_by AS actor, a.created_at AS occurred_at,
+        a.command AS detail
+    FROM remediation_actions AS a
+    UNION ALL
+    SELECT a.id, a.server_id, 2, 'approved', a.approved_by, a.approved_at, NULL
+    FROM remediation_actions AS a WHERE a.approved_at IS NOT NULL
+    UNION ALL
+    SELECT a.id, a.server_id, 3, 'rejected', CAST(a.rejected_by AS TEXT), a.rejected_at, CAST(a.rejection_reason AS TEXT)
+    FROM remediation_actions AS a WHERE a.rejected_at IS NOT NULL
+    UNION ALL
+    SELECT a.id, a.server_id, 4, 'executing', a.server_id, a.executed_at, NULL
+    FROM remediation_actions AS a WHERE a.executed_at IS NOT NULL
+    UNION ALL
+    SELECT a.id, a.server_id, 5, CASE a.status WHEN 'timed_out' THEN 'failed' ELSE a.status END,
+        CASE WHEN a.exit_code IS NOT NULL THEN a.server_id END, a.completed_at,
+        CAST(a.exit_code AS TEXT)
+    FROM remediation_actions AS a WHERE a.completed_at IS NOT NULL AND a.status IN ('completed', 'failed', 'timed_out')
+) AS h
+ORDER BY h.occurred_at, h.action_id, h.step;
+
+DELETE FROM remediation_events
+WHERE id IN (SELECT r.event_id FROM remediation_events_refused AS r WHERE r.rule IS NOT NULL);
 
 -- A row that arrives in a later status brings its history with it.
 CREATE TRIGGER remediation_events_inserted
@@ -32,26 +87,27 @@ BEGIN
     WHERE NEW.completed_at IS NOT NULL;
 END;
 
--- The agent of its server is who executes and finishes an action; nobody finishes one without an exit code.
+-- The agent of its server is who executes and finishes an action; nobody finishes one without an exit code. Where an older
+-- program had recorded a time already, the event of the end happens now.
 CREATE TRIGGER remediation_events_updated
 AFTER UPDATE OF status ON remediation_actions
 BEGIN
     INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
     VALUES (
         NEW.id,
-        NEW.server_id,
-        NEW.status,
+        CAST(NEW.server_id AS TEXT),
+        CASE NEW.status WHEN 'timed_out' THEN 'failed' ELSE NEW.status END,
         CASE NEW.status
             WHEN 'approved' THEN NEW.approved_by
             WHEN 'rejected' THEN CAST(NEW.rejected_by AS TEXT)
             WHEN 'executing' THEN NEW.server_id
-            ELSE CASE WHEN NEW.exit_code IS NOT NULL THEN NEW.server_id END
+            ELSE CASE WHEN NEW.exit_code IS NOT NULL THEN CAST(NEW.server_id AS TEXT) END
             END,
         CASE NEW.status
             WHEN 'approved' THEN NEW.approved_at
-            WHEN 'rejected' THEN NEW.rejected_at
+            WHEN 'rejected' THEN CASE WHEN OLD.rejected_at IS NULL THEN NEW.rejected_at ELSE strftime('%Y-%m-%d %H:%M:%f+00:00', 'now') END
             WHEN 'executing' THEN NEW.executed_at
-            ELSE NEW.completed_at
+            ELSE CASE WHEN OLD.completed_at IS NULL THEN NEW.completed_at ELSE strftime('%Y-%m-%d %H:%M:%f+00:00', 'now') END
             END,
         CASE NEW.status
             WHEN 'rejected' THEN CAST(NEW.rejection_reason AS TEXT)
@@ -65,7 +121,7 @@ CREATE TRIGGER remediation_events_deleted
 AFTER DELETE ON remediation_actions
 BEGIN
     INSERT INTO remediation_events (action_id, server_id, kind, occurred_at, detail)
-    VALUES (OLD.id, OLD.server_id, 'deleted', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'), OLD.status);
+    VALUES (OLD.id, CAST(OLD.server_id AS TEXT), 'deleted', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'), CAST(OLD.status AS TEXT));
 END;
 
 CREATE TRIGGER remediation_events_output_cleared
@@ -74,7 +130,7 @@ WHEN OLD.status = NEW.status AND (OLD.stdout IS NOT NULL OR OLD.stderr IS NOT NU
     AND NEW.stdout IS NULL AND NEW.stderr IS NULL
 BEGIN
     INSERT INTO remediation_events (action_id, server_id, kind, occurred_at)
-    VALUES (NEW.id, NEW.server_id, 'output_cleared', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'));
+    VALUES (NEW.id, CAST(NEW.server_id AS TEXT), 'output_cleared', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'));
 END;
 
 CREATE TRIGGER remediation_events_append_only_update
@@ -90,51 +146,47 @@ BEGIN
     SELECT RAISE(ABORT, 'remediation_events_append_only: an event stays as long as its action');
 END;
 
+-- A trigger sees -1 before SQLite has chosen an id.
+CREATE TRIGGER remediation_events_append_only_replace
+BEFORE INSERT ON remediation_events
+WHEN NEW.id <> -1
+BEGIN
+    SELECT RAISE(ABORT, 'remediation_events_append_only: ids are given in their order');
+END;
+
 -- An event tells what its action records at that moment, also one that somebody inserts by hand. Every time of an action
 -- and every new id pass here too. These rules are no CHECKs: INSERT OR IGNORE INTO remediation_actions would leave out the
 -- event and keep the action.
 CREATE TRIGGER remediation_events_append_only_insert
-BEFORE INSERT ON remediation_events
+AFTER INSERT ON remediation_events
 BEGIN
-    -- JSON readers keep whole numbers up to 2^53, and AUTOINCREMENT finds no id after 2^63-1. An old action with another id
-    -- can still be ended and deleted.
-    SELECT RAISE(ABORT, 'remediation_actions_immutable: an id is 1 to 2^53')
-    WHERE typeof(NEW.action_id) <> 'integer' OR NEW.kind = 'created' AND NEW.action_id NOT BETWEEN 1 AND 9007199254740992;
-
-    -- Text in UTC that the driver reads back as the same moment, that sorts as time and that the date functions read. The
-    -- comparison with datetime() also refuses dates that do not exist, a NUL and what follows it, numbers and BLOBs.
-    SELECT RAISE(ABORT, 'remediation_actions_times: a time must be text in UTC like 2026-11-23 13:17:09.047807+00:00')
-    WHERE (
-        NEW.occurred_at = datetime(substr(NEW.occurred_at, 1, 19)) || substr(NEW.occurred_at, 20)
-        AND NEW.occurred_at >= '0001-01-01'
-        AND (substr(NEW.occurred_at, 20) IN ('', '+00:00')
-            OR substr(NEW.occurred_at, 20) GLOB '.[0-9]*'
-            AND ltrim(substr(NEW.occurred_at, 21), '0123456789') IN ('', '+00:00')
-            AND length(NEW.occurred_at) <= 29 + length(ltrim(substr(NEW.occurred_at, 21), '0123456789')))
-        ) IS NOT TRUE;
-
-    SELECT RAISE(ABORT, 'remediation_events_types: server_id, actor and detail are text')
-    WHERE typeof(NEW.server_id) <> 'text'
-        OR typeof(NEW.actor) NOT IN ('text', 'null')
-        OR typeof(NEW.detail) NOT IN ('text', 'null');
-
-    SELECT RAISE(ABORT, 'remediation_events_append_only: this id is taken')
-    WHERE EXISTS (SELECT 1 FROM remediation_events AS e WHERE e.id = NEW.id);
+    SELECT CASE r.rule
+        WHEN 'id' THEN RAISE(ABORT, 'remediation_actions_immutable: an id is 1 to 2^53')
+        WHEN 'times' THEN
+            RAISE(ABORT, 'remediation_actions_times: a time must be text in UTC like 2026-11-23 13:17:09.047807+00:00')
+        WHEN 'types' THEN RAISE(ABORT, 'remediation_events_types: server_id, actor and detail are text')
+        END
+    FROM remediation_events_refused AS r
+    WHERE r.event_id = NEW.id;
 
     SELECT RAISE(ABORT, 'remediation_events_append_only: an event tells what its action records')
-    WHERE EXISTS (
-        SELECT 1 FROM remediation_actions AS a
-        WHERE a.id = NEW.action_id AND a.server_id = NEW.server_id AND CASE NEW.kind
-            WHEN 'created' THEN (a.created_at, a.created_by, a.command) IS (NEW.occurred_at, NEW.actor, NEW.detail)
-            WHEN 'approved' THEN (a.approved_at, a.approved_by, NULL) IS (NEW.occurred_at, NEW.actor, NEW.detail)
-            WHEN 'rejected' THEN (a.rejected_at, CAST(a.rejected_by AS TEXT), CAST(a.rejection_reason AS TEXT))
-                IS (NEW.occurred_at, NEW.actor, NEW.detail)
-            WHEN 'executing' THEN (a.executed_at, a.server_id, NULL) IS (NEW.occurred_at, NEW.actor, NEW.detail)
-            WHEN 'output_cleared' THEN (a.stdout, a.stderr, NULL, NULL) IS (NULL, NULL, NEW.actor, NEW.detail)
-                AND a.status IN ('completed', 'failed', 'rejected')
-            WHEN 'deleted' THEN TRUE
-            ELSE (a.status, a.completed_at, CASE WHEN a.exit_code IS NOT NULL THEN a.server_id END, CAST(a.exit_code AS TEXT))
-                IS (NEW.kind, NEW.occurred_at, NEW.actor, NEW.detail)
-            END
-    ) = (NEW.kind = 'deleted');
+    WHERE CASE NEW.kind
+        WHEN 'deleted' THEN NEW.actor IS NOT NULL OR EXISTS (SELECT 1 FROM remediation_actions AS a WHERE a.id = NEW.action_id)
+        ELSE NOT EXISTS (
+            SELECT 1 FROM remediation_actions AS a
+            WHERE a.id = NEW.action_id AND CAST(a.server_id AS TEXT) = NEW.server_id AND CASE NEW.kind
+                WHEN 'created' THEN (a.created_at, a.created_by, a.command) IS (NEW.occurred_at, NEW.actor, NEW.detail)
+                WHEN 'approved' THEN (a.approved_at, a.approved_by, NULL) IS (NEW.occurred_at, NEW.actor, NEW.detail)
+                WHEN 'rejected' THEN
+                    (CAST(a.rejected_by AS TEXT), CAST(a.rejection_reason AS TEXT)) IS (NEW.actor, NEW.detail)
+                    AND NEW.occurred_at IN (a.rejected_at, strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'))
+                WHEN 'executing' THEN (a.executed_at, a.server_id, NULL) IS (NEW.occurred_at, NEW.actor, NEW.detail)
+                WHEN 'output_cleared' THEN (a.stdout, a.stderr, NULL, NULL) IS (NULL, NULL, NEW.actor, NEW.detail)
+                    AND a.status IN ('completed', 'failed', 'rejected', 'timed_out')
+                ELSE (CASE a.status WHEN 'timed_out' THEN 'failed' ELSE a.status END,
+                    CASE WHEN a.exit_code IS NOT NULL THEN CAST(a.server_id AS TEXT) END, CAST(a.exit_code AS TEXT))
+                    IS (NEW.kind, NEW.actor, NEW.detail)
+                    AND NEW.occurred_at IN (a.completed_at, strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'))
+                END)
+        END;
 END;
