@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/homelab-cmd/actionledger/remediation"
@@ -64,11 +65,21 @@ func statement(text string) string {
 	return text[:end]
 }
 
+// Missing returns the names of the rules that are not among those that a database has.
+func Missing(rules []Rule, present []string) (names []string) {
+	for _, rule := range rules {
+		if !slices.Contains(present, rule.Name) {
+			names = append(names, rule.Name)
+		}
+	}
+	return names
+}
+
 // CheckRules refuses a database in which rules are missing or disabled.
 func CheckRules(missing []string) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: the database lacks rules that its version has, or has them disabled (%s); call Migrate to put them back",
+	return fmt.Errorf("%w: rules are missing or disabled in the database: %s; call Migrate to put them back",
 		remediation.ErrSchemaVersion, strings.Join(missing, ", "))
 }

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -212,16 +211,10 @@ func missingRules(ctx context.Context, q querier) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := make([]string, len(all))
-	for i, rule := range all {
-		names[i] = rule.Name
-	}
-	list, err := json.Marshal(names)
+	var list string
+	err = q.QueryRowContext(ctx, "SELECT group_concat(name, ' ') FROM sqlite_master WHERE type <> 'table'").Scan(&list)
 	if err != nil {
 		return nil, err
 	}
-	var missing string
-	err = q.QueryRowContext(ctx, `SELECT coalesce(group_concat(value, ' '), '') FROM json_each(?)
-		WHERE value NOT IN (SELECT name FROM sqlite_master WHERE type IN ('trigger', 'index', 'view'))`, string(list)).Scan(&missing)
-	return strings.Fields(missing), err
+	return migration.Missing(all, strings.Fields(list)), nil
 }
