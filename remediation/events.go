@@ -10,13 +10,14 @@ import (
 type EventKind string
 
 const (
-	EventCreated   EventKind = "created"
-	EventApproved  EventKind = "approved"
-	EventRejected  EventKind = "rejected" // also by Withdraw
-	EventExecuting EventKind = "executing"
-	EventCompleted EventKind = "completed"
-	EventFailed    EventKind = "failed"
-	EventDeleted   EventKind = "deleted" // by Prune, with its server, or by hand
+	EventCreated       EventKind = "created"
+	EventApproved      EventKind = "approved"
+	EventRejected      EventKind = "rejected" // also by Withdraw
+	EventExecuting     EventKind = "executing"
+	EventCompleted     EventKind = "completed"
+	EventFailed        EventKind = "failed"
+	EventOutputCleared EventKind = "output_cleared" // stdout and stderr, by ClearOutput or by hand
+	EventDeleted       EventKind = "deleted"        // by Prune, with its server, or by hand
 )
 
 // Event is one line of the record that the database keeps of every change to an action, whoever made it. Events are
@@ -31,12 +32,18 @@ type Event struct {
 	Detail     *string // created: the command; rejected: the reason; completed, failed: the exit code; deleted: the status it had
 }
 
-// Events returns up to limit events (0 means 50) whose id is greater than after, oldest first: the change feed. Call it
-// again with the last ID of what it returned, and no event is missed or repeated, whatever transactions are open
+// Events returns up to limit events (0 means 50) that come after the event with the id after: the change feed. Call it
+// again with the ID of the last one returned, and no event is missed or repeated, whatever transactions are open
 // meanwhile; an empty answer means that there is nothing new yet. Start with 0.
 //
-// On PostgreSQL an event shows once every transaction that may still write an earlier one has ended, so one that stays
-// open holds back the feed. Don't call it in a transaction of isolation level REPEATABLE READ, or on a replica.
+// On SQLite ids increase. On PostgreSQL the feed has an order of its own, in which a cause comes before its effect, and
+// ids are not always in it: keep the ID of the last event, not the greatest. There an event shows once every transaction
+// that may still write an earlier one has ended. Any transaction of the same database that has an id delays it: one that
+// has written something, or is prepared; on a standby also one of another database. A transaction that only reads
+// delays nothing, whatever it locks. Every isolation level and a standby give the same feed; a transaction of the
+// caller's own doesn't show its own events.
+//
+// ErrSchemaVersion if the events were restored from another PostgreSQL cluster and Migrate has not run since.
 func (l *Ledger) Events(ctx context.Context, after int64, limit int) ([]Event, error) {
 	if limit == 0 {
 		limit = defaultLimit

@@ -7,44 +7,70 @@ package postgresdb
 
 import (
 	"context"
+	"time"
+
+	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-const eventsHorizon = `-- name: EventsHorizon :one
-
-SELECT CAST(remediation_events_horizon() AS BIGINT) AS horizon
+const explainEventsEnd = `-- name: ExplainEventsEnd :one
+SELECT CAST(max(feed_position) IS NOT NULL AS BOOLEAN) AS waiting,
+    CAST(coalesce(max(feed_position) > remediation_events_newest(), FALSE) AS BOOLEAN) AS from_another_cluster,
+    CAST(CASE WHEN max(feed_position) IS NOT NULL THEN remediation_events_elsewhere() ELSE '{}' END AS BIGINT[]) AS elsewhere
+FROM remediation_events
+WHERE (feed_position, id) > (remediation_events_place($1), CAST($1 AS BIGINT))
 `
 
-// PostgreSQL only: ids are taken in another order than the one of the commits, so the feed ends at a horizon, which must
-// be read in a statement of its own, before the events.
-func (q *Queries) EventsHorizon(ctx context.Context) (int64, error) {
-	row := q.db.QueryRow(ctx, eventsHorizon)
-	var horizon int64
-	err := row.Scan(&horizon)
-	return horizon, err
+type ExplainEventsEndRow struct {
+	Waiting            bool
+	FromAnotherCluster bool
+	Elsewhere          []int64
+}
+
+// Why the feed ends after an id: whether there are later events, whether they lie where no transaction of this cluster has
+// been yet, and which open transactions of other databases delay them for no reason.
+func (q *Queries) ExplainEventsEnd(ctx context.Context, after int64) (ExplainEventsEndRow, error) {
+	row := q.db.QueryRow(ctx, explainEventsEnd, after)
+	var i ExplainEventsEndRow
+	err := row.Scan(&i.Waiting, &i.FromAnotherCluster, &i.Elsewhere)
+	return i, err
 }
 
 const listEvents = `-- name: ListEvents :many
+
 SELECT id, action_id, server_id, kind, actor, occurred_at, detail FROM remediation_events
-WHERE id > $1 AND id <= $2
-ORDER BY id
+WHERE (feed_position, id) > (remediation_events_place($1), CAST($1 AS BIGINT))
+    AND feed_position < remediation_events_horizon(CAST($2 AS BIGINT[]))
+ORDER BY feed_position, id
 LIMIT CAST($3 AS BIGINT)
 `
 
 type ListEventsParams struct {
-	After   int64
-	Horizon int64
-	MaxRows int64
+	After     int64
+	Elsewhere []int64
+	MaxRows   int64
 }
 
-func (q *Queries) ListEvents(ctx context.Context, arg ListEventsParams) ([]RemediationEvent, error) {
-	rows, err := q.db.Query(ctx, listEvents, arg.After, arg.Horizon, arg.MaxRows)
+type ListEventsRow struct {
+	ID         int64
+	ActionID   int64
+	ServerID   string
+	Kind       remediation.EventKind
+	Actor      *string
+	OccurredAt time.Time
+	Detail     *string
+}
+
+// PostgreSQL only: ids are taken in another order than the one of the commits, so the feed has an order of its own and ends
+// at a horizon.
+func (q *Queries) ListEvents(ctx context.Context, arg ListEventsParams) ([]ListEventsRow, error) {
+	rows, err := q.db.Query(ctx, listEvents, arg.After, arg.Elsewhere, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []RemediationEvent
+	var items []ListEventsRow
 	for rows.Next() {
-		var i RemediationEvent
+		var i ListEventsRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.ActionID,

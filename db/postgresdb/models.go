@@ -32,13 +32,3 @@ type RemediationAction struct {
 	Stderr          *string
 	DedupeKey       *string
 }
-
-type RemediationEvent struct {
-	ID         int64
-	ActionID   int64
-	ServerID   string
-	Kind       remediation.EventKind
-	Actor      *string
-	OccurredAt time.Time
-	Detail     *string
-}

@@ -24,10 +24,6 @@ var equivalents = []struct {
 		"a PRIMARY KEY says so too",
 	},
 	{
-		regexp.MustCompile(`^sqlite remediation_actions_consistent_update without (coalesce\(NEW\.approved_at|NEW\.\w+ in coalesce\(…$)`),
-		"no transition leads back to pending",
-	},
-	{
 		regexp.MustCompile(`^(sqlite|postgres) remediation_actions server_id without NOT NULL$`),
 		"the event of its creation would lack its server, which the table of the events refuses",
 	},
@@ -35,10 +31,6 @@ var equivalents = []struct {
 		regexp.MustCompile(`^postgres remediation_actions created_at without NOT NULL$|` +
 			`^sqlite remediation_actions_consistent_update without NEW\.(rejected|completed)_at IS NOT NULL`),
 		"the event of it would lack its time, which the table of the events refuses",
-	},
-	{
-		regexp.MustCompile(`^sqlite remediation_actions_immutable_alert without NEW\.alert_id IS NOT NULL$`),
-		"the other half holds as well: the alert that a row names exists, because of its foreign key",
 	},
 	{
 		regexp.MustCompile(`^postgres remediation_actions_keep_alert without NEW\.alert_id IS NULL$`),
@@ -92,10 +84,6 @@ var equivalents = []struct {
 	{
 		regexp.MustCompile(`^\w+ ListActions\w* without k\.dedupe_key IS NOT NULL$`),
 		"NULL is NULL; it lets SQLite read the index alone, which the plans are tested for",
-	},
-	{
-		regexp.MustCompile(`^postgres remediation_events_horizon without l\.locktype = `),
-		"the other locks have no class or a system catalog's, whose number is far smaller",
 	},
 }
 

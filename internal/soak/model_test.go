@@ -15,7 +15,7 @@ import (
 // makes another.
 type book struct {
 	servers map[string]mode
-	alerts  []int64
+	alerts  map[int64]string     // each alert's server
 	actions []remediation.Action // by id
 	rising  bool                 // an id is greater than all before it
 }
@@ -96,7 +96,7 @@ func (b book) create(c call, now time.Time) (book, answer) {
 	if !ok {
 		return b, answer{Err: remediation.ErrServerNotFound.Error()}
 	}
-	if c.New.AlertID != nil && !slices.Contains(b.alerts, *c.New.AlertID) {
+	if c.New.AlertID != nil && b.alerts[*c.New.AlertID] != c.New.ServerID {
 		return b, answer{Err: remediation.ErrAlertNotFound.Error()}
 	}
 	for _, a := range b.actions {
@@ -143,7 +143,7 @@ func (b book) failOverdue(c call, now time.Time) (book, answer) {
 	b.actions = slices.Clone(b.actions)
 	var failed []remediation.Action
 	for i, a := range b.actions {
-		if a.Status != remediation.Executing || !a.ExecutedAt.Before(before) || c.passesOver(a) || len(failed) == c.Limit {
+		if a.Status != remediation.Executing || !latest(a).Before(before) || c.passesOver(a) || len(failed) == c.Limit {
 			continue
 		}
 		a.Status, a.CompletedAt, a.Stderr = remediation.Failed, &now, new("no result came within "+c.OlderThan.String())
@@ -173,4 +173,15 @@ func kept(output string) string {
 		text.WriteRune(r)
 	}
 	return text.String()
+}
+
+// latest is the last of an action's times, which is not that of its last step if a clock was wrong.
+func latest(a remediation.Action) time.Time {
+	last := a.CreatedAt
+	for _, t := range []*time.Time{a.ApprovedAt, a.RejectedAt, a.ExecutedAt, a.CompletedAt} {
+		if t != nil && t.After(last) {
+			last = *t
+		}
+	}
+	return last
 }

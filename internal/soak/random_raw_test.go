@@ -3,6 +3,7 @@ package soak
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -108,9 +109,10 @@ func (s *sequence) deleteAlert(t *rapid.T) {
 	if len(s.book.alerts) == 0 {
 		t.Skip("no alert yet")
 	}
-	alert := one(t, "alert", s.book.alerts)
+	alert := one(t, "alert", slices.Sorted(maps.Keys(s.book.alerts)))
 	s.exec(t, fmt.Sprintf("DELETE FROM alerts WHERE id = %d", alert))
-	s.book.alerts = slices.DeleteFunc(slices.Clone(s.book.alerts), func(id int64) bool { return id == alert })
+	s.book.alerts = maps.Clone(s.book.alerts)
+	delete(s.book.alerts, alert)
 	s.book.actions = slices.Clone(s.book.actions)
 	for i, a := range s.book.actions {
 		if a.AlertID != nil && *a.AlertID == alert {
@@ -145,12 +147,14 @@ func (s *sequence) clearOutput(t *rapid.T) {
 		a, err := s.ledger.Get(s.ctx, id)
 		return err == nil && !hasOutput(a)
 	})
-	s.book.actions = slices.Clone(s.book.actions)
-	for i, a := range s.book.actions {
+	next := s.book
+	next.actions = slices.Clone(next.actions)
+	for i, a := range next.actions {
 		if cleared[a.ID] {
-			s.book.actions[i].Stdout, s.book.actions[i].Stderr = nil, nil
+			next.actions[i].Stdout, next.actions[i].Stderr = nil, nil
 		}
 	}
+	s.become(next)
 }
 
 func (s *sequence) before(t *rapid.T) time.Time {
@@ -166,18 +170,18 @@ func (s *sequence) oldest(t *rapid.T, before time.Time, limit int, n int64,
 	var newestTaken, oldestLeft time.Time
 	possible := 0
 	for _, a := range s.book.actions {
-		end := ended(a)
-		if end == nil || !end.Before(before.Truncate(time.Microsecond)) || !candidate(a) {
+		end := latest(a)
+		if !a.Status.Terminal() || !end.Before(before.Truncate(time.Microsecond)) || !candidate(a) {
 			continue
 		}
 		possible++
 		if taken(a.ID) {
 			took[a.ID] = true
 			if end.After(newestTaken) {
-				newestTaken = *end
+				newestTaken = end
 			}
 		} else if oldestLeft.IsZero() || end.Before(oldestLeft) {
-			oldestLeft = *end
+			oldestLeft = end
 		}
 	}
 	if int(n) != len(took) || len(took) != min(limit, possible) {
@@ -187,11 +191,4 @@ func (s *sequence) oldest(t *rapid.T, before time.Time, limit int, n int64,
 		t.Fatalf("before %s, at most %d: it took %v, but left one that ended at %s", before, limit, took, oldestLeft)
 	}
 	return took
-}
-
-func ended(a remediation.Action) *time.Time {
-	if a.Status == remediation.Rejected {
-		return a.RejectedAt
-	}
-	return a.CompletedAt
 }

@@ -188,7 +188,8 @@ func (b book) ahead(a remediation.Action) (id int64) {
 	return id
 }
 
-// readEvents follows the feed to its end, in pages. The database itself says when an action was deleted.
+// readEvents follows the feed to its end, in pages. The database itself says when an action was deleted
+// or its outputs were cleared.
 func (s *sequence) readEvents(t *rapid.T) {
 	for {
 		limit := rapid.IntRange(1, 9).Draw(t, "page")
@@ -201,7 +202,7 @@ func (s *sequence) readEvents(t *rapid.T) {
 				t.Fatalf("event %d came after %d", e.ID, s.feed)
 			}
 			s.feed, e.ID = e.ID, 0
-			if e.Kind == remediation.EventDeleted {
+			if e.Kind == remediation.EventDeleted || e.Kind == remediation.EventOutputCleared {
 				e.OccurredAt = time.Time{}
 			}
 			s.fed[e.ActionID] = append(s.fed[e.ActionID], e)

@@ -1,6 +1,8 @@
 package soak
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"pgregory.net/rapid"
@@ -47,7 +49,7 @@ func (s *sequence) id(t *rapid.T, status remediation.Status) int64 {
 // alert exists or has existed, or neither.
 func (s *sequence) alert(t *rapid.T) int64 {
 	if len(s.book.alerts) > 0 && rapid.IntRange(0, 9).Draw(t, "alert exists") < 9 {
-		return one(t, "alert", s.book.alerts)
+		return one(t, "alert", slices.Sorted(maps.Keys(s.book.alerts)))
 	}
 	return rapid.Int64Range(1, 9).Draw(t, "alert id")
 }
@@ -153,7 +155,11 @@ func (s *sequence) addAlert(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.book.alerts = append(s.book.alerts, id)
+	s.book.alerts = maps.Clone(s.book.alerts)
+	if s.book.alerts == nil {
+		s.book.alerts = map[int64]string{}
+	}
+	s.book.alerts[id] = server
 }
 
 // tick moves the clock forwards; times of a whole second are stored shorter.

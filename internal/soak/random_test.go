@@ -84,6 +84,7 @@ type sequence struct {
 func (s *sequence) begin(t *rapid.T) {
 	reset := []string{"DELETE FROM servers", "DELETE FROM remediation_events"}
 	if s.postgres {
+		reset = append(reset, "DELETE FROM remediation_events_gone") // places of ids that come again
 		for _, table := range []string{"alerts", "remediation_actions", "remediation_events"} {
 			reset = append(reset, "ALTER TABLE "+table+" ALTER COLUMN id RESTART")
 		}
@@ -178,6 +179,9 @@ func happened(before, a remediation.Action) (events []remediation.Event) {
 		record(remediation.EventCreated, &a.CreatedBy, a.CreatedAt, &a.Command)
 	}
 	if before.Status == a.Status {
+		if (before.Stdout != nil || before.Stderr != nil) && a.Stdout == nil && a.Stderr == nil {
+			record(remediation.EventOutputCleared, nil, time.Time{}, nil)
+		}
 		return events
 	}
 	switch a.Status {

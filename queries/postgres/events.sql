@@ -1,11 +1,18 @@
--- PostgreSQL only: ids are taken in another order than the one of the commits, so the feed ends at a horizon, which must
--- be read in a statement of its own, before the events.
-
--- name: EventsHorizon :one
-SELECT CAST(remediation_events_horizon() AS BIGINT) AS horizon;
+-- PostgreSQL only: ids are taken in another order than the one of the commits, so the feed has an order of its own and ends
+-- at a horizon.
 
 -- name: ListEvents :many
-SELECT * FROM remediation_events
-WHERE id > @after AND id <= @horizon
-ORDER BY id
+SELECT id, action_id, server_id, kind, actor, occurred_at, detail FROM remediation_events
+WHERE (feed_position, id) > (remediation_events_place(@after), CAST(@after AS BIGINT))
+    AND feed_position < remediation_events_horizon(CAST(@elsewhere AS BIGINT[]))
+ORDER BY feed_position, id
 LIMIT CAST(@max_rows AS BIGINT);
+
+-- Why the feed ends after an id: whether there are later events, whether they lie where no transaction of this cluster has
+-- been yet, and which open transactions of other databases delay them for no reason.
+-- name: ExplainEventsEnd :one
+SELECT CAST(max(feed_position) IS NOT NULL AS BOOLEAN) AS waiting,
+    CAST(coalesce(max(feed_position) > remediation_events_newest(), FALSE) AS BOOLEAN) AS from_another_cluster,
+    CAST(CASE WHEN max(feed_position) IS NOT NULL THEN remediation_events_elsewhere() ELSE '{}' END AS BIGINT[]) AS elsewhere
+FROM remediation_events
+WHERE (feed_position, id) > (remediation_events_place(@after), CAST(@after AS BIGINT));

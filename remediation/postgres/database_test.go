@@ -129,6 +129,14 @@ func sqlState(err error) string {
 	return ""
 }
 
+// constraintOf is the name of the rule that made a server refuse, or "".
+func constraintOf(err error) string {
+	if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) {
+		return refused.ConstraintName
+	}
+	return ""
+}
+
 // contents is the rows of every table but golang-migrate's own, by column.
 type contents map[string][]map[string]any
 

@@ -2,7 +2,14 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,26 +31,29 @@ type feedReader struct {
 // poll reads what is new and returns how many events that were.
 func (r *feedReader) poll(t *testing.T) int {
 	t.Helper()
+	return r.pollOn(t, r.ledger)
+}
+
+func (r *feedReader) pollOn(t *testing.T, ledger *remediation.Ledger) int {
+	t.Helper()
 	for n := 0; ; {
-		page := must[[]remediation.Event](t)(r.ledger.Events(t.Context(), r.after, 3))
+		page := must[[]remediation.Event](t)(ledger.Events(t.Context(), r.after, 3))
 		if len(page) == 0 {
 			return n
 		}
 		n += len(page)
 		for _, e := range page {
-			if e.ID <= r.after {
-				t.Fatalf("event %d came after event %d", e.ID, r.after)
-			}
 			r.after = e.ID
 			r.seen = append(r.seen, e.ID)
 		}
 	}
 }
 
-// sawAll expects that the reader has every event that is stored.
+// sawAll expects that the reader got every event that is stored exactly once, in whatever order.
 func (r *feedReader) sawAll(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
-	same(t, "what the feed gave", r.seen, column[int64](t, pool, "SELECT id FROM remediation_events ORDER BY id"))
+	same(t, "what the feed gave", slices.Sorted(slices.Values(r.seen)),
+		column[int64](t, pool, "SELECT id FROM remediation_events ORDER BY id"))
 }
 
 func newFeed(t *testing.T) (*pgxpool.Pool, *remediation.Ledger, *feedReader) {
@@ -61,6 +71,15 @@ func openTx(t *testing.T, pool *pgxpool.Pool) (pgx.Tx, *remediation.Ledger) {
 	tx := must[pgx.Tx](t)(pool.Begin(t.Context()))
 	t.Cleanup(func() { tx.Rollback(context.Background()) })
 	return tx, newLedger(postgres.New(tx))
+}
+
+// openOldTx opens a transaction that sees nothing of those that begin later: its events get positions below theirs.
+func openOldTx(t *testing.T, pool *pgxpool.Pool) (pgx.Tx, *remediation.Ledger) {
+	t.Helper()
+	tx, inside := openTx(t, pool)
+	run(t, tx, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+	run(t, tx, "SELECT pg_current_xact_id()")
+	return tx, inside
 }
 
 func create(t *testing.T, l *remediation.Ledger) remediation.Action {
@@ -110,7 +129,6 @@ func TestOpenTransactionHoldsBackLaterEvents(t *testing.T) {
 	}
 }
 
-// The first event of all has no id before it that its transaction could lock.
 func TestFirstTransactionOfAllHoldsBackTheFeed(t *testing.T) {
 	t.Parallel()
 	pool, ledger, reader := newFeed(t)
@@ -124,7 +142,7 @@ func TestFirstTransactionOfAllHoldsBackTheFeed(t *testing.T) {
 	reader.sawAll(t, pool)
 }
 
-func TestTransactionWithoutEventsHoldsNothingBack(t *testing.T) {
+func TestTransactionThatWritesElsewhereDelaysTheFeed(t *testing.T) {
 	t.Parallel()
 	pool, ledger, reader := newFeed(t)
 	tx, inside := openTx(t, pool)
@@ -132,8 +150,22 @@ func TestTransactionWithoutEventsHoldsNothingBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	create(t, ledger)
-	same(t, "beside a writer of other tables", reader.poll(t), 2)
+	same(t, "beside a writer of other tables", reader.poll(t), 0)
 	end(t, tx.Commit)
+	same(t, "after its commit", reader.poll(t), 2)
+	reader.sawAll(t, pool)
+}
+
+func TestTransactionWithoutAnIDDelaysNothing(t *testing.T) {
+	t.Parallel()
+	pool, ledger, reader := newFeed(t)
+	for _, level := range []pgx.TxIsoLevel{pgx.ReadCommitted, pgx.RepeatableRead, pgx.Serializable} {
+		tx := must[pgx.Tx](t)(pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: level}))
+		t.Cleanup(func() { tx.Rollback(context.Background()) })
+		must[[]remediation.Event](t)(newLedger(postgres.New(tx)).Events(t.Context(), 0, 100))
+	}
+	create(t, ledger)
+	same(t, "beside idle readers", reader.poll(t), 2)
 	reader.sawAll(t, pool)
 }
 
@@ -164,7 +196,6 @@ func TestSavepointRollbackKeepsTheFeedWhole(t *testing.T) {
 		if !firstInside {
 			create(t, inside)
 		}
-		// The savepoint takes the lock and the memory of it along when it is rolled back.
 		nested := must[pgx.Tx](t)(tx.Begin(t.Context()))
 		create(t, newLedger(postgres.New(nested)))
 		end(t, nested.Rollback)
@@ -182,17 +213,13 @@ func TestSavepointRollbackKeepsTheFeedWhole(t *testing.T) {
 	}
 }
 
-// A bound by pg_snapshot_xmin alone would be wrong: here the lower transaction id takes the higher event id and commits
-// first, and the feed must not pass over the lower event id of the other.
+// The lower transaction id takes the higher event id and commits first. The feed must come back to the lower event id.
 func TestLowerTransactionWithTheHigherEventLosesNothing(t *testing.T) {
 	t.Parallel()
 	for _, commits := range []bool{true, false} {
 		pool, _, reader := newFeed(t)
-		a, insideA := openTx(t, pool)
+		a, insideA := openOldTx(t, pool)
 		xidA := one[int64](t, a, "SELECT pg_current_xact_id()::text::bigint")
-		if err := insideA.AddServer(t.Context(), "web-2"); err != nil {
-			t.Fatal(err)
-		}
 		b, insideB := openTx(t, pool)
 		if xidB := one[int64](t, b, "SELECT pg_current_xact_id()::text::bigint"); xidB <= xidA {
 			t.Fatalf("B has transaction id %d, A has %d", xidB, xidA)
@@ -200,7 +227,7 @@ func TestLowerTransactionWithTheHigherEventLosesNothing(t *testing.T) {
 		create(t, insideB)
 		create(t, insideA)
 		end(t, a.Commit)
-		same(t, "while B is open", reader.poll(t), 0)
+		same(t, "A's events while B is open", reader.poll(t), 2)
 		if commits {
 			end(t, b.Commit)
 		} else {
@@ -211,26 +238,90 @@ func TestLowerTransactionWithTheHigherEventLosesNothing(t *testing.T) {
 	}
 }
 
-func TestTransactionOfManyCreationsHoldsOneLock(t *testing.T) {
+func TestCauseComesBeforeItsEffect(t *testing.T) {
+	t.Parallel()
+	for _, level := range []pgx.TxIsoLevel{pgx.ReadCommitted, pgx.RepeatableRead} {
+		pool, ledger, reader := newFeed(t)
+		if err := ledger.Pause(t.Context(), "web-1"); err != nil {
+			t.Fatal(err)
+		}
+		old := must[pgx.Tx](t)(pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: level}))
+		t.Cleanup(func() { old.Rollback(context.Background()) })
+		if level == pgx.ReadCommitted {
+			run(t, old, "SELECT pg_current_xact_id()") // older than what it approves
+		}
+		a := create(t, ledger)
+		create(t, ledger)
+		must[remediation.Action](t)(newLedger(postgres.New(old)).Approve(t.Context(), a.ID, "bob"))
+		end(t, old.Commit)
+		kinds := []remediation.EventKind{}
+		for _, e := range must[[]remediation.Event](t)(ledger.Events(t.Context(), 0, 10)) {
+			if e.ActionID == a.ID {
+				kinds = append(kinds, e.Kind)
+			}
+		}
+		same(t, "the action's events in the feed", kinds, []remediation.EventKind{remediation.EventCreated, remediation.EventApproved})
+		reader.poll(t)
+		reader.sawAll(t, pool)
+	}
+}
+
+// An UPDATE that waited for a row goes on with the row's newest version, which its own snapshot doesn't have.
+func TestCauseComesBeforeTheEffectThatWaitedForIt(t *testing.T) {
 	t.Parallel()
 	pool, ledger, reader := newFeed(t)
-	tx, inside := openTx(t, pool)
-	create(t, inside)
-	run(t, tx, `INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by)
-		SELECT 'web-1', 'reboot', 'pending', 'reboot', now(), 'ann' FROM generate_series(1, 4999)`)
-	create(t, inside)
-	const locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
-	same(t, "locks", one[int64](t, tx, locks), int64(1))
+	a := create(t, ledger)
+	old, _ := openTx(t, pool)
+	run(t, old, "SELECT pg_current_xact_id()")
+	young, insideYoung := openTx(t, pool)
+	must[remediation.Action](t)(insideYoung.Start(t.Context(), a.ID))
+	pid := one[uint32](t, old, "SELECT pg_backend_pid()")
+	finished := make(chan error, 1)
+	go func() {
+		_, err := old.Exec(t.Context(), "UPDATE remediation_actions SET status = 'completed', completed_at = now(), exit_code = 0 "+
+			"WHERE id = $1 AND status IN ('approved', 'executing')", a.ID)
+		finished <- err
+	}()
+	for one[int64](t, pool, "SELECT count(*) FROM pg_locks WHERE pid = $1 AND NOT granted", pid) == 0 {
+		runtime.Gosched()
+	}
+	end(t, young.Commit)
+	if err := <-finished; err != nil {
+		t.Fatal(err)
+	}
+	end(t, old.Commit)
+	reader.poll(t)
+	reader.sawAll(t, pool)
+	same(t, "kinds in the feed", column[string](t, pool, "SELECT kind::text FROM remediation_events ORDER BY feed_position, id"),
+		[]string{"created", "approved", "executing", "completed"})
+}
+
+func TestSubtransactionsKeepTheFeedWhole(t *testing.T) {
+	t.Parallel()
+	pool, ledger, reader := newFeed(t)
+	tx, _ := openTx(t, pool)
+	run(t, tx, `DO $$ BEGIN
+		FOR i IN 1..150 LOOP -- more than a session lists in shared memory
+			BEGIN
+				INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by)
+				VALUES ('web-1', 'reboot', 'pending', 'reboot', now(), 'ann');
+				IF i % 3 = 0 THEN
+					RAISE EXCEPTION 'undone';
+				END IF;
+			EXCEPTION WHEN raise_exception THEN
+				NULL;
+			END;
+		END LOOP;
+	END $$`)
 	create(t, ledger)
 	same(t, "while it is open", reader.poll(t), 0)
 	end(t, tx.Commit)
-	same(t, "locks afterwards", one[int64](t, pool, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' "+
-		"AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"), int64(0))
-	same(t, "how many events", len(must[[]remediation.Event](t)(ledger.Events(t.Context(), 0, 100000))), 4999+2*3)
+	same(t, "after its commit", reader.poll(t), 100+2)
+	reader.sawAll(t, pool)
 }
 
 // One connection runs many transactions: what one has noted must not pass for the next.
-func TestEachTransactionOfAConnectionHoldsItsOwnLock(t *testing.T) {
+func TestEachTransactionOfAConnectionHoldsBackTheFeed(t *testing.T) {
 	t.Parallel()
 	pool, ledger, reader := newFeed(t)
 	conn := must[*pgxpool.Conn](t)(pool.Acquire(t.Context()))
@@ -250,16 +341,427 @@ func TestEachTransactionOfAConnectionHoldsItsOwnLock(t *testing.T) {
 	}
 }
 
-func TestFeedIsHeldBackByItsOwnDatabaseAlone(t *testing.T) {
+func TestOwnTransactionShowsWhatWasCommitted(t *testing.T) {
+	t.Parallel()
+	pool, ledger, reader := newFeed(t)
+	create(t, ledger)
+	tx, inside := openTx(t, pool)
+	create(t, inside)
+	create(t, ledger)
+	same(t, "inside", reader.pollOn(t, inside), 2)
+	end(t, tx.Commit)
+	reader.poll(t)
+	reader.sawAll(t, pool)
+}
+
+func TestRepeatableReadMissesAndRepeatsNothing(t *testing.T) {
+	t.Parallel()
+	for _, level := range []pgx.TxIsoLevel{pgx.RepeatableRead, pgx.Serializable} {
+		pool, ledger, reader := newFeed(t)
+		create(t, ledger)
+		writer, insideWriter := openTx(t, pool)
+		create(t, insideWriter)
+		create(t, ledger)
+		tx := must[pgx.Tx](t)(pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: level}))
+		t.Cleanup(func() { tx.Rollback(context.Background()) })
+		inside := newLedger(postgres.New(tx))
+		// Transactions of other databases that have ended since the snapshot may delay what it has.
+		n := reader.pollOn(t, inside)
+		same(t, "before the writer's", n == 0 || n == 2, true)
+		end(t, writer.Commit)
+		create(t, ledger)
+		n += reader.pollOn(t, inside)
+		same(t, "in the same snapshot", n == 0 || n == 2, true)
+		end(t, tx.Commit)
+		same(t, "in all", n+reader.poll(t), 8)
+		reader.sawAll(t, pool)
+	}
+}
+
+// A reader's place is its last event's, also when somebody has deleted that event, and the event with the next lower id
+// has a place behind events that are still to be read.
+func TestFeedGoesOnAfterAnEventThatWasDeleted(t *testing.T) {
+	t.Parallel()
+	pool, ledger, _ := newFeed(t)
+	a, insideA := openOldTx(t, pool)
+	b, insideB := openTx(t, pool)
+	kept := create(t, insideB)
+	deleted := create(t, insideA)
+	end(t, a.Commit)
+	end(t, b.Commit)
+	page := must[[]remediation.Event](t)(ledger.Events(t.Context(), 0, 2))
+	same(t, "who comes first", page[1].ActionID, deleted.ID)
+	run(t, pool, "DELETE FROM remediation_actions WHERE id = $1", deleted.ID)
+	run(t, pool, "DELETE FROM remediation_events WHERE action_id = $1", deleted.ID)
+	last := create(t, ledger)
+	var got []int64
+	for after := page[1].ID; ; {
+		next := must[[]remediation.Event](t)(ledger.Events(t.Context(), after, 1))
+		if len(next) == 0 {
+			break
+		}
+		after, got = next[0].ID, append(got, next[0].ActionID)
+	}
+	same(t, "what comes after it", got, []int64{kept.ID, kept.ID, last.ID, last.ID})
+}
+
+// Between a query's snapshot and its look at the horizon a transaction may end: its events are not in the snapshot.
+func TestHorizonIsThatOfTheQuerysSnapshot(t *testing.T) {
+	t.Parallel()
+	pool, _, _ := newFeed(t)
+	keeper := connect(t, pool.Config().ConnString())
+	run(t, keeper, "SELECT pg_advisory_lock(1)")
+	tx, _ := openTx(t, pool)
+	id := one[int64](t, tx, "SELECT pg_current_xact_id()::text::bigint")
+	var horizon int64
+	finished := make(chan error, 1)
+	go func() {
+		finished <- pool.QueryRow(t.Context(), `WITH waited AS MATERIALIZED (SELECT pg_advisory_lock_shared(1))
+			SELECT remediation_events_horizon(ARRAY(SELECT id FROM generate_series($1 - 10000, $1 + 10000) AS id WHERE id <> $1))
+			FROM waited`, id).Scan(&horizon) // as if all others were another database's
+	}()
+	for one[int64](t, keeper, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "+
+		"AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == 0 {
+		runtime.Gosched()
+	}
+	end(t, tx.Commit)
+	run(t, keeper, "SELECT pg_advisory_unlock(1)")
+	if err := <-finished; err != nil {
+		t.Fatal(err)
+	}
+	if horizon > id {
+		t.Errorf("the horizon is %d, above the transaction %d that was open", horizon, id)
+	}
+}
+
+func TestTwoLedgersInOneDatabase(t *testing.T) {
+	t.Parallel()
+	url := pgtest.EmptyURL(t)
+	run(t, connect(t, url), "CREATE SCHEMA one; CREATE SCHEMA two")
+	var pools []*pgxpool.Pool
+	var readers []*feedReader
+	for _, name := range []string{"one", "two"} {
+		pool := pgtest.Pool(t, with(t, url, "search_path", name))
+		migrate(t, pool)
+		ledger := newLedger(postgres.New(pool))
+		if err := ledger.AddServer(t.Context(), "web-1"); err != nil {
+			t.Fatal(err)
+		}
+		pools, readers = append(pools, pool), append(readers, &feedReader{ledger: ledger})
+	}
+	tx, inside := openTx(t, pools[0])
+	create(t, inside)
+	create(t, readers[0].ledger)
+	create(t, readers[1].ledger)
+	run(t, tx, "SET LOCAL search_path = two")
+	create(t, inside)
+	for i, reader := range readers {
+		same(t, "while a transaction of both is open", reader.poll(t), 0)
+		create(t, readers[i].ledger)
+	}
+	end(t, tx.Commit)
+	for i, reader := range readers {
+		same(t, "after its commit", reader.poll(t), 6)
+		reader.sawAll(t, pools[i])
+	}
+}
+
+// Random transactions, several of each writer at once, end in random order.
+func TestStormOfWritersMissesAndRepeatsNothing(t *testing.T) {
+	t.Parallel()
+	pool, ledger, reader := newFeed(t)
+	if err := ledger.Pause(t.Context(), "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	seed := rand.Uint64()
+	t.Log("seed", seed)
+	url := pool.Config().ConnString()
+	var writers sync.WaitGroup
+	for w := range 4 {
+		conns := [3]*pgx.Conn{connect(t, url), connect(t, url), connect(t, url)}
+		writers.Go(func() {
+			if err := writeAtRandom(t.Context(), conns, rand.New(rand.NewPCG(seed, uint64(w)))); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	finished := make(chan struct{})
+	go func() { writers.Wait(); close(finished) }()
+	for done, polls := false, 0; ; polls++ {
+		n := 0
+		if polls%2 == 0 {
+			n = reader.poll(t)
+		} else {
+			tx := must[pgx.Tx](t)(pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead}))
+			n = reader.pollOn(t, newLedger(postgres.New(tx)))
+			end(t, tx.Commit)
+		}
+		if done && n == 0 && polls%2 == 0 {
+			break
+		}
+		select {
+		case <-finished:
+			done = true // and read once more
+		default:
+		}
+	}
+	reader.sawAll(t, pool)
+}
+
+// writeAtRandom keeps up to one transaction on each connection and takes one step of one of them at a time.
+func writeAtRandom(ctx context.Context, conns [3]*pgx.Conn, random *rand.Rand) error {
+	var txs [3]pgx.Tx
+	for range 150 {
+		i := random.IntN(len(conns))
+		var err error
+		switch tx := txs[i]; {
+		case tx == nil && random.IntN(2) == 0:
+			_, err = newLedger(postgres.New(conns[i])).Create(ctx, newAction("web-1"))
+		case tx == nil:
+			if txs[i], err = conns[i].Begin(ctx); err == nil && random.IntN(2) == 0 {
+				_, err = txs[i].Exec(ctx, "SELECT pg_current_xact_id()") // long before it writes
+			}
+		case random.IntN(5) == 0:
+			txs[i], err = nil, tx.Rollback(ctx)
+		case random.IntN(4) == 0:
+			txs[i], err = nil, tx.Commit(ctx)
+		case random.IntN(3) == 0: // a savepoint
+			var nested pgx.Tx
+			if nested, err = tx.Begin(ctx); err != nil {
+				return err
+			}
+			if _, err = newLedger(postgres.New(nested)).Create(ctx, newAction("web-1")); err != nil {
+				return err
+			}
+			if random.IntN(2) == 0 {
+				err = nested.Commit(ctx)
+			} else {
+				err = nested.Rollback(ctx)
+			}
+		default:
+			_, err = newLedger(postgres.New(tx)).Create(ctx, newAction("web-1"))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, tx := range txs {
+		if tx != nil {
+			if err := tx.Commit(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func TestTransactionOfAnotherDatabaseDelaysNothing(t *testing.T) {
 	t.Parallel()
 	otherPool, _, _ := newFeed(t)
 	_, insideOther := openTx(t, otherPool)
 	create(t, insideOther)
 	pool, ledger, reader := newFeed(t)
-	tx, _ := openTx(t, pool)
-	run(t, tx, "SELECT pg_advisory_xact_lock(1), pg_advisory_xact_lock(21061 << 16, 0)") // the host program's own locks
 	create(t, ledger)
-	same(t, "beside other locks", reader.poll(t), 2)
+	same(t, "beside it", reader.poll(t), 2)
+
+	// In a transaction that has looked at the sessions before, PostgreSQL would show the same list again.
+	for _, level := range []pgx.TxIsoLevel{pgx.ReadCommitted, pgx.RepeatableRead} {
+		tx := must[pgx.Tx](t)(pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: level}))
+		t.Cleanup(func() { tx.Rollback(context.Background()) })
+		run(t, tx, "SELECT count(*) FROM pg_stat_activity")
+		_, insideAnother := openTx(t, otherPool)
+		create(t, insideAnother)
+		create(t, ledger)
+		same(t, "later in a transaction", reader.pollOn(t, newLedger(postgres.New(tx))) > 0, level == pgx.ReadCommitted)
+		end(t, tx.Commit)
+		reader.poll(t)
+		reader.sawAll(t, pool)
+	}
+}
+
+// raisePositions is what a restore from a cluster with higher transaction ids leaves.
+func raisePositions(t *testing.T, pool *pgxpool.Pool, where string) {
+	t.Helper()
+	run(t, pool, "ALTER TABLE remediation_events DISABLE TRIGGER USER")
+	run(t, pool, "UPDATE remediation_events SET feed_position = feed_position + 1000000000000 WHERE "+where)
+	run(t, pool, "ALTER TABLE remediation_events ENABLE TRIGGER USER")
+}
+
+func TestEventsOfAnotherClusterAreReadAfterMigrate(t *testing.T) {
+	t.Parallel()
+	pool, ledger, reader := newFeed(t)
+	for range 3 {
+		create(t, ledger)
+	}
+	raisePositions(t, pool, "id > 2")
+	wantSchemaVersion := func(when string) {
+		t.Helper()
+		_, err := ledger.Events(t.Context(), reader.after, 10)
+		if !errors.Is(err, remediation.ErrSchemaVersion) || !strings.Contains(fmt.Sprint(err), "another PostgreSQL cluster") {
+			t.Errorf("Events %s: %v, want ErrSchemaVersion", when, err)
+		}
+	}
+	same(t, "what lies in the past", len(must[[]remediation.Event](t)(ledger.Events(t.Context(), 0, 10))), 2)
+	reader.after, reader.seen = 2, []int64{1, 2}
+	wantSchemaVersion("before Migrate")
+	tx, inside := openTx(t, pool)
+	run(t, tx, "SELECT pg_current_xact_id()") // open while Migrate works
+	create(t, ledger)
+	wantSchemaVersion("after a new event")
+	run(t, pool, "DELETE FROM remediation_actions WHERE id = 3; DELETE FROM remediation_events WHERE action_id = 3 AND kind <> 'deleted'")
+	before := one[string](t, pool, "SELECT coalesce(array_to_string(proacl, ','), '') FROM pg_proc WHERE proname = 'remediation_events_position'")
+	migrate(t, pool)
+	create(t, inside)
+	create(t, ledger)
+	end(t, tx.Commit)
+	reader.poll(t)
+	reader.sawAll(t, pool)
+	same(t, "the order", slices.IsSorted(reader.seen), true)
+	same(t, "who may execute", one[string](t, pool,
+		"SELECT coalesce(array_to_string(proacl, ','), '') FROM pg_proc WHERE proname = 'remediation_events_position'"), before)
+
+	// All that a consumer may do goes on as before, also after one more restore.
+	tx, inside = openTx(t, pool)
+	create(t, inside)
+	create(t, ledger)
+	same(t, "while a transaction is open", reader.poll(t), 0)
+	end(t, tx.Commit)
+	same(t, "after its commit", reader.poll(t), 4)
+	raisePositions(t, pool, "TRUE")
+	create(t, ledger)
+	wantSchemaVersion("after one more restore")
+	migrate(t, pool)
+	schema := schemaOf(t, pool)
+	create(t, ledger)
+	same(t, "after Migrate", reader.poll(t), 4)
+	reader.sawAll(t, pool)
+	migrate(t, pool)
+	same(t, "schema after Migrate with nothing to do", schemaOf(t, pool), schema)
+}
+
+// Until Migrate, new events have the place of the last old one. One that is not committed yet must not come behind.
+func TestMigrateWaitsForWhoWritesEvents(t *testing.T) {
+	t.Parallel()
+	pool, ledger, reader := newFeed(t)
+	create(t, ledger)
+	raisePositions(t, pool, "TRUE")
+	tx, inside := openTx(t, pool)
+	create(t, inside)
+	create(t, ledger)
+	finished := make(chan error, 1)
+	go func() { finished <- postgres.Migrate(t.Context(), pool) }()
+	for one[int64](t, pool, "SELECT count(*) FROM pg_locks WHERE relation = 'remediation_events'::regclass AND NOT granted") == 0 && len(finished) == 0 {
+		runtime.Gosched()
+	}
+	if len(finished) > 0 {
+		reader.poll(t) // what it would see is what it would lose
+	}
+	end(t, tx.Commit)
+	if err := <-finished; err != nil {
+		t.Fatal(err)
+	}
+	reader.poll(t)
+	reader.sawAll(t, pool)
+}
+
+// Events may be deleted, and the place of a reader that stood at one of them lies in another cluster's future too.
+func TestNewEventsComeAfterThoseDeletedInAnotherCluster(t *testing.T) {
+	t.Parallel()
+	for _, migrated := range []bool{false, true} { // before the first new event
+		pool, ledger, reader := newFeed(t)
+		for range 3 {
+			create(t, ledger)
+		}
+		reader.poll(t)
+		run(t, pool, "DELETE FROM remediation_actions")
+		reader.poll(t)
+		raisePositions(t, pool, "TRUE")
+		raisePositions(t, pool, "id > 4")
+		run(t, pool, "DELETE FROM remediation_events WHERE id > 4")
+		if migrated {
+			migrate(t, pool)
+		}
+		create(t, ledger)
+		if !migrated {
+			migrate(t, pool)
+		}
+		same(t, "new events", reader.poll(t), 2)
+	}
+}
+
+func TestEventIsWrittenByItsChangeAlone(t *testing.T) {
+	t.Parallel()
+	pool, ledger, reader := newFeed(t)
+	create(t, ledger)
+	const columns = "INSERT INTO remediation_events (action_id, server_id, kind, occurred_at"
+	for _, statement := range []string{
+		columns + ") VALUES (1, 'web-1', 'failed', now())",
+		columns + ", feed_position) VALUES (1, 'web-1', 'failed', now(), 1)",
+		columns + ") SELECT 1, 'web-1', 'failed', now() FROM generate_series(1, 3)",
+		"INSERT INTO remediation_events DEFAULT VALUES",
+		"INSERT INTO remediation_events SELECT * FROM remediation_events ON CONFLICT DO NOTHING",
+	} {
+		_, err := pool.Exec(t.Context(), statement)
+		same(t, "the rule that refuses "+statement, constraintOf(err), "remediation_events_append_only")
+	}
+	reader.poll(t)
+	reader.sawAll(t, pool)
+}
+
+func TestEventsTableTakesNoOddRow(t *testing.T) {
+	t.Parallel()
+	pool, _, _ := newFeed(t)
+	run(t, pool, "ALTER TABLE remediation_events DISABLE TRIGGER USER")
+	good := map[string]string{"id": "7", "action_id": "1", "server_id": "'web-1'", "kind": "'created'", "actor": "'ann'",
+		"occurred_at": "now()", "detail": "'x'"}
+	insert := func(column, value string) error {
+		r := maps.Clone(good)
+		r[column] = value
+		columns := slices.Sorted(maps.Keys(r))
+		var values []string
+		for _, c := range columns {
+			values = append(values, r[c])
+		}
+		tx := begin(t, pool)
+		defer tx.Rollback(context.Background())
+		_, err := tx.Exec(t.Context(), fmt.Sprintf("INSERT INTO remediation_events (%s) VALUES (%s)",
+			strings.Join(columns, ", "), strings.Join(values, ", ")))
+		return err
+	}
+	for column, values := range map[string]map[string]string{
+		"id":        {"0": "remediation_events_id_check", "-7": "remediation_events_id_check"},
+		"action_id": {"0": "remediation_events_check"},
+		"server_id": {"''": "remediation_events_check"},
+		"kind":      {"''": "remediation_events_kind_check", "'Created'": "remediation_events_kind_check", "'pending'": "remediation_events_kind_check"},
+		"occurred_at": {"'infinity'": "remediation_events_occurred_at_check", "'-infinity'": "remediation_events_occurred_at_check",
+			"'0001-12-31 23:59:59.999999+00 BC'": "remediation_events_occurred_at_check", "'0001-01-01 00:00:00+00'": "",
+			"'10000-01-01 00:00:00+00'": "remediation_events_occurred_at_check", "'9999-12-31 23:59:59.999999+00'": ""},
+	} {
+		for value, want := range values {
+			same(t, "the rule that refuses "+column+" = "+value, constraintOf(insert(column, value)), want)
+		}
+	}
+	for _, kind := range []remediation.EventKind{"created", "approved", "rejected", "executing", "completed", "failed",
+		remediation.EventOutputCleared, "deleted"} {
+		if err := insert("kind", "'"+string(kind)+"'"); err != nil {
+			t.Errorf("kind %s: %v", kind, err)
+		}
+	}
+}
+
+// An old row takes its odd fields along when it goes.
+func TestOddLegacyRowsCanBeDeleted(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.EmptyURL(t))
+	upTo(t, pool, 4)
+	run(t, pool, legacyRows)
+	run(t, pool, `INSERT INTO servers (id) VALUES ('');
+		INSERT INTO remediation_actions (id, server_id, action_type, status, command, created_at, created_by)
+		VALUES (0, '', '', '', '', 'infinity', ''), (-1, 'old-1', 'x', 'failed', '', '-infinity', '')`)
+	actions := one[int64](t, pool, "SELECT count(*) FROM remediation_actions")
+	migrate(t, pool)
+	run(t, pool, "DELETE FROM servers")
+	same(t, "deleted", one[int64](t, pool, "SELECT count(*) FROM remediation_events WHERE kind = 'deleted'"), actions)
 }
 
 func TestTruncateIsRecordedAndThatOfEventsRefused(t *testing.T) {
@@ -386,6 +888,4 @@ func TestCallersTemporaryTablesDoNotMisleadTheRules(t *testing.T) {
 			t.Errorf("%s: %v, want it refused", query, err)
 		}
 	}
-	const horizon = "SELECT public.remediation_events_horizon()"
-	same(t, "the last event to read", one[int64](t, conn, horizon), one[int64](t, pool, horizon))
 }

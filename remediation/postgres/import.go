@@ -61,14 +61,16 @@ func importLedger(ctx context.Context, pool *pgxpool.Pool, ledger *sql.DB) error
 		if err := checkRows(ctx, from, to); err != nil {
 			return err
 		}
-		// An old row may break rules that are younger than it.
-		if _, err := to.Exec(ctx, "ALTER TABLE remediation_actions DISABLE TRIGGER USER"); err != nil {
+		// An old row may break rules that are younger than it, and events arrive as they were written.
+		const off = "ALTER TABLE remediation_actions DISABLE TRIGGER USER; ALTER TABLE remediation_events DISABLE TRIGGER USER"
+		if _, err := to.Exec(ctx, off); err != nil {
 			return err
 		}
 		if err := copyRows(ctx, from, postgresdb.New(to)); err != nil {
 			return err
 		}
-		if _, err := to.Exec(ctx, "ALTER TABLE remediation_actions ENABLE TRIGGER USER"); err != nil {
+		const on = "ALTER TABLE remediation_actions ENABLE TRIGGER USER; ALTER TABLE remediation_events ENABLE TRIGGER USER"
+		if _, err := to.Exec(ctx, on); err != nil {
 			return err
 		}
 		return continueIDs(ctx, from, to)
@@ -99,7 +101,8 @@ func lockEmpty(ctx context.Context, to pgx.Tx) error {
 		return err
 	}
 	var used bool
-	err := to.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM servers) OR EXISTS (SELECT 1 FROM remediation_events)").Scan(&used)
+	err := to.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM servers) OR EXISTS (SELECT 1 FROM remediation_events)
+		OR EXISTS (SELECT 1 FROM remediation_events_gone)`).Scan(&used)
 	if err == nil && used {
 		err = &remediation.InputError{Field: "pool", Problem: "has a ledger already: import into an empty one"}
 	}

@@ -20,7 +20,7 @@ var imported = []struct{ table, columns string }{
 	{"servers", "attname IN ('id', 'is_paused', 'paused_at')"},
 	{"alerts", "attname IN ('id', 'server_id', 'title')"},
 	{"remediation_actions", "attname NOT IN ('stdout', 'stderr')"},
-	{"remediation_events", "TRUE"},
+	{"remediation_events", "attname <> 'feed_position'"},
 }
 
 // importColumn is a column as PostgreSQL describes it.

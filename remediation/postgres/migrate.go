@@ -21,6 +21,8 @@ import (
 // does the work and the others wait for it, as long as ctx lets them. The version and the lock are those of the stock
 // migrate CLI, so the two don't collide either.
 //
+// After a restore into another cluster it also makes the old events readable there, and new ones come after them.
+//
 // remediation.ErrSchemaVersion if the database is newer than the code, or if the CLI left it dirty. When ctx ends while
 // it commits, all of it may have happened in spite of the error. pool stays open.
 func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
@@ -78,11 +80,47 @@ func (d *driver) wait() error {
 }
 
 func (d *driver) Unlock() error {
-	if d.failed {
-		return d.rollback()
+	err := d.adoptEvents()
+	if err != nil || d.failed {
+		return errors.Join(err, d.rollback())
 	}
 	return d.commit()
 }
+
+// adoptEvents looks at a schema that it knows, and leaves any other alone.
+func (d *driver) adoptEvents() error {
+	want, err := newest()
+	if err != nil || d.failed {
+		return err
+	}
+	version, dirty, err := d.Version()
+	if err != nil || version != want || dirty {
+		return err
+	}
+	return d.exec(adoptEvents)
+}
+
+// adoptEvents gives this cluster's transaction ids positions above those of events that another cluster has written.
+// The lock lets every transaction that has written events end first. The lowest id that is open gets the first new
+// position, so that no event comes before an old one. A role that may not read events has nothing to adopt.
+const adoptEvents = `DO $$
+DECLARE
+	base bigint;
+BEGIN
+	IF NOT has_table_privilege('remediation_events', 'SELECT')
+		OR (SELECT max(feed_position) FROM remediation_events WHERE feed_position > remediation_events_newest()) IS NULL
+	THEN
+		RETURN;
+	END IF;
+	LOCK TABLE remediation_events IN EXCLUSIVE MODE;
+	SELECT max(feed_position) + 1 - pg_snapshot_xmin(pg_current_snapshot())::text::bigint INTO base
+	FROM (SELECT feed_position FROM remediation_events UNION ALL SELECT feed_position FROM remediation_events_gone) AS known;
+	EXECUTE pg_catalog.format($function$
+		CREATE OR REPLACE FUNCTION remediation_events_position(xid8) RETURNS bigint
+		LANGUAGE sql IMMUTABLE AS 'SELECT $1::text::bigint + %s'
+	$function$, base);
+END
+$$`
 
 // rollback works after ctx has ended too, or the pool would keep a connection with an open transaction.
 func (d *driver) rollback() error {

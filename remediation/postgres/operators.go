@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/homelab-cmd/actionledger/db/postgresdb"
@@ -61,15 +62,32 @@ func (s *store) CountActions(ctx context.Context, statuses []remediation.Status)
 	return counts, nil
 }
 
+// ListEvents leaves out other databases' transactions only when the page has room for more, because that takes a look at
+// all sessions. They are found in a statement before the one that reads, so that none of them can end in between and
+// pass for one of this database.
 func (s *store) ListEvents(ctx context.Context, after int64, limit int) ([]remediation.Event, error) {
-	horizon, err := run(ctx, s, func(q *queries, ctx context.Context, _ struct{}) (int64, error) {
-		return q.EventsHorizon(ctx)
-	}, struct{}{})
-	if err != nil {
-		return nil, err
+	list, err := s.listEvents(ctx, after, limit, []int64{})
+	if err != nil || len(list) == limit {
+		return list, err
 	}
+	if len(list) > 0 {
+		after = list[len(list)-1].ID
+	}
+	end, err := run(ctx, s, (*queries).ExplainEventsEnd, after)
+	if err != nil || !end.Waiting {
+		return list, err
+	}
+	more, err := s.listEvents(ctx, after, limit-len(list), end.Elsewhere)
+	list = append(list, more...)
+	if err == nil && len(list) == 0 && end.FromAnotherCluster {
+		err = fmt.Errorf("%w: the events come from another PostgreSQL cluster; call Migrate", remediation.ErrSchemaVersion)
+	}
+	return list, err
+}
+
+func (s *store) listEvents(ctx context.Context, after int64, limit int, elsewhere []int64) ([]remediation.Event, error) {
 	rows, err := run(ctx, s, (*queries).ListEvents, postgresdb.ListEventsParams{
-		After: after, Horizon: horizon, MaxRows: int64(limit),
+		After: after, Elsewhere: elsewhere, MaxRows: int64(limit),
 	})
 	if err != nil {
 		return nil, err

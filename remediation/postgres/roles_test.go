@@ -135,7 +135,14 @@ var owned = []string{
 	"DELETE FROM remediation_events",
 	"UPDATE remediation_events SET actor = 'eve'",
 	"INSERT INTO remediation_events (action_id, server_id, kind, occurred_at) VALUES (1, 'web-1', 'approved', now())",
+	"INSERT INTO remediation_events (action_id, server_id, kind, occurred_at) VALUES (1, 'web-1', 'approved', 'infinity')",
 	"TRUNCATE remediation_events",
+	"SELECT * FROM remediation_events_gone",
+	"INSERT INTO remediation_events_gone VALUES (1, 1)",
+	"UPDATE remediation_events_gone SET feed_position = 1",
+	"DELETE FROM remediation_events_gone",
+	"UPDATE remediation_events SET feed_position = 1",
+	"CREATE OR REPLACE FUNCTION remediation_events_position(xid8) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 0::bigint'",
 	"DELETE FROM alerts",
 	"DELETE FROM servers",
 	"TRUNCATE servers CASCADE",
@@ -283,7 +290,9 @@ func TestReaderRoleOnlyReads(t *testing.T) {
 	all := walk(t, newLedger(postgres.New(r.pool(t, "ledger_hub"))), "web-1")
 	reader := r.pool(t, "ledger_reader")
 	readBack(t, newLedger(postgres.New(reader)), all)
-	same(t, "what it reads by itself", contentsOf(t, reader), contentsOf(t, r.owner))
+	visible := contentsOf(t, r.owner)
+	delete(visible, "remediation_events_gone") // which the feed alone needs
+	same(t, "what it reads by itself", contentsOf(t, reader), visible)
 	r.forbidden(t, "ledger_reader", []string{"Get", "List", "Counts", "Explain", "Events"}, slices.Concat(owned, queued, []string{
 		"UPDATE remediation_actions SET status = 'executing', executed_at = now() WHERE status = 'approved'",
 		"UPDATE remediation_actions SET stdout = 'fine'",

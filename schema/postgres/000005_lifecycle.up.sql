@@ -222,3 +222,7 @@ CREATE INDEX remediation_actions_by_status ON remediation_actions (status, id);
 CREATE INDEX remediation_actions_by_type ON remediation_actions (action_type, id);
 -- List by alert, and ON DELETE SET NULL when an alert goes.
 CREATE INDEX remediation_actions_by_alert ON remediation_actions (alert_id, id) WHERE alert_id IS NOT NULL;
+
+-- Whoever may execute a trigger function may make it the trigger of another table.
+REVOKE EXECUTE ON FUNCTION remediation_actions_refuse(), remediation_actions_keep_alert(), remediation_actions_same_server()
+    FROM PUBLIC;

@@ -1,6 +1,7 @@
 DROP TRIGGER remediation_events_append_only_insert;
 DROP TRIGGER remediation_events_append_only_delete;
 DROP TRIGGER remediation_events_append_only_update;
+DROP TRIGGER remediation_events_output_cleared;
 DROP TRIGGER remediation_events_deleted;
 DROP TRIGGER remediation_events_updated;
 DROP TRIGGER remediation_events_inserted;

@@ -59,13 +59,22 @@ BEGIN
             END);
 END;
 
--- The only time that the database reads itself: nobody else is asked when a row is deleted. SQLite 3.39 knows these
--- format letters already.
+-- Only here and below the database reads the clock itself: nobody else is asked when a row is deleted or cleared. SQLite
+-- 3.39 knows these format letters already.
 CREATE TRIGGER remediation_events_deleted
 AFTER DELETE ON remediation_actions
 BEGIN
     INSERT INTO remediation_events (action_id, server_id, kind, occurred_at, detail)
     VALUES (OLD.id, OLD.server_id, 'deleted', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'), OLD.status);
+END;
+
+CREATE TRIGGER remediation_events_output_cleared
+AFTER UPDATE OF stdout, stderr ON remediation_actions
+WHEN OLD.status = NEW.status AND (OLD.stdout IS NOT NULL OR OLD.stderr IS NOT NULL)
+    AND NEW.stdout IS NULL AND NEW.stderr IS NULL
+BEGIN
+    INSERT INTO remediation_events (action_id, server_id, kind, occurred_at)
+    VALUES (NEW.id, NEW.server_id, 'output_cleared', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'));
 END;
 
 CREATE TRIGGER remediation_events_append_only_update
@@ -87,9 +96,10 @@ END;
 CREATE TRIGGER remediation_events_append_only_insert
 BEFORE INSERT ON remediation_events
 BEGIN
-    -- JSON readers keep whole numbers up to 2^53, and AUTOINCREMENT finds no id after 2^63-1.
+    -- JSON readers keep whole numbers up to 2^53, and AUTOINCREMENT finds no id after 2^63-1. An old action with another id
+    -- can still be ended and deleted.
     SELECT RAISE(ABORT, 'remediation_actions_immutable: an id is 1 to 2^53')
-    WHERE typeof(NEW.action_id) <> 'integer' OR NEW.action_id NOT BETWEEN 1 AND 9007199254740992;
+    WHERE typeof(NEW.action_id) <> 'integer' OR NEW.kind = 'created' AND NEW.action_id NOT BETWEEN 1 AND 9007199254740992;
 
     -- Text in UTC that the driver reads back as the same moment, that sorts as time and that the date functions read. The
     -- comparison with datetime() also refuses dates that do not exist, a NUL and what follows it, numbers and BLOBs.
@@ -120,6 +130,8 @@ BEGIN
             WHEN 'rejected' THEN (a.rejected_at, CAST(a.rejected_by AS TEXT), CAST(a.rejection_reason AS TEXT))
                 IS (NEW.occurred_at, NEW.actor, NEW.detail)
             WHEN 'executing' THEN (a.executed_at, a.server_id, NULL) IS (NEW.occurred_at, NEW.actor, NEW.detail)
+            WHEN 'output_cleared' THEN (a.stdout, a.stderr, NULL, NULL) IS (NULL, NULL, NEW.actor, NEW.detail)
+                AND a.status IN ('completed', 'failed', 'rejected')
             WHEN 'deleted' THEN TRUE
             ELSE (a.status, a.completed_at, CASE WHEN a.exit_code IS NOT NULL THEN a.server_id END, CAST(a.exit_code AS TEXT))
                 IS (NEW.kind, NEW.occurred_at, NEW.actor, NEW.detail)

@@ -1,0 +1,217 @@
+package soak
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/homelab-cmd/actionledger/internal/pgtest"
+	"github.com/homelab-cmd/actionledger/remediation"
+	"github.com/homelab-cmd/actionledger/remediation/postgres"
+)
+
+// feed reads events as a consumer does, and remembers where it is.
+type feed struct {
+	after int64
+	seen  []int64
+}
+
+// wantNew polls a ledger and expects so many new events.
+func (f *feed) wantNew(t *testing.T, when string, ledger *remediation.Ledger, want int) {
+	t.Helper()
+	got := 0
+	for {
+		page := must[[]remediation.Event](t)(ledger.Events(t.Context(), f.after, 3))
+		if len(page) == 0 {
+			break
+		}
+		got += len(page)
+		for _, e := range page {
+			f.after, f.seen = e.ID, append(f.seen, e.ID)
+		}
+	}
+	if got != want {
+		t.Errorf("%d new events %s, want %d", got, when, want)
+	}
+}
+
+// sawAll expects that every stored event was read exactly once.
+func (f *feed) sawAll(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	rows := must[pgx.Rows](t)(pool.Query(t.Context(), "SELECT id FROM remediation_events ORDER BY id"))
+	want := must[[]int64](t)(pgx.CollectRows(rows, pgx.RowTo[int64]))
+	if diff := cmp.Diff(want, slices.Sorted(slices.Values(f.seen))); diff != "" {
+		t.Errorf("what the feed gave (-stored +read):\n%s", diff)
+	}
+}
+
+// createOn leaves two events.
+func createOn(t *testing.T, ledger *remediation.Ledger) {
+	t.Helper()
+	must[remediation.Action](t)(ledger.Create(t.Context(), remediation.NewAction{
+		ServerID: loadServers[0], ActionType: "check", Command: "true", CreatedBy: "ann"}))
+}
+
+func beginOn(t *testing.T, pool *pgxpool.Pool, options pgx.TxOptions) (pgx.Tx, *remediation.Ledger) {
+	t.Helper()
+	tx := must[pgx.Tx](t)(pool.BeginTx(t.Context(), options))
+	t.Cleanup(func() { tx.Rollback(t.Context()) })
+	return tx, remediation.New(postgres.New(tx))
+}
+
+func commit(t *testing.T, tx pgx.Tx) {
+	t.Helper()
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStandbyFeedMissesAndRepeatsNothing(t *testing.T) {
+	t.Parallel()
+	primary := newCluster(t)
+	d := ledgerOn(t, primary)
+	pool := pgtest.Pool(t, string(d))
+	ledger := remediation.New(postgres.New(pool))
+	createOn(t, ledger)
+	before, insideBefore := beginOn(t, pool, pgx.TxOptions{}) // open when the standby starts
+	createOn(t, insideBefore)
+	createOn(t, ledger)
+	standby := primary.standby(t, 0)
+	replica := pgtest.Pool(t, strings.Replace(string(clusterURL("ledger", standby)), "read-write", "any", 1))
+	onReplica := remediation.New(postgres.New(replica))
+	replayed := func() {
+		t.Helper()
+		var written string
+		if err := pool.QueryRow(t.Context(), "SELECT pg_current_wal_insert_lsn()::text").Scan(&written); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the standby has replayed it", func() (done bool) {
+			err := replica.QueryRow(t.Context(), "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn", written).Scan(&done)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return done
+		})
+	}
+	var reader feed
+	replayed()
+	reader.wantNew(t, "before what is open", onReplica, 2)
+	during, insideDuring := beginOn(t, pool, pgx.TxOptions{})
+	createOn(t, insideDuring)
+	createOn(t, ledger)
+	replayed()
+	reader.wantNew(t, "while both are open", onReplica, 0)
+	commit(t, before)
+	replayed()
+	reader.wantNew(t, "up to the one that is open still", onReplica, 4)
+	snapshot, inSnapshot := beginOn(t, replica, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+	reader.wantNew(t, "in a snapshot", inSnapshot, 0)
+	commit(t, during)
+	createOn(t, ledger)
+	replayed()
+	reader.wantNew(t, "in the same snapshot", inSnapshot, 0)
+	commit(t, snapshot)
+	reader.wantNew(t, "with nothing open", onReplica, 6)
+	reader.sawAll(t, pool)
+
+	// The consumer follows to the new primary.
+	open, insideOpen := beginOn(t, pool, pgx.TxOptions{})
+	createOn(t, insideOpen)
+	createOn(t, ledger)
+	commit(t, open)
+	replayed()
+	primary.crash(t)
+	standby.promote(t)
+	createOn(t, onReplica)
+	reader.wantNew(t, "after the promotion", onReplica, 6)
+	reader.sawAll(t, replica)
+}
+
+func TestPreparedTransactionDelaysTheFeedOfItsDatabase(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "max_prepared_transactions = 5")
+	pool := pgtest.Pool(t, string(ledgerOn(t, c)))
+	other := pgtest.Pool(t, string(clusterURL("postgres", c)))
+	ledger := remediation.New(postgres.New(pool))
+	exec := func(pool *pgxpool.Pool, statements string) {
+		t.Helper()
+		if _, err := pool.Exec(t.Context(), statements); err != nil {
+			t.Fatalf("%s: %v", statements, err)
+		}
+	}
+	exec(other, "BEGIN; CREATE TABLE elsewhere (); PREPARE TRANSACTION 'of another database'")
+	var reader feed
+	createOn(t, ledger)
+	reader.wantNew(t, "beside that of another database", ledger, 2)
+	for _, how := range []string{"COMMIT", "ROLLBACK"} {
+		tx, inside := beginOn(t, pool, pgx.TxOptions{})
+		createOn(t, inside)
+		if _, err := tx.Exec(t.Context(), "PREPARE TRANSACTION 'of this one'"); err != nil {
+			t.Fatal(err)
+		}
+		tx.Rollback(t.Context()) // ends nothing more: it only gives the connection back
+		createOn(t, ledger)
+		reader.wantNew(t, "while it is prepared", ledger, 0)
+		c.stop(t, "immediate") // it outlives the server
+		c.start(t)
+		pool.Reset()
+		reader.wantNew(t, "after a restart", ledger, 0)
+		exec(pool, how+" PREPARED 'of this one'")
+		reader.wantNew(t, "after "+how, ledger, map[string]int{"COMMIT": 4, "ROLLBACK": 2}[how])
+	}
+	reader.sawAll(t, pool)
+}
+
+func TestLedgerRestoredIntoAnotherClusterGoesOn(t *testing.T) {
+	t.Parallel()
+	old := newCluster(t)
+	from := pgtest.Pool(t, string(ledgerOn(t, old)))
+	// Transaction ids that the other cluster won't reach.
+	_, err := from.Exec(t.Context(), "DO $$ BEGIN FOR i IN 1..3000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ledger := remediation.New(postgres.New(from))
+	var reader feed
+	createOn(t, ledger)
+	reader.wantNew(t, "in the old cluster", ledger, 2)
+	createOn(t, ledger)
+	dump := filepath.Join(old.dir, "dump")
+	connection := func(c *cluster) string {
+		return fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=ledger", c.port)
+	}
+	old.run(t, "pg_dump", "--format=custom", "--file", dump, "--dbname", connection(old))
+
+	c := newCluster(t)
+	c.run(t, "createdb", "--host=127.0.0.1", fmt.Sprint("--port=", c.port), "--username=postgres", "ledger")
+	c.run(t, "pg_restore", "--dbname", connection(c), dump)
+	to := pgtest.Pool(t, string(clusterURL("ledger", c)))
+	ledger = remediation.New(postgres.New(to))
+	createOn(t, ledger)
+	if _, err := ledger.Events(t.Context(), reader.after, 10); !errors.Is(err, remediation.ErrSchemaVersion) {
+		t.Errorf("Events before Migrate: %v, want ErrSchemaVersion", err)
+	}
+	open, inside := beginOn(t, to, pgx.TxOptions{})
+	if _, err := open.Exec(t.Context(), "SELECT pg_current_xact_id()"); err != nil {
+		t.Fatal(err)
+	}
+	if err := postgres.Migrate(t.Context(), to); err != nil {
+		t.Fatal(err)
+	}
+	createOn(t, inside)
+	createOn(t, ledger)
+	reader.wantNew(t, "up to what is open", ledger, 4)
+	commit(t, open)
+	reader.wantNew(t, "after it", ledger, 4)
+	reader.sawAll(t, to)
+	if !slices.IsSorted(reader.seen) {
+		t.Errorf("the feed gave %v, want the old events before the new ones", reader.seen)
+	}
+}
