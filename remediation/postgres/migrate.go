@@ -27,13 +27,23 @@ import (
 // it commits, all of it may have happened in spite of the error. pool stays open.
 func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
 	err := ctx.Err() // a nil context panics here, before pool is in use
-	if err == nil {
+	if err == nil && !upToDate(ctx, pool) {
 		err = migration.Up(schema.Postgres, &driver{ctx: ctx, pool: pool})
 	}
 	if err != nil {
 		return fmt.Errorf("migrate PostgreSQL ledger: %w", err)
 	}
 	return nil
+}
+
+// upToDate reports whether there is nothing to do. What it can't read is for the migration itself to report.
+func upToDate(ctx context.Context, pool *pgxpool.Pool) bool {
+	if checkVersion(ctx, pool) != nil {
+		return false
+	}
+	foreign := true
+	err := pool.QueryRow(ctx, "SELECT "+foreignEvents).Scan(&foreign)
+	return err == nil && !foreign
 }
 
 // driver is golang-migrate's seam to one transaction. The stock driver commits the mark "dirty", the step and the mark
@@ -108,7 +118,7 @@ DECLARE
 	base bigint;
 BEGIN
 	IF NOT has_table_privilege('remediation_events', 'SELECT')
-		OR (SELECT max(feed_position) FROM remediation_events WHERE feed_position > remediation_events_newest()) IS NULL
+		OR NOT ` + foreignEvents + `
 	THEN
 		RETURN;
 	END IF;
@@ -121,6 +131,9 @@ BEGIN
 	$function$, base);
 END
 $$`
+
+// foreignEvents is true where another cluster has written events.
+const foreignEvents = "(SELECT max(feed_position) FROM remediation_events WHERE feed_position > remediation_events_newest()) IS NOT NULL"
 
 // rollback works after ctx has ended too, or the pool would keep a connection with an open transaction.
 func (d *driver) rollback() error {

@@ -24,7 +24,7 @@ import (
 //
 // On a pgx.Tx nothing holds until the caller commits, and a refused transition leaves the transaction usable.
 //
-// The schema's version is checked once, at the first call: until Migrate has run, every call returns
+// The schema's version and rules are checked once, at the first call: until Migrate has run, every call returns
 // remediation.ErrSchemaVersion.
 func New(conn postgresdb.DBTX) remediation.Store {
 	return &store{conn: conn, queries: postgresdb.New(conn)}

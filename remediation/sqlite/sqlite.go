@@ -23,7 +23,7 @@ import (
 // Store is a ledger's SQLite database; hand it to remediation.New. It is safe for concurrent use, also by several
 // processes on one file.
 //
-// The schema's version is checked and the statements are prepared once, at the first call that needs them: until
+// The schema's version and rules are checked and the statements prepared once, at the first call that needs them: until
 // Migrate has run, every call returns remediation.ErrSchemaVersion.
 type Store struct {
 	store
