@@ -12,7 +12,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-const explainNoEvents = `-- name: ExplainNoEvents :one
+const explainEventsEnd = `-- name: ExplainEventsEnd :one
 SELECT CAST(max(feed_position) IS NOT NULL AS BOOLEAN) AS waiting,
     CAST(coalesce(max(feed_position) > remediation_events_newest(), FALSE) AS BOOLEAN) AS from_another_cluster,
     CAST(CASE WHEN max(feed_position) IS NOT NULL THEN remediation_events_elsewhere() ELSE '{}' END AS BIGINT[]) AS elsewhere
@@ -20,17 +20,17 @@ FROM remediation_events
 WHERE (feed_position, id) > (remediation_events_place($1), CAST($1 AS BIGINT))
 `
 
-type ExplainNoEventsRow struct {
+type ExplainEventsEndRow struct {
 	Waiting            bool
 	FromAnotherCluster bool
 	Elsewhere          []int64
 }
 
-// When that gives nothing: whether there is an event all the same, whether it lies where no transaction of this cluster
-// has been yet, and which open transactions of other databases delay it for no reason.
-func (q *Queries) ExplainNoEvents(ctx context.Context, after int64) (ExplainNoEventsRow, error) {
-	row := q.db.QueryRow(ctx, explainNoEvents, after)
-	var i ExplainNoEventsRow
+// Why the feed ends after an id: whether there are later events, whether they lie where no transaction of this cluster has
+// been yet, and which open transactions of other databases delay them for no reason.
+func (q *Queries) ExplainEventsEnd(ctx context.Context, after int64) (ExplainEventsEndRow, error) {
+	row := q.db.QueryRow(ctx, explainEventsEnd, after)
+	var i ExplainEventsEndRow
 	err := row.Scan(&i.Waiting, &i.FromAnotherCluster, &i.Elsewhere)
 	return i, err
 }

@@ -93,10 +93,6 @@ var equivalents = []struct {
 		regexp.MustCompile(`^\w+ ListActions\w* without k\.dedupe_key IS NOT NULL$`),
 		"NULL is NULL; it lets SQLite read the index alone, which the plans are tested for",
 	},
-	{
-		regexp.MustCompile(`^postgres remediation_events_horizon without l\.locktype = `),
-		"the other locks have no class or a system catalog's, whose number is far smaller",
-	},
 }
 
 // reasonFor returns why a mutant changes nothing, or nothing if it should be noticed.

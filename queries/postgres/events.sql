@@ -8,9 +8,9 @@ WHERE (feed_position, id) > (remediation_events_place(@after), CAST(@after AS BI
 ORDER BY feed_position, id
 LIMIT CAST(@max_rows AS BIGINT);
 
--- When that gives nothing: whether there is an event all the same, whether it lies where no transaction of this cluster
--- has been yet, and which open transactions of other databases delay it for no reason.
--- name: ExplainNoEvents :one
+-- Why the feed ends after an id: whether there are later events, whether they lie where no transaction of this cluster has
+-- been yet, and which open transactions of other databases delay them for no reason.
+-- name: ExplainEventsEnd :one
 SELECT CAST(max(feed_position) IS NOT NULL AS BOOLEAN) AS waiting,
     CAST(coalesce(max(feed_position) > remediation_events_newest(), FALSE) AS BOOLEAN) AS from_another_cluster,
     CAST(CASE WHEN max(feed_position) IS NOT NULL THEN remediation_events_elsewhere() ELSE '{}' END AS BIGINT[]) AS elsewhere

@@ -59,22 +59,27 @@ func (s *store) CountActions(ctx context.Context, statuses []remediation.Status)
 	return counts, nil
 }
 
-// ListEvents leaves out other databases' transactions only when it would return nothing, because that takes a look at
+// ListEvents leaves out other databases' transactions only when the page has room for more, because that takes a look at
 // all sessions. They are found in a statement before the one that reads, so that none of them can end in between and
 // pass for one of this database.
 func (s *store) ListEvents(ctx context.Context, after int64, limit int) ([]remediation.Event, error) {
 	list, err := s.listEvents(ctx, after, limit, []int64{})
-	if err != nil || len(list) > 0 {
+	if err != nil || len(list) == limit {
 		return list, err
 	}
-	none, err := run(ctx, s, (*queries).ExplainNoEvents, after)
-	if err != nil || !none.Waiting {
+	if len(list) > 0 {
+		after = list[len(list)-1].ID
+	}
+	end, err := run(ctx, s, (*queries).ExplainEventsEnd, after)
+	if err != nil || !end.Waiting {
 		return list, err
 	}
-	if none.FromAnotherCluster {
-		return nil, fmt.Errorf("%w: the events come from another PostgreSQL cluster; call Migrate", remediation.ErrSchemaVersion)
+	more, err := s.listEvents(ctx, after, limit-len(list), end.Elsewhere)
+	list = append(list, more...)
+	if err == nil && len(list) == 0 && end.FromAnotherCluster {
+		err = fmt.Errorf("%w: the events come from another PostgreSQL cluster; call Migrate", remediation.ErrSchemaVersion)
 	}
-	return s.listEvents(ctx, after, limit, none.Elsewhere)
+	return list, err
 }
 
 func (s *store) listEvents(ctx context.Context, after int64, limit int, elsewhere []int64) ([]remediation.Event, error) {
