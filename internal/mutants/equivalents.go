@@ -95,7 +95,7 @@ var equivalents = []struct {
 	},
 	{
 		regexp.MustCompile(`^postgres remediation_events_next without [eg]\.feed_position > newest$`),
-		"the highest position of all is no lower; this passes over the entries of a large transaction that is open",
+		"the highest position of all is no lower; this passes over the entries that the same statement has written",
 	},
 	{
 		regexp.MustCompile(`^postgres remediation_events_horizon without cardinality`),

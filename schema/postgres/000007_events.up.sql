@@ -28,7 +28,7 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- The position of a new event: not below its transaction's id, nor below any event that its transaction can see, so that
--- a cause comes before its effect. The two indexes are searched for events from another cluster, which lie above.
+-- a cause comes before its effect. Only events from another cluster lie above newest.
 CREATE FUNCTION remediation_events_next() RETURNS bigint
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
