@@ -28,7 +28,7 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- The position of a new event: not below its transaction's id, nor below any event that its transaction can see, so that
--- a cause comes before its effect. The two indexes are searched for events from another cluster, which lie above.
+-- a cause comes before its effect. Only events from another cluster lie above newest.
 CREATE FUNCTION remediation_events_next() RETURNS bigint
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -44,14 +44,14 @@ $$;
 
 -- The lowest position that a transaction which is open, or begins later, may still write. STABLE, so that it looks at the
 -- snapshot of the query that calls it. elsewhere are ids that another database's transactions have. On a standby the
--- snapshot lists no ids, but its xmin is the lowest.
+-- snapshot lists no ids and elsewhere is empty, but xmin is right.
 CREATE FUNCTION remediation_events_horizon(elsewhere bigint[]) RETURNS bigint
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     seen pg_snapshot := pg_current_snapshot();
     lowest bigint := remediation_events_position(pg_snapshot_xmin(seen));
 BEGIN
-    IF cardinality(elsewhere) > 0 AND EXISTS (SELECT 1 FROM pg_snapshot_xip(seen)) THEN
+    IF cardinality(elsewhere) > 0 THEN
         SELECT min(remediation_events_position(x)) INTO lowest
         FROM pg_snapshot_xip(seen) AS x WHERE x::text::bigint <> ALL (elsewhere);
         lowest := coalesce(lowest, remediation_events_position(pg_snapshot_xmax(seen)));
