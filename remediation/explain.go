@@ -71,6 +71,10 @@ func (l *Ledger) Explain(ctx context.Context, id int64) (Explanation, error) {
 
 func (s Standing) explain() Explanation {
 	e := Explanation{ActionID: s.ID, ServerID: s.ServerID, Status: s.Status, By: value(s.ApprovedBy)}
+	if s.CreatedAt == nil && (s.Status == Pending || s.Status == Approved) {
+		e.Reason, e.Detail = ReasonNoApproval, "it is older than the rules and holds values that can't be read; mend them in the database"
+		return e
+	}
 	switch s.Status {
 	case Pending:
 		e.Reason, e.Since = ReasonAwaitingApproval, at(s.CreatedAt)
@@ -137,6 +141,9 @@ func (e Explanation) String() string {
 		}
 		return fmt.Sprintf("action %d %s at %s with exit code %s", e.ActionID, how, since, e.Detail)
 	case ReasonNoApproval:
+		if e.Detail != "" {
+			return fmt.Sprintf("action %d never runs: %s", e.ActionID, e.Detail)
+		}
 		if e.Status == Pending {
 			return fmt.Sprintf("action %d can't be approved: it is older than the rules and its audit fields are not empty; Reject ends it", e.ActionID)
 		}

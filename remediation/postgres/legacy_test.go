@@ -143,3 +143,65 @@ func TestLegacyRowThatNobodyApprovedDoesNotBlockItsServer(t *testing.T) {
 		t.Errorf("Claim once more: %v, want ErrNothingToClaim", err)
 	}
 }
+
+// PostgreSQL has times that many programs can't read. One in a row from before the rules stops no other, and keeps the
+// row from no end unless it is infinite: pgx can't read that.
+func TestLegacyTimesStopNoOther(t *testing.T) {
+	t.Parallel()
+	for _, odd := range []string{"0044-03-15 00:00:00+00 BC", "12000-01-01 00:00:00+00", "infinity", "-infinity"} {
+		pool := pgtest.Pool(t, pgtest.EmptyURL(t))
+		upTo(t, pool, 4)
+		const fine = "'2026-01-19 15:36:01+00'"
+		run(t, pool, `INSERT INTO servers (id) VALUES ('old-1'), ('old-2')`)
+		row := func(id int, server, status, created, approved, by, executed, rejected string) {
+			run(t, pool, fmt.Sprintf(`INSERT INTO remediation_actions (id, server_id, action_type, status, command, created_at, created_by,
+				approved_at, approved_by, executed_at, rejected_at) VALUES (%d, '%s', 'x', '%s', 'x', %s, 'ann', %s, %s, %s, %s)`,
+				id, server, status, created, approved, by, executed, rejected))
+		}
+		odd := "'" + odd + "'"
+		row(1, "old-1", "approved", odd, fine, "'bob'", "NULL", "NULL")
+		row(2, "old-1", "approved", fine, odd, "'bob'", "NULL", "NULL")
+		row(3, "old-1", "approved", fine, fine, "'bob'", "NULL", "NULL")
+		row(4, "old-2", "executing", odd, fine, "'bob'", fine, "NULL")
+		row(5, "old-2", "executing", fine, fine, "'bob'", fine, "NULL")
+		row(6, "old-2", "pending", odd, "NULL", "NULL", "NULL", "NULL")
+		row(7, "old-2", "pending", fine, "NULL", "NULL", "NULL", odd)
+		row(8, "old-2", "pending", fine, "NULL", "NULL", "NULL", "NULL")
+		row(9, "old-2", "pending", odd, "NULL", "NULL", "NULL", "NULL")
+		run(t, pool, "SELECT setval(pg_get_serial_sequence('remediation_actions', 'id'), 200)")
+		migrate(t, pool)
+		ledger := newLedger(postgres.New(pool))
+		var claimed []int64
+		for {
+			a, err := ledger.Claim(t.Context(), "old-1")
+			if errors.Is(err, remediation.ErrNothingToClaim) {
+				break
+			}
+			if err != nil {
+				t.Fatalf("with %s: %v", odd, err)
+			}
+			claimed = append(claimed, a.ID)
+		}
+		infinite := odd == "'infinity'" || odd == "'-infinity'"
+		if want := map[bool]int{true: 1, false: 3}[infinite]; len(claimed) != want || claimed[len(claimed)-1] != 3 {
+			t.Errorf("with %s the claimed are %v", odd, claimed)
+		}
+		outcomes := must[[]remediation.Outcome](t)(ledger.ApproveMany(t.Context(), []int64{9, 8}, "alice"))
+		if outcomes[1].Err != nil || (outcomes[0].Err != nil) != infinite {
+			t.Errorf("with %s: %+v", odd, outcomes)
+		}
+		must[[]remediation.Outcome](t)(ledger.RejectMany(t.Context(), []int64{6, 7}, "alice", "no"))
+		sweeper := remediation.New(postgres.New(pool), remediation.WithClock(func() time.Time { return now.AddDate(1, 0, 0) }))
+		must[[]remediation.Action](t)(sweeper.FailOverdue(t.Context(), time.Hour, 100))
+		same(t, "the good one's status with "+odd, must[remediation.Action](t)(ledger.Get(t.Context(), 5)).Status, remediation.Failed)
+		if _, err := ledger.List(t.Context(), remediation.Filter{}); err != nil {
+			t.Errorf("with %s: %v", odd, err)
+		}
+		for _, id := range []int64{4, 6, 7} {
+			status := one[string](t, pool, "SELECT status FROM remediation_actions WHERE id = $1", id)
+			if ended := status == "failed" || status == "rejected"; ended == infinite && !(id == 4 && odd == "'12000-01-01 00:00:00+00'") {
+				t.Errorf("with %s action %d is %s", odd, id, status)
+			}
+		}
+	}
+}

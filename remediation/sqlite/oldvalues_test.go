@@ -1,0 +1,153 @@
+package sqlite_test
+
+import (
+	"database/sql"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// beforeRules runs statements while the tables have no triggers and foreign keys are off, as an older program wrote.
+func beforeRules(t *testing.T, raw *sql.DB, statements ...string) {
+	t.Helper()
+	rules := rawColumn(t, raw, "SELECT sql FROM sqlite_master WHERE type = 'trigger'")
+	for _, name := range rawColumn(t, raw, "SELECT name FROM sqlite_master WHERE type = 'trigger'") {
+		rawExec(t, raw, "DROP TRIGGER "+name)
+	}
+	for _, statement := range statements {
+		rawExec(t, raw, "PRAGMA foreign_keys = OFF; "+statement+"; PRAGMA foreign_keys = ON")
+	}
+	for _, rule := range rules {
+		rawExec(t, raw, rule)
+	}
+}
+
+const oldRow = `INSERT INTO remediation_actions (server_id, action_type, command, created_by, created_at, status, approved_at, approved_by,
+	executed_at, rejected_at, completed_at) VALUES `
+
+// What an older program recorded of an end stays, in whatever form. Its event happens when the row is ended.
+func TestOldRowWithAnEndOnRecordIsEnded(t *testing.T) {
+	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
+		for _, at := range []string{"'2026-01-01T00:00:00'", "'2026-01-01'", "'2026-01-01 00:00:00+02:00'", "'2026-01-01 00:00:00'"} {
+			beforeRules(t, raw,
+				oldRow+"('web-1', 'x', 'x', 'ann', '2026-01-01 00:00:00', 'pending', NULL, NULL, NULL, "+at+", NULL)",
+				oldRow+"('web-1', 'x', 'x', 'ann', '2026-01-01 00:00:00', 'pending', NULL, NULL, NULL, "+at+", NULL)",
+				oldRow+"('web-1', 'x', 'x', 'ann', '2026-01-01 00:00:00', 'executing', '2026-01-01 00:00:00', 'bob', '2026-01-01 00:00:00', NULL, "+at+")",
+				oldRow+"('web-1', 'x', 'x', 'ann', '2026-01-01 00:00:00', 'executing', '2026-01-01 00:00:00', 'bob', '2026-01-01 00:00:00', NULL, "+at+")")
+			list, err := ledger.List(t.Context(), remediation.Filter{Limit: 4})
+			wantDone(t, err)
+			_, err = ledger.Reject(t.Context(), list[3].ID, "carol", "no")
+			wantDone(t, err)
+			outcomes, err := ledger.RejectMany(t.Context(), []int64{list[2].ID}, "carol", "no")
+			if err != nil || outcomes[0].Err != nil {
+				t.Errorf("RejectMany with rejected_at %s: %v, %+v", at, err, outcomes)
+			}
+			_, err = ledger.Finish(t.Context(), "web-1", list[1].ID, remediation.Result{})
+			wantDone(t, err)
+			closed, err := ledger.FailOverdue(t.Context(), time.Hour, 10)
+			if err != nil || len(closed) != 1 {
+				t.Errorf("FailOverdue with completed_at %s: %d, %v", at, len(closed), err)
+			}
+		}
+		if _, err := ledger.Events(t.Context(), 0, 1000); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Foreign keys were off when an older program wrote these.
+func TestOldRowThatIsNoTextStopsNoOther(t *testing.T) {
+	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
+		good, err := ledger.Create(t.Context(), restart("true"))
+		wantDone(t, err)
+		_, err = ledger.Start(t.Context(), good.ID)
+		wantDone(t, err)
+		beforeRules(t, raw,
+			oldRow+"(x'7765622d31', 'x', 'x', 'ann', '2020-01-01 00:00:00', 'executing', '2020-01-01 00:00:00', 'bob', '2020-01-01 00:00:00', NULL, NULL)",
+			oldRow+"(x'7765622d31', 'x', 'x', 'ann', '2020-01-01 00:00:00', 'completed', NULL, NULL, NULL, NULL, '2020-01-01 00:00:00')",
+			oldRow+"('web-1', 'x', 'x', 'ann', '2020-01-01 00:00:00', x'00', NULL, NULL, NULL, NULL, NULL)",
+			oldRow+"('web-1', 'x', 'x', 'ann', '2020-01-01 00:00:00', 'pending', NULL, NULL, NULL, 'soon', NULL)")
+		late := remediation.New(storeOn(t, raw), remediation.WithClock(func() time.Time { return time.Now().AddDate(0, 0, 1) }))
+		closed, err := late.FailOverdue(t.Context(), time.Hour, 10)
+		if err != nil || len(closed) != 2 {
+			t.Errorf("FailOverdue: %d, %v, want 2", len(closed), err)
+		}
+		pending, err := ledger.List(t.Context(), remediation.Filter{Status: remediation.Pending})
+		wantDone(t, err)
+		if len(pending) != 0 {
+			t.Errorf("the row that can't be read is listed: %+v", pending)
+		}
+		pruned, err := ledger.Prune(t.Context(), time.Now().AddDate(-1, 0, 0), 10)
+		if err != nil || pruned != 1 {
+			t.Errorf("pruned %d, %v, want 1", pruned, err)
+		}
+		rawExec(t, raw, "DELETE FROM remediation_actions WHERE typeof(status) = 'blob'")
+		rawExec(t, raw, "DELETE FROM servers WHERE id = 'web-1'")
+		rawExec(t, raw, "DELETE FROM remediation_actions") // whose server is a BLOB that no foreign key finds
+	})
+}
+
+// No change of an action goes without its event, whatever the statement says of conflicts and wherever the ids stand.
+func TestChangeWithoutAnEventIsRefused(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	ledger := remediation.New(serverStore(t, path))
+	a, err := ledger.Create(t.Context(), restart("true"))
+	wantDone(t, err)
+	raw := rawPool(t, path, goodPool)
+	again := `INSERT INTO remediation_events (id, action_id, server_id, kind, actor, occurred_at, detail)
+		SELECT %d, action_id, server_id, kind, actor, occurred_at, detail FROM remediation_events WHERE id = 1`
+	for _, id := range []string{"0", "-1", "-7", "4711", "9007199254740992", "9223372036854775807"} {
+		for _, before := range []string{"", "PRAGMA ignore_check_constraints = ON; "} {
+			if _, err := raw.Exec(before + strings.ReplaceAll(again, "%d", id)); err == nil {
+				t.Errorf("an event with the id %s was accepted", id)
+			}
+		}
+	}
+	rawExec(t, raw, "UPDATE sqlite_sequence SET seq = 9007199254740992 WHERE name = 'remediation_events'")
+	before := rawContents(t, raw)
+	for _, how := range []string{"", "OR IGNORE", "OR FAIL", "OR REPLACE", "OR ROLLBACK"} {
+		for _, statement := range []string{
+			"UPDATE " + how + " remediation_actions SET status = 'executing', executed_at = '2026-01-01 00:00:00' WHERE id = 1",
+			"INSERT " + how + ` INTO remediation_actions (server_id, action_type, command, created_at, created_by)
+				VALUES ('web-1', 'x', 'x', '2026-01-01 00:00:00', 'eve')`,
+		} {
+			if _, err := raw.Exec(statement); err == nil || !strings.Contains(err.Error(), "remediation_") {
+				t.Errorf("%s: %v, want an error that names the rule", statement, err)
+			}
+		}
+	}
+	if diff := cmp.Diff(before, rawContents(t, raw)); diff != "" {
+		t.Errorf("what was refused changed rows (-before +after):\n%s", diff)
+	}
+	rawExec(t, raw, "UPDATE sqlite_sequence SET seq = 4711 WHERE name = 'remediation_events'")
+	_, err = ledger.Start(t.Context(), a.ID)
+	wantDone(t, err)
+}
+
+func TestAlertKeepsAnIdThatOthersCanFollow(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	ledger := remediation.New(serverStore(t, path))
+	_, err := ledger.AddAlert(t.Context(), "web-1", "down")
+	wantDone(t, err)
+	raw := rawPool(t, path, goodPool)
+	for _, statement := range []string{
+		"UPDATE alerts SET rowid = -5", "UPDATE alerts SET _rowid_ = 0", "UPDATE alerts SET oid = 9223372036854775807",
+		"INSERT INTO alerts (id, server_id, title) VALUES (1, 'web-1', 'x') ON CONFLICT (id) DO UPDATE SET rowid = -9",
+		"INSERT INTO alerts (id, server_id, title) VALUES (9223372036854775807, 'web-1', 'x')",
+		"UPDATE alerts SET title = x'41'", "UPDATE alerts SET server_id = x'41'",
+	} {
+		if _, err := raw.Exec(statement); err == nil || !strings.Contains(err.Error(), "alerts_types") {
+			t.Errorf("%s: %v, want an error that names the rule", statement, err)
+		}
+	}
+	_, err = ledger.AddAlert(t.Context(), "web-1", "down")
+	wantDone(t, err)
+	beforeRules(t, raw, "UPDATE alerts SET title = x'41', id = 0 WHERE id = 1")
+	rawExec(t, raw, "UPDATE alerts SET server_id = 'web-1' WHERE id = 0") // what was odd before is the host's to keep
+}
