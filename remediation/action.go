@@ -72,7 +72,7 @@ type Result struct {
 type Filter struct {
 	ServerID   string
 	ActionType string
-	Status     Status // also one that only an older program wrote, such as "timed_out"; at most 20 characters
+	Status     Status // one of the six, or "timed_out" for what the Python original ended so
 	AlertID    *int64
 	Before     int64 // only ids below this one: the last id of the page before
 	Limit      int   // how many at most; 0 means 50, at most 1000

@@ -35,8 +35,9 @@ var (
 	// row, a connection. Nothing was written, and the same call may succeed later.
 	ErrBusy = errors.New("the database is busy")
 
-	// ErrSchemaVersion says that the database is older or newer than the code, or that a migration was left half done
-	// by another tool. Migrate mends an older one.
+	// ErrSchemaVersion says that the database is older or newer than the code, that some of the lifecycle's rules were
+	// dropped or disabled, or that a migration was left half done by another tool. Migrate mends an older one, and puts
+	// rules back.
 	ErrSchemaVersion = errors.New("schema version does not fit")
 )
 

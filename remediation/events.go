@@ -39,9 +39,9 @@ type Event struct {
 // On SQLite ids increase. On PostgreSQL the feed has an order of its own, in which a cause comes before its effect, and
 // ids are not always in it: keep the ID of the last event, not the greatest. There an event shows once every transaction
 // that may still write an earlier one has ended. Any transaction of the same database that has an id delays it: one that
-// has written something, or is prepared; on a standby also one of another database. A transaction that only reads
-// delays nothing, whatever it locks. Every isolation level and a standby give the same feed; a transaction of the
-// caller's own doesn't show its own events.
+// has written something or locked rows, also a prepared one; on a standby also one of another database. A transaction
+// without an id delays nothing, whatever advisory or table locks it holds. Every isolation level and a standby give the
+// same feed; a transaction of the caller's own doesn't show its own events.
 //
 // ErrSchemaVersion if the events were restored from another PostgreSQL cluster and Migrate has not run since.
 func (l *Ledger) Events(ctx context.Context, after int64, limit int) ([]Event, error) {

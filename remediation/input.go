@@ -11,7 +11,6 @@ import (
 const (
 	maxServerID    = 100
 	maxActionType  = 50
-	maxStatus      = 20
 	maxServiceName = 255
 	maxActor       = 50
 	maxTitle       = 255
@@ -118,7 +117,7 @@ func (f Filter) check() error {
 		}
 	}
 	if f.Status != "" {
-		if err := checkName("status", string(f.Status), maxStatus); err != nil {
+		if err := checkStatus(f.Status); err != nil {
 			return err
 		}
 	}
@@ -129,6 +128,14 @@ func (f Filter) check() error {
 		return &InputError{"limit", fmt.Sprintf("is %d, but may be 0 to %d", f.Limit, maxLimit)}
 	}
 	return nil
+}
+
+// checkStatus takes what the ledger writes, and what the Python original may have written besides.
+func checkStatus(s Status) error {
+	if s.Valid() || s == timedOut {
+		return nil
+	}
+	return &InputError{"status", fmt.Sprintf("%q is none of the six", string(s))}
 }
 
 func checkAtMost(limit int) error {

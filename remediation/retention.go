@@ -7,7 +7,7 @@ import (
 )
 
 // Counts returns how many actions have each of the statuses named, or of all six if none is; a status without actions
-// is there with 0. A status that only an older program wrote, such as "timed_out", is counted if it is named. It counts in
+// is there with 0. "timed_out", which only the Python original writes, is counted if it is named. It counts in
 // one statement, so the numbers belong to one moment.
 //
 // The cost is what is counted, read from an index and not from the actions: the open statuses (pending, approved,
@@ -19,7 +19,7 @@ func (l *Ledger) Counts(ctx context.Context, statuses ...Status) (map[Status]int
 		statuses = Statuses()
 	}
 	for _, s := range statuses {
-		if err := checkName("status", string(s), maxStatus); err != nil {
+		if err := checkStatus(s); err != nil {
 			return nil, fmt.Errorf("count actions: %w", err)
 		}
 	}

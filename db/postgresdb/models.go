@@ -10,12 +10,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-type Alert struct {
-	ID       int64
-	ServerID string
-	Title    string
-}
-
 type RemediationAction struct {
 	ID              int64
 	ServerID        string
@@ -37,30 +31,4 @@ type RemediationAction struct {
 	Stdout          *string
 	Stderr          *string
 	DedupeKey       *string
-}
-
-type RemediationEvent struct {
-	ID           int64
-	ActionID     int64
-	ServerID     string
-	Kind         remediation.EventKind
-	Actor        *string
-	OccurredAt   time.Time
-	Detail       *string
-	FeedPosition int64
-}
-
-type RemediationEventsGone struct {
-	ID           int64
-	FeedPosition int64
-}
-
-type RemediationUnreadable struct {
-	ActionID int64
-}
-
-type Server struct {
-	ID       string
-	IsPaused bool
-	PausedAt *time.Time
 }

@@ -49,15 +49,6 @@ type RemediationEvent struct {
 	Detail     *string
 }
 
-type RemediationEventsRefused struct {
-	EventID int64
-	Rule    interface{}
-}
-
-type RemediationUnreadable struct {
-	ActionID int64
-}
-
 type Server struct {
 	ID       string
 	IsPaused bool

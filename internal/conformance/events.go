@@ -161,15 +161,16 @@ func eventsOfRawUpdates(t *testing.T, l *ledger) {
 }
 
 func eventsOfClearedOutputs(t *testing.T, l *ledger) {
-	full, onlyStderr, none := example(remediation.Completed), example(remediation.Failed), example(remediation.Failed)
-	onlyStderr.Stdout, none.Stdout, none.Stderr = nil, nil, nil
-	onlyStderr.Stderr = new("")
-	for _, a := range []remediation.Action{full, onlyStderr} {
+	full, onlyStdout, onlyStderr := example(remediation.Completed), example(remediation.Completed), example(remediation.Failed)
+	onlyStdout.Stderr, onlyStderr.Stdout, onlyStderr.Stderr = nil, nil, new("")
+	for set, a := range map[string]remediation.Action{
+		"stdout = NULL, stderr = NULL": full, "stdout = NULL": onlyStdout, "stderr = NULL": onlyStderr,
+	} {
 		a = l.store(t, a)
 		after := l.lastEvent(t)
 		earliest := time.Now().Add(-time.Minute)
-		for range 2 { // the second time there is nothing to clear
-			if err := l.update(t, a.ID, "stdout = NULL, stderr = NULL"); err != nil {
+		for _, set := range []string{"stdout = stdout, stderr = stderr", set, set} { // the last time there is nothing to clear
+			if err := l.update(t, a.ID, set); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -184,12 +185,9 @@ func eventsOfClearedOutputs(t *testing.T, l *ledger) {
 		same(t, "the event", got[0], remediation.Event{ActionID: a.ID, ServerID: a.ServerID, Kind: remediation.EventOutputCleared})
 	}
 	rejected := l.store(t, withdrawn())
-	none = l.store(t, none)
 	after := l.lastEvent(t)
-	for _, a := range []remediation.Action{rejected, none} {
-		if err := l.update(t, a.ID, "stdout = NULL, stderr = NULL"); err != nil {
-			t.Fatal(err)
-		}
+	if err := l.update(t, rejected.ID, "stdout = NULL, stderr = NULL"); err != nil {
+		t.Fatal(err)
 	}
 	sameEvents(t, "nothing to clear", l.events(t, after), nil)
 }

@@ -52,7 +52,8 @@ func Up(files fs.FS, drv database.Driver) error {
 	if err != nil {
 		return err
 	}
-	m, err := migrate.NewWithInstance("iofs", src, "ledger", guarded{drv, newest})
+	g := &guarded{Driver: drv, newest: newest}
+	m, err := migrate.NewWithInstance("iofs", src, "ledger", g)
 	if err != nil {
 		return err
 	}
@@ -61,8 +62,8 @@ func Up(files fs.FS, drv database.Driver) error {
 	if dirty := (migrate.ErrDirty{}); errors.As(err, &dirty) {
 		return Check(newest, dirty.Version, true)
 	}
-	if err == migrate.ErrNoChange { // not errors.Is: it may come joined with an Unlock that failed
-		return nil
+	if errors.Is(err, migrate.ErrNoChange) { // alone, or joined with the error of Unlock
+		return g.unlocked
 	}
 	return err
 }
@@ -70,10 +71,16 @@ func Up(files fs.FS, drv database.Driver) error {
 // guarded refuses a database that is newer than the migrations at hand, before golang-migrate looks for its file.
 type guarded struct {
 	database.Driver
-	newest int
+	newest   int
+	unlocked error // what Unlock returned
 }
 
-func (g guarded) Version() (int, bool, error) {
+func (g *guarded) Unlock() error {
+	g.unlocked = g.Driver.Unlock()
+	return g.unlocked
+}
+
+func (g *guarded) Version() (int, bool, error) {
 	version, dirty, err := g.Driver.Version()
 	if err == nil && version > g.newest {
 		err = Check(g.newest, version, dirty)

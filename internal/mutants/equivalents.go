@@ -85,6 +85,30 @@ var equivalents = []struct {
 		regexp.MustCompile(`^\w+ ListActions\w* without k\.dedupe_key IS NOT NULL$`),
 		"NULL is NULL; it lets SQLite read the index alone, which the plans are tested for",
 	},
+	{
+		regexp.MustCompile(`^postgres remediation_events_next without [eg]\.feed_position > newest$`),
+		"the highest position of all is no lower; this passes over the entries that the same statement has written",
+	},
+	{
+		regexp.MustCompile(`^postgres remediation_events_horizon without cardinality`),
+		"without ids to leave out xmin says the same; only a standby differs, where internal/soak tests it",
+	},
+	{
+		regexp.MustCompile(`^postgres remediation_events_elsewhere without (EXISTS \(SELECT 1 FROM pg_prepared_xact|p\.)`),
+		"internal/soak tests it, on a server that has prepared transactions",
+	},
+	{
+		regexp.MustCompile(`^postgres remediation_events_gone `),
+		"its rows are copied from a table with the same constraints, once each",
+	},
+	{
+		regexp.MustCompile(`^(sqlite|postgres) remediation_events_output_cleared without OLD\.status = NEW\.status$`),
+		"a change of status clears no output",
+	},
+	{
+		regexp.MustCompile(`^postgres ExplainEventsEnd without (feed_position|id) in `),
+		"it only spares a second read, which finds the events or none",
+	},
 }
 
 // reasonFor returns why a mutant changes nothing, or nothing if it should be noticed.

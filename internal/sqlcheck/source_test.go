@@ -22,9 +22,13 @@ var notConstant = map[string]string{
 	"sqlite.setBusyTimeout": "PRAGMA takes no parameters, and what is appended is a whole number",
 	"sqlite.driver.Run":     "the text of an embedded migration",
 	"postgres.driver.Run":   "the text of an embedded migration",
-	"postgres.checkRows":    "constants from the list above it",
-	"postgres.checkTable":   "a table of that list, and column names from PostgreSQL's catalog",
-	"postgres.continueIDs":  "one of the constants in the map above it; what varies is a parameter",
+
+	"sqlite.driver.restoreRules":   "statements of an embedded migration",
+	"postgres.driver.restoreRules": "statements of an embedded migration, and names in them",
+
+	"postgres.checkRows":   "constants from the list above it",
+	"postgres.checkTable":  "a table of that list, and column names from PostgreSQL's catalog",
+	"postgres.continueIDs": "one of the constants in the map above it; what varies is a parameter",
 }
 
 // takesSQL are the methods of database/sql, pgx and the generated code whose string parameters are SQL.

@@ -604,6 +604,7 @@ func TestEventsOfAnotherClusterAreReadAfterMigrate(t *testing.T) {
 	same(t, "what lies in the past", len(must[[]remediation.Event](t)(ledger.Events(t.Context(), 0, 10))), 2)
 	reader.after, reader.seen = 2, []int64{1, 2}
 	wantSchemaVersion("before Migrate")
+	same(t, "after the last one", must[[]remediation.Event](t)(ledger.Events(t.Context(), 6, 10)), []remediation.Event{})
 	tx, inside := openTx(t, pool)
 	run(t, tx, "SELECT pg_current_xact_id()") // open while Migrate works
 	create(t, ledger)
@@ -741,6 +742,9 @@ func TestEventsTableTakesNoOddRow(t *testing.T) {
 			same(t, "the rule that refuses "+column+" = "+value, constraintOf(insert(column, value)), want)
 		}
 	}
+	if err := insert("feed_position", "NULL"); sqlState(err) != "23502" {
+		t.Errorf("no position: %v, want not_null_violation", err)
+	}
 	for _, kind := range []remediation.EventKind{"created", "approved", "rejected", "executing", "completed", "failed",
 		remediation.EventOutputCleared, "deleted"} {
 		if err := insert("kind", "'"+string(kind)+"'"); err != nil {
@@ -834,6 +838,9 @@ func TestRoleWithoutRightsOnEventsStillLeavesThem(t *testing.T) {
 	} {
 		must[remediation.Action](t)(call())
 	}
+	if n := must[int64](t)(clerk.ClearOutput(t.Context(), now.Add(time.Hour), 10)); n != 1 {
+		t.Errorf("ClearOutput cleared %d, want 1", n)
+	}
 	if n := must[int64](t)(clerk.Prune(t.Context(), now.Add(time.Hour), 10)); n != 1 {
 		t.Errorf("Prune deleted %d, want 1", n)
 	}
@@ -846,7 +853,11 @@ func TestRoleWithoutRightsOnEventsStillLeavesThem(t *testing.T) {
 		}
 	}
 	same(t, "kinds", column[string](t, pool, "SELECT kind::text FROM remediation_events ORDER BY id"),
-		[]string{"created", "approved", "executing", "completed", "deleted"})
+		[]string{"created", "approved", "executing", "completed", "output_cleared", "deleted"})
+
+	run(t, pool, "GRANT DELETE, SELECT ON remediation_events TO "+role)
+	run(t, conn, "DELETE FROM remediation_events WHERE kind = 'created'")
+	same(t, "places of deleted events", one[int64](t, pool, "SELECT count(*) FROM remediation_events_gone"), int64(1))
 }
 
 // A temporary table comes before all others unless a search path says otherwise: one of the caller's own must neither take
@@ -879,7 +890,19 @@ func TestCallersTemporaryTablesDoNotMisleadTheRules(t *testing.T) {
 	leaves(2, `UPDATE public.remediation_actions SET status = 'approved', approved_at = now(), approved_by = 'bob'
 		WHERE action_type = 'reboot'`)
 	leaves(2, "DELETE FROM public.remediation_actions WHERE action_type = 'reboot'")
-	run(t, conn, "CREATE TEMPORARY TABLE remediation_actions (id bigint); CREATE TEMPORARY TABLE alerts (id bigint)")
+	const ended = `INSERT INTO public.remediation_actions (server_id, action_type, status, command, created_at, created_by,
+		approved_at, approved_by, executed_at, completed_at, exit_code, stdout)
+		VALUES ('web-1', 'ended', 'completed', 'reboot', now(), 'ann', now(), 'bob', now(), now(), 0, 'up')`
+	leaves(4, ended)
+	leaves(1, "UPDATE public.remediation_actions SET stdout = NULL WHERE action_type = 'ended'")
+	leaves(1, "DELETE FROM public.remediation_actions WHERE action_type = 'ended'")
+	run(t, conn, `CREATE TEMPORARY TABLE remediation_actions (id bigint); CREATE TEMPORARY TABLE alerts (id bigint);
+		CREATE TEMPORARY TABLE remediation_events_gone (id bigint, feed_position bigint);
+		INSERT INTO remediation_events_gone VALUES (1, 7)`)
+	const place = "SELECT public.remediation_events_place(1)"
+	same(t, "the place of an event", one[int64](t, conn, place), one[int64](t, pool, place))
+	leaves(-1, "DELETE FROM public.remediation_events WHERE kind = 'output_cleared'")
+	same(t, "places of deleted events", one[int64](t, pool, "SELECT count(*) FROM remediation_events_gone"), int64(1))
 	for _, query := range []string{
 		"DELETE FROM public.remediation_events",
 		"UPDATE public.remediation_actions SET alert_id = NULL WHERE alert_id IS NOT NULL",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/golang-migrate/migrate/v4/database"
 	"github.com/jackc/pgx/v5"
@@ -14,8 +15,9 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// Migrate brings the database to the schema that the code needs. All pending steps and the version land in one
-// transaction or not at all, so a crash leaves nothing half done, and any number of processes may call it at once: one
+// Migrate brings the database to the schema that the code needs, and puts back what somebody dropped or disabled of the
+// lifecycle's rules. Where nothing is to do it only reads, and waits for nobody. All pending steps and the version land in
+// one transaction or not at all, so a crash leaves nothing half done, and any number of processes may call it at once: one
 // does the work and the others wait for it, as long as ctx lets them. The version and the lock are those of the stock
 // migrate CLI, so the two don't collide either.
 //
@@ -25,13 +27,23 @@ import (
 // it commits, all of it may have happened in spite of the error. pool stays open.
 func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
 	err := ctx.Err() // a nil context panics here, before pool is in use
-	if err == nil {
+	if err == nil && !upToDate(ctx, pool) {
 		err = migration.Up(schema.Postgres, &driver{ctx: ctx, pool: pool})
 	}
 	if err != nil {
 		return fmt.Errorf("migrate PostgreSQL ledger: %w", err)
 	}
 	return nil
+}
+
+// upToDate reports whether there is nothing to do. What it can't read is for the migration itself to report.
+func upToDate(ctx context.Context, pool *pgxpool.Pool) bool {
+	if checkVersion(ctx, pool) != nil {
+		return false
+	}
+	foreign := true
+	err := pool.QueryRow(ctx, "SELECT "+foreignEvents).Scan(&foreign)
+	return err == nil && !foreign
 }
 
 // driver is golang-migrate's seam to one transaction. The stock driver commits the mark "dirty", the step and the mark
@@ -82,7 +94,7 @@ func (d *driver) Unlock() error {
 	if err != nil || d.failed {
 		return errors.Join(err, d.rollback())
 	}
-	return d.tx.Commit(d.ctx)
+	return d.commit()
 }
 
 // adoptEvents looks at a schema that it knows, and leaves any other alone.
@@ -106,7 +118,7 @@ DECLARE
 	base bigint;
 BEGIN
 	IF NOT has_table_privilege('remediation_events', 'SELECT')
-		OR (SELECT max(feed_position) FROM remediation_events WHERE feed_position > remediation_events_newest()) IS NULL
+		OR NOT ` + foreignEvents + `
 	THEN
 		RETURN;
 	END IF;
@@ -120,9 +132,55 @@ BEGIN
 END
 $$`
 
+// foreignEvents is true where another cluster has written events.
+const foreignEvents = "(SELECT max(feed_position) FROM remediation_events WHERE feed_position > remediation_events_newest()) IS NOT NULL"
+
 // rollback works after ctx has ended too, or the pool would keep a connection with an open transaction.
 func (d *driver) rollback() error {
 	return d.tx.Rollback(context.WithoutCancel(d.ctx))
+}
+
+func (d *driver) commit() error {
+	if err := d.restoreRules(); err != nil {
+		return errors.Join(err, d.rollback())
+	}
+	return d.tx.Commit(d.ctx)
+}
+
+// restoreRules creates what is missing of the newest version's rules, and enables what is disabled.
+func (d *driver) restoreRules() error {
+	want, err := newest()
+	if err != nil {
+		return err
+	}
+	if version, dirty, err := d.Version(); err != nil || version != want || dirty {
+		return err
+	}
+	_, missing, err := look(d.ctx, d.tx)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	all, err := rules()
+	if err != nil {
+		return err
+	}
+	for _, rule := range all {
+		if !slices.Contains(missing, rule.Name) {
+			continue
+		}
+		var disabled bool
+		err := d.tx.QueryRow(d.ctx, `SELECT EXISTS (
+			SELECT 1 FROM pg_trigger WHERE tgrelid = to_regclass(nullif($1, '')) AND tgname = $2)`, rule.Table, rule.Name).Scan(&disabled)
+		if err == nil && disabled {
+			err = d.exec("ALTER TABLE " + rule.Table + " ENABLE TRIGGER " + rule.Name)
+		} else if err == nil {
+			err = d.exec(rule.SQL)
+		}
+		if err != nil {
+			return fmt.Errorf("put back the rule %s: %w", rule.Name, err)
+		}
+	}
+	return nil
 }
 
 func (d *driver) Run(step io.Reader) error {

@@ -38,6 +38,8 @@ func TestStockCLI(t *testing.T) {
 		"MigrateWaitsForTheCLI":                  migrateWaitsForTheCLI,
 		"CLIWaitsForMigrate":                     cliWaitsForMigrate,
 		"CLIAndMigrateAtTheSameTime":             bothAtTheSameTime,
+		"DownStopsAtTheAdoptedVersion":           downStopsAtTheAdoptedVersion,
+		"WrongForceIsRefused":                    wrongForceIsRefused,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -35,8 +35,8 @@ func TestFailingStepLeavesEverythingAsItWas(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(t *testing.T, conn *pgx.Conn){
 		"the first step": func(t *testing.T, conn *pgx.Conn) {
-			run(t, conn, "CREATE TABLE servers (id TEXT PRIMARY KEY, name TEXT)")
-			run(t, conn, "INSERT INTO servers VALUES ('web-1', 'the host program''s own')")
+			run(t, conn, "CREATE TABLE alerts (id TEXT PRIMARY KEY, name TEXT)")
+			run(t, conn, "INSERT INTO alerts VALUES ('1', 'the host program''s own')")
 		},
 		"a later step": func(t *testing.T, conn *pgx.Conn) {
 			upTo(t, conn, 2)
@@ -59,7 +59,7 @@ func TestFailingStepLeavesEverythingAsItWas(t *testing.T) {
 			}
 			run(t, conn, "DROP TABLE IF EXISTS remediation_actions_by_type")
 			if version == nil {
-				run(t, conn, "DROP TABLE servers")
+				run(t, conn, "DROP TABLE alerts")
 			}
 			migrate(t, pool)
 			walk(t, newLedger(postgres.New(pool)), "web-2")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -23,7 +24,7 @@ import (
 //
 // On a pgx.Tx nothing holds until the caller commits, and a refused transition leaves the transaction usable.
 //
-// The schema's version is checked once, at the first call: until Migrate has run, every call returns
+// The schema's version and rules are checked once, at the first call: until Migrate has run, every call returns
 // remediation.ErrSchemaVersion.
 func New(conn postgresdb.DBTX) remediation.Store {
 	return &store{conn: conn, queries: postgresdb.New(conn)}
@@ -71,25 +72,56 @@ func isUnreadable(err error) bool {
 	return unreadable
 }
 
-// newest is read once: each transaction that a caller brings is a store of its own.
-var newest = sync.OnceValues(func() (int, error) { return migration.Latest(schema.Postgres) })
+// What the migrations say is read once: each transaction that a caller brings is a store of its own.
+var (
+	newest = sync.OnceValues(func() (int, error) { return migration.Latest(schema.Postgres) })
+	rules  = sync.OnceValues(func() ([]migration.Rule, error) { return migration.Rules(schema.Postgres) })
+)
 
-// checkVersion refuses a database that the generated queries were not written for.
+// checkVersion refuses a database that the generated queries were not written for, or that lacks rules.
 func checkVersion(ctx context.Context, conn postgresdb.DBTX) error {
 	want, err := newest()
 	if err != nil {
 		return err
 	}
 	got, dirty := database.NilVersion, false
-	var exists bool // asked first: an error would end a caller's transaction
-	err = conn.QueryRow(ctx, "SELECT to_regclass('schema_migrations') IS NOT NULL").Scan(&exists)
+	exists, missing, err := look(ctx, conn) // first: an error would end a caller's transaction
 	if err == nil && exists {
 		got, dirty, err = readVersion(ctx, conn)
 	}
 	if err != nil {
 		return fmt.Errorf("read the schema's version: %w", interpret(err))
 	}
-	return migration.Check(want, got, dirty)
+	if err := migration.Check(want, got, dirty); err != nil {
+		return err
+	}
+	return migration.CheckRules(missing)
+}
+
+// look says whether there is a version, and which rules are missing or disabled in what the search path finds.
+func look(ctx context.Context, conn postgresdb.DBTX) (versioned bool, missing []string, err error) {
+	all, err := rules()
+	if err != nil {
+		return false, nil, err
+	}
+	var tables, others []string
+	for _, rule := range all {
+		if rule.Table == "" {
+			others = append(others, rule.Name)
+		} else if !slices.Contains(tables, rule.Table) {
+			tables = append(tables, rule.Table)
+		}
+	}
+	var present []string
+	err = conn.QueryRow(ctx, `
+		SELECT to_regclass('schema_migrations') IS NOT NULL, ARRAY(
+			SELECT t.tgname::text
+			FROM unnest($1::text[]) AS r (name) JOIN pg_trigger AS t ON t.tgrelid = to_regclass(r.name)
+			WHERE t.tgenabled IN ('O', 'A')
+			UNION ALL
+			SELECT r.name FROM unnest($2::text[]) AS r (name) WHERE to_regclass(r.name) IS NOT NULL)`,
+		tables, others).Scan(&versioned, &present)
+	return versioned, migration.Missing(all, present), err
 }
 
 func readVersion(ctx context.Context, conn postgresdb.DBTX) (version int, dirty bool, err error) {

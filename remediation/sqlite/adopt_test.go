@@ -2,6 +2,8 @@ package sqlite_test
 
 import (
 	"fmt"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -143,6 +145,9 @@ func TestLegacyRowThatMayNotRunBlocksNoOther(t *testing.T) {
 // hostTables is the database of the Python program that the ledger grew out of, as SQLAlchemy makes it, by the version
 // that it amounts to. Servers and alerts are the host's: they require more than the ledger knows.
 func hostTables(version int) string {
+	if version == 0 {
+		return ""
+	}
 	paused, audit, auditKey := "", "", ""
 	if version >= 3 {
 		audit = `alert_id INTEGER, approved_at DATETIME, approved_by VARCHAR(50), rejected_at DATETIME, rejected_by VARCHAR(50),
@@ -259,5 +264,90 @@ func checkAdopted(t *testing.T, path string, version int, migrate func()) {
 	}
 	if a.AlertID != nil {
 		t.Errorf("the action still has alert %d, which the host deleted", *a.AlertID)
+	}
+}
+
+func TestDownStopsAtTheAdoptedVersion(t *testing.T) {
+	t.Parallel()
+	for version := 1; version <= 4; version++ {
+		t.Run(fmt.Sprintf("version %d", version), func(t *testing.T) {
+			t.Parallel()
+			path := ledgerFile(t)
+			db := rawPool(t, path, goodPool)
+			rawExec(t, db, hostTables(version))
+			schema := ledgerObjects(rawSchema(t, db))
+			force := func() { runCLI(t, path, "force", fmt.Sprint(version)) }
+			force()
+			runCLI(t, path, "up")
+			walkLifecycle(t, remediation.New(openLedger(t, path)), "web-1", nil)
+
+			runCLI(t, path, "down", fmt.Sprint(newestVersion(t)-version))
+			if diff := cmp.Diff(schema, ledgerObjects(rawSchema(t, db))); diff != "" {
+				t.Errorf("the schema on the way down is not the host's (-want +got):\n%s", diff)
+			}
+			rows := rawContents(t, db)
+			out, err := tryCLI(t, path, "down", "1")
+			if err == nil || !strings.Contains(out, "the host program's. To go on, run: migrate force "+fmt.Sprint(version)) {
+				t.Errorf("down below the adopted version: %v\n%s", err, out)
+			}
+			if diff := cmp.Diff(rows.within(rows), rawContents(t, db).within(rows)); diff != "" {
+				t.Errorf("rows after down below the adopted version (-before +after):\n%s", diff)
+			}
+			if diff := cmp.Diff(schema, ledgerObjects(rawSchema(t, db))); diff != "" {
+				t.Errorf("schema after down below the adopted version (-before +after):\n%s", diff)
+			}
+
+			force()
+			checkAdopted(t, path, version, func() { runCLI(t, path, "up") })
+		})
+	}
+}
+
+// rightForce is what a step says when the database stands at another version than the one that it builds on.
+var rightForce = regexp.MustCompile(`the database stands (?:at|before) version \d; run: migrate (force (?:-- -)?\d)`)
+
+func TestWrongForceIsRefusedAndTheRightOneNamed(t *testing.T) {
+	t.Parallel()
+	for stands := 0; stands <= 4; stands++ {
+		t.Run(fmt.Sprintf("at version %d", stands), func(t *testing.T) {
+			t.Parallel()
+			path := ledgerFile(t)
+			db := rawPool(t, path, goodPool)
+			rawExec(t, db, hostTables(stands))
+			schema, rows := ledgerObjects(rawSchema(t, db)), rawContents(t, db)
+			right := fmt.Sprintf("force %d", stands)
+			if stands == 0 {
+				right = "force -- -1"
+			}
+			refused := func(by, said string, err error) {
+				t.Helper()
+				if named := rightForce.FindStringSubmatch(said); err == nil || named == nil || named[1] != right {
+					t.Fatalf("%s: %v, want an error that says %q\n%s", by, err, right, said)
+				}
+				if diff := cmp.Diff(schema, ledgerObjects(rawSchema(t, db))); diff != "" {
+					t.Errorf("%s changed the schema (-before +after):\n%s", by, diff)
+				}
+				if diff := cmp.Diff(rows.within(rows), rawContents(t, db).within(rows)); diff != "" {
+					t.Errorf("%s changed rows (-before +after):\n%s", by, diff)
+				}
+			}
+			for _, wrong := range []string{"force -- -1", "force 1", "force 2", "force 3", "force 4"} {
+				if wrong == right {
+					continue
+				}
+				runCLI(t, path, strings.Fields(wrong)...)
+				err := sqlite.Migrate(t.Context(), db)
+				refused("Migrate after "+wrong, fmt.Sprint(err), err)
+				said, err := tryCLI(t, path, "up")
+				refused("migrate up after "+wrong, said, err)
+			}
+			runCLI(t, path, strings.Fields(right)...)
+			if stands == 0 {
+				runCLI(t, path, "up")
+				walkLifecycle(t, remediation.New(serverStore(t, path)), "web-1", nil)
+				return
+			}
+			checkAdopted(t, path, stands, func() { runCLI(t, path, "up") })
+		})
 	}
 }

@@ -52,6 +52,16 @@ func removeCLI() {
 // runCLI runs the stock migrate CLI on this module's files and returns what it says.
 func runCLI(t testing.TB, path string, args ...string) string {
 	t.Helper()
+	out, err := tryCLI(t, path, args...)
+	if err != nil {
+		t.Fatalf("migrate %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// tryCLI is runCLI for what may fail.
+func tryCLI(t testing.TB, path string, args ...string) (string, error) {
+	t.Helper()
 	notShort(t)
 	if testing.Short() {
 		t.Skip("builds the migrate CLI")
@@ -62,10 +72,7 @@ func runCLI(t testing.TB, path string, args ...string) string {
 	}
 	args = append([]string{"-path", "../../schema/sqlite", "-database", "sqlite://" + path}, args...)
 	out, err := exec.CommandContext(t.Context(), cli, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("migrate %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
+	return strings.TrimSpace(string(out)), err
 }
 
 func stepCLI(t testing.TB, path string, n int) {

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,7 +23,11 @@ const migrateWait = time.Minute
 
 // Migrate brings the database to the schema that the code needs. All pending steps and the version land in one
 // transaction or not at all, so a crash leaves nothing half done, and any number of processes may call it at once: one
-// does the work and the others wait for it, up to a minute. The version is kept where the stock migrate CLI keeps it.
+// does the work and the others wait for it, up to a minute. Where nothing is to do it only reads, and waits for nobody.
+// The version is kept where the stock migrate CLI keeps it.
+//
+// It also puts back what somebody dropped of the lifecycle's rules, such as triggers that a host program lost when it
+// made one of its tables anew.
 //
 // remediation.ErrSchemaVersion if the database is newer than the code, or if the CLI left it dirty. When ctx ends while
 // it commits, all of it may have happened in spite of the error. db stays open.
@@ -35,6 +41,9 @@ func Migrate(ctx context.Context, db *sql.DB) error {
 func migrate(ctx context.Context, db *sql.DB) error {
 	if err := ctx.Err(); err != nil { // a nil context panics here, and not inside database/sql, which holds a lock then
 		return err
+	}
+	if checkVersion(ctx, db) == nil {
+		return nil
 	}
 	conn, err := db.Conn(ctx)
 	if err != nil {
@@ -85,7 +94,38 @@ func (d *driver) Unlock() error {
 	if d.failed {
 		return nil
 	}
+	if err := d.restoreRules(); err != nil {
+		return err
+	}
 	return d.exec("COMMIT")
+}
+
+// restoreRules creates what is missing of the newest version's rules.
+func (d *driver) restoreRules() error {
+	want, err := newest()
+	if err != nil {
+		return err
+	}
+	if version, dirty, err := d.Version(); err != nil || version != want || dirty {
+		return err
+	}
+	missing, err := missingRules(d.ctx, d.conn)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	all, err := rules()
+	if err != nil {
+		return err
+	}
+	for _, rule := range all {
+		if !slices.Contains(missing, rule.Name) {
+			continue
+		}
+		if err := d.exec(rule.SQL); err != nil {
+			return fmt.Errorf("put back the rule %s: %w", rule.Name, err)
+		}
+	}
+	return nil
 }
 
 func (d *driver) Run(step io.Reader) error {
@@ -139,10 +179,13 @@ func readVersion(ctx context.Context, q querier) (version int, dirty bool, err e
 	return version, dirty, err
 }
 
-// newest is read once: each transaction that a caller brings is a store of its own.
-var newest = sync.OnceValues(func() (int, error) { return migration.Latest(schema.SQLite) })
+// What the migrations say is read once: each transaction that a caller brings is a store of its own.
+var (
+	newest = sync.OnceValues(func() (int, error) { return migration.Latest(schema.SQLite) })
+	rules  = sync.OnceValues(func() ([]migration.Rule, error) { return migration.Rules(schema.SQLite) })
+)
 
-// checkVersion refuses a database that the generated queries were not written for.
+// checkVersion refuses a database that the generated queries were not written for, or that lacks rules.
 func checkVersion(ctx context.Context, q querier) error {
 	want, err := newest()
 	if err != nil {
@@ -152,5 +195,26 @@ func checkVersion(ctx context.Context, q querier) error {
 	if err != nil {
 		return fmt.Errorf("read the schema's version: %w", err)
 	}
-	return migration.Check(want, got, dirty)
+	if err := migration.Check(want, got, dirty); err != nil {
+		return err
+	}
+	missing, err := missingRules(ctx, q)
+	if err != nil {
+		return fmt.Errorf("read the schema's rules: %w", err)
+	}
+	return migration.CheckRules(missing)
+}
+
+// missingRules returns the names of the rules that the database lacks.
+func missingRules(ctx context.Context, q querier) ([]string, error) {
+	all, err := rules()
+	if err != nil {
+		return nil, err
+	}
+	var list string
+	err = q.QueryRowContext(ctx, "SELECT group_concat(name, ' ') FROM sqlite_master WHERE type <> 'table'").Scan(&list)
+	if err != nil {
+		return nil, err
+	}
+	return migration.Missing(all, strings.Fields(list)), nil
 }

@@ -23,7 +23,7 @@ import (
 // Store is a ledger's SQLite database; hand it to remediation.New. It is safe for concurrent use, also by several
 // processes on one file.
 //
-// The schema's version is checked and the statements are prepared once, at the first call that needs them: until
+// The schema's version and rules are checked and the statements prepared once, at the first call that needs them: until
 // Migrate has run, every call returns remediation.ErrSchemaVersion.
 type Store struct {
 	store
@@ -111,6 +111,9 @@ func changesOf(tx *sql.Tx) *sync.Mutex {
 
 // Migrate brings the database to the schema that the code needs; see the function Migrate.
 func (s *Store) Migrate(ctx context.Context) error {
+	if err := ctx.Err(); err != nil { // a nil context panics here, where nothing is locked
+		return fmt.Errorf("migrate SQLite ledger: %w", err)
+	}
 	s.open.RLock()
 	defer s.open.RUnlock()
 	if s.closed {
@@ -118,6 +121,9 @@ func (s *Store) Migrate(ctx context.Context) error {
 	}
 	if s.commits == nil {
 		return Migrate(ctx, s.writer)
+	}
+	if checkVersion(ctx, s.reader) == nil && s.commits.file.check() == nil { // the writer may be waiting for a lock
+		return nil
 	}
 	return s.commits.exclusively(ctx, func() error { return Migrate(ctx, s.writer) })
 }

@@ -279,6 +279,7 @@ func TestRowWithAnOddIDBlocksNoOther(t *testing.T) {
 	path := ledgerFile(t)
 	serverStore(t, path)
 	db := rawPool(t, path, goodPool)
+	rule := rawColumn(t, db, "SELECT sql FROM sqlite_master WHERE name = 'remediation_events_append_only_insert'")[0]
 	for _, id := range []int64{-1, 0, math.MinInt64, math.MaxInt64, 1<<53 + 1} {
 		for _, before := range []string{"", "DROP TRIGGER remediation_events_append_only_insert"} {
 			if before != "" && id > 0 {
@@ -292,6 +293,11 @@ func TestRowWithAnOddIDBlocksNoOther(t *testing.T) {
 				VALUES (?, 'web-1', 'restart_service', 'true', '2026-01-19 15:36:01', 'dashboard')`, id)
 			if taken := err == nil; taken != (before != "") {
 				t.Errorf("after %q the id %d: %v", before, id, err)
+			}
+			if before != "" {
+				if _, err := tx.Exec(rule); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if _, err := remediation.New(sqlite.Tx(tx)).Create(t.Context(), remediation.NewAction{
 				ServerID: "web-1", ActionType: "restart_service", Command: "true", CreatedBy: "dashboard",

@@ -46,8 +46,8 @@ func TestRowWithATimeThatCannotBeReadIsLeftAlone(t *testing.T) {
 	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
 		const fine = "'2026-11-23 12:00:00+00:00'"
 		rule := rawColumn(t, raw, "SELECT sql FROM sqlite_master WHERE name = 'remediation_events_append_only_insert'")[0]
-		rawExec(t, raw, "DROP TRIGGER remediation_events_append_only_insert")
 		wantDone(t, ledger.AddServer(t.Context(), "web-2"))
+		rawExec(t, raw, "DROP TRIGGER remediation_events_append_only_insert")
 		insert := func(status, created, approved, executed, by string) {
 			server := "web-1"
 			if status == "executing" {
@@ -144,11 +144,13 @@ func TestRowWithATimeThatCannotBeReadIsLeftAlone(t *testing.T) {
 // Numbers sort before all text, so that they would be the oldest of all.
 func TestPruneLeavesWhatHasNoTime(t *testing.T) {
 	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
+		rule := rawColumn(t, raw, "SELECT sql FROM sqlite_master WHERE name = 'remediation_events_append_only_insert'")[0]
 		rawExec(t, raw, "DROP TRIGGER remediation_events_append_only_insert")
 		rawExec(t, raw, `INSERT INTO remediation_actions (server_id, action_type, command, created_by, status, created_at,
 			approved_at, executed_at, approved_by, completed_at, exit_code, stdout)
 			SELECT 'web-1', 'reboot', 'reboot', 'ann', 'completed', at, at, at, 'bob', at, 0, 'done'
 			FROM (SELECT 1700000000 AS at UNION ALL SELECT '2020-11-23 12:00:00+00:00')`)
+		rawExec(t, raw, rule)
 		before := time.Date(2021, 1, 1, 0, 0, 0, 0, time.UTC)
 		if n, err := ledger.ClearOutput(t.Context(), before, 10); err != nil || n != 1 {
 			t.Errorf("cleared %d, %v, want 1", n, err)

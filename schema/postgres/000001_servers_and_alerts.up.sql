@@ -1,3 +1,21 @@
+-- Fails where the host program has these tables already, and says what to do.
+DO $$
+DECLARE
+    version CONSTANT int := CASE
+        WHEN to_regclass(quote_ident(current_schema()) || '.servers') IS NULL THEN 0
+        WHEN to_regclass('remediation_actions') IS NULL THEN 1
+        WHEN NOT EXISTS (SELECT 1 FROM pg_attribute
+            WHERE attrelid = to_regclass('remediation_actions') AND attname = 'alert_id') THEN 2
+        WHEN NOT EXISTS (SELECT 1 FROM pg_attribute
+            WHERE attrelid = to_regclass('servers') AND attname = 'is_paused') THEN 3
+        ELSE 4 END;
+BEGIN
+    IF version <> 0 THEN
+        RAISE EXCEPTION 'the database stands at version %; run: migrate force %', version, version;
+    END IF;
+END
+$$;
+
 -- Only what actions need of a server and an alert: the host program may own these tables and give them more columns.
 CREATE TABLE servers (
     id VARCHAR(100) NOT NULL PRIMARY KEY
@@ -10,3 +28,6 @@ CREATE TABLE alerts (
 );
 
 CREATE INDEX alerts_by_server ON alerts (server_id);
+
+-- Only where this step was taken here can its down file undo it.
+CREATE VIEW remediation_step_000001 AS SELECT 1 AS taken;

@@ -1,3 +1,23 @@
+-- Fails unless the database stands at version 4, and says what to do.
+DO $$
+DECLARE
+    version CONSTANT int := CASE
+        WHEN to_regclass('servers') IS NULL THEN 0
+        WHEN to_regclass('remediation_actions') IS NULL THEN 1
+        WHEN NOT EXISTS (SELECT 1 FROM pg_attribute
+            WHERE attrelid = to_regclass('remediation_actions') AND attname = 'alert_id') THEN 2
+        WHEN NOT EXISTS (SELECT 1 FROM pg_attribute
+            WHERE attrelid = to_regclass('servers') AND attname = 'is_paused') THEN 3
+        ELSE 4 END;
+BEGIN
+    IF version = 0 THEN
+        RAISE EXCEPTION 'the database stands before version 1; run: migrate force -- -1';
+    ELSIF version <> 4 THEN
+        RAISE EXCEPTION 'the database stands at version %; run: migrate force %', version, version;
+    END IF;
+END
+$$;
+
 -- The lifecycle, enforced by the database so that no program and no person at a shell can break it. Each rule is a
 -- trigger with the name that it has on SQLite, and not a CHECK, which would bind rows from before this migration as
 -- soon as anything touched them, such as ON DELETE SET NULL.
@@ -157,15 +177,31 @@ BEFORE INSERT OR UPDATE OF alert_id ON remediation_actions
 FOR EACH ROW WHEN (NEW.alert_id IS NOT NULL)
 EXECUTE FUNCTION remediation_actions_same_server();
 
--- 'infinity' and years beyond these are times that many programs can't read. It looks at the whole row: one that the
--- driver can't read must not be changed by a call that then fails.
-CREATE TRIGGER remediation_actions_times
-BEFORE INSERT OR UPDATE OF status ON remediation_actions
+-- 'infinity' and years beyond these are times that many programs can't read.
+CREATE TRIGGER remediation_actions_times_insert
+BEFORE INSERT ON remediation_actions
 FOR EACH ROW WHEN (
     least(NEW.created_at, NEW.approved_at, NEW.rejected_at, NEW.executed_at, NEW.completed_at)
         < '0001-01-01 00:00:00+00'
     OR greatest(NEW.created_at, NEW.approved_at, NEW.rejected_at, NEW.executed_at, NEW.completed_at)
         >= '10000-01-01 00:00:00+00')
+EXECUTE FUNCTION remediation_actions_refuse('a time lies in the years 1 to 9999');
+
+-- What an older program wrote may lie beyond those years. A row with an infinite time does not change, because the driver
+-- can't read it, and a call must not change what it then fails to return.
+CREATE TRIGGER remediation_actions_times_update
+BEFORE UPDATE OF status ON remediation_actions
+FOR EACH ROW WHEN (
+    NOT isfinite(NEW.created_at) OR NOT isfinite(NEW.approved_at) OR NOT isfinite(NEW.rejected_at)
+    OR NOT isfinite(NEW.executed_at) OR NOT isfinite(NEW.completed_at)
+    OR (OLD.approved_at IS NULL
+        AND NOT (NEW.approved_at >= '0001-01-01 00:00:00+00' AND NEW.approved_at < '10000-01-01 00:00:00+00'))
+    OR (OLD.rejected_at IS NULL
+        AND NOT (NEW.rejected_at >= '0001-01-01 00:00:00+00' AND NEW.rejected_at < '10000-01-01 00:00:00+00'))
+    OR (OLD.executed_at IS NULL
+        AND NOT (NEW.executed_at >= '0001-01-01 00:00:00+00' AND NEW.executed_at < '10000-01-01 00:00:00+00'))
+    OR (OLD.completed_at IS NULL
+        AND NOT (NEW.completed_at >= '0001-01-01 00:00:00+00' AND NEW.completed_at < '10000-01-01 00:00:00+00')))
 EXECUTE FUNCTION remediation_actions_refuse('a time lies in the years 1 to 9999');
 
 -- Actions with a time that the driver can't read: only rows from before the rules can have one. It gives no more than their

@@ -28,7 +28,7 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- The position of a new event: not below its transaction's id, nor below any event that its transaction can see, so that
--- a cause comes before its effect. The two indexes are searched for events from another cluster, which lie above.
+-- a cause comes before its effect. Only events from another cluster lie above newest.
 CREATE FUNCTION remediation_events_next() RETURNS bigint
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -44,14 +44,14 @@ $$;
 
 -- The lowest position that a transaction which is open, or begins later, may still write. STABLE, so that it looks at the
 -- snapshot of the query that calls it. elsewhere are ids that another database's transactions have. On a standby the
--- snapshot lists no ids, but its xmin is the lowest.
+-- snapshot lists no ids and elsewhere is empty, but xmin is right.
 CREATE FUNCTION remediation_events_horizon(elsewhere bigint[]) RETURNS bigint
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     seen pg_snapshot := pg_current_snapshot();
     lowest bigint := remediation_events_position(pg_snapshot_xmin(seen));
 BEGIN
-    IF cardinality(elsewhere) > 0 AND EXISTS (SELECT 1 FROM pg_snapshot_xip(seen)) THEN
+    IF cardinality(elsewhere) > 0 THEN
         SELECT min(remediation_events_position(x)) INTO lowest
         FROM pg_snapshot_xip(seen) AS x WHERE x::text::bigint <> ALL (elsewhere);
         lowest := coalesce(lowest, remediation_events_position(pg_snapshot_xmax(seen)));
@@ -161,7 +161,8 @@ WHERE h.kind IS NOT NULL AND (h.kind <> 'created' OR a.id >= 1 AND a.server_id <
     AND h.occurred_at >= '0001-01-01 00:00:00+00' AND h.occurred_at < '10000-01-01 00:00:00+00'
 ORDER BY h.occurred_at, a.id, h.step;
 
--- The agent of its server is who executes and finishes an action; nobody finishes one without an exit code.
+-- The agent of its server is who executes and finishes an action; nobody finishes one without an exit code. Where an older
+-- program had recorded a time already, the event of the end happens now.
 CREATE FUNCTION remediation_events_updated() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
@@ -181,9 +182,9 @@ BEGIN
             END,
         CASE NEW.status
             WHEN 'approved' THEN NEW.approved_at
-            WHEN 'rejected' THEN NEW.rejected_at
+            WHEN 'rejected' THEN CASE WHEN OLD.rejected_at IS NULL THEN NEW.rejected_at ELSE clock_timestamp() END
             WHEN 'executing' THEN NEW.executed_at
-            ELSE NEW.completed_at
+            ELSE CASE WHEN OLD.completed_at IS NULL THEN NEW.completed_at ELSE clock_timestamp() END
             END,
         CASE NEW.status
             WHEN 'rejected' THEN NEW.rejection_reason

@@ -1,3 +1,20 @@
+-- Fails unless the database stands at version 4, and the name of the constraint says what to do.
+CREATE TEMP TABLE remediation_stands_at (
+    version INTEGER,
+    CONSTRAINT "the database stands before version 1; run: migrate force -- -1" CHECK (version <> 0),
+    CONSTRAINT "the database stands at version 1; run: migrate force 1" CHECK (version <> 1),
+    CONSTRAINT "the database stands at version 2; run: migrate force 2" CHECK (version <> 2),
+    CONSTRAINT "the database stands at version 3; run: migrate force 3" CHECK (version <> 3)
+);
+INSERT INTO remediation_stands_at
+SELECT CASE
+    WHEN NOT EXISTS (SELECT 1 FROM pragma_table_info('servers')) THEN 0
+    WHEN NOT EXISTS (SELECT 1 FROM pragma_table_info('remediation_actions')) THEN 1
+    WHEN NOT EXISTS (SELECT 1 FROM pragma_table_info('remediation_actions') WHERE name = 'alert_id') THEN 2
+    WHEN NOT EXISTS (SELECT 1 FROM pragma_table_info('servers') WHERE name = 'is_paused') THEN 3
+    ELSE 4 END;
+DROP TABLE remediation_stands_at;
+
 -- The lifecycle, enforced by the database so that no program and no person at a shell can break it. SQLite can't add a
 -- CHECK to an existing table, so the rules are triggers. None of them looks at rows written before this migration. A
 -- refusal begins with the name of its rule, which is the same on PostgreSQL.
@@ -210,9 +227,12 @@ BEGIN
     SELECT RAISE(ABORT, 'alerts_types: server_id and title are text, id is 1 to 2^53');
 END;
 
+-- No column list here either: "SET rowid = …" would slip past one that says id.
 CREATE TRIGGER alerts_types_update
-AFTER UPDATE OF id, server_id, title ON alerts
-WHEN (typeof(NEW.server_id), typeof(NEW.title)) IS NOT ('text', 'text') OR NEW.id NOT BETWEEN 1 AND 9007199254740992
+AFTER UPDATE ON alerts
+WHEN NEW.id IS NOT OLD.id AND NEW.id NOT BETWEEN 1 AND 9007199254740992
+    OR NEW.server_id IS NOT OLD.server_id AND typeof(NEW.server_id) <> 'text'
+    OR NEW.title IS NOT OLD.title AND typeof(NEW.title) <> 'text'
 BEGIN
     SELECT RAISE(ABORT, 'alerts_types: server_id and title are text, id is 1 to 2^53');
 END;

@@ -2,7 +2,7 @@
 -- outlives its server and its pruning. SQLite has one writer at a time, so ids are in the order of the commits and a
 -- reader that goes on after the last id it saw misses nothing.
 CREATE TABLE remediation_events (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT CHECK (id BETWEEN 1 AND 9007199254740992),
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     action_id INTEGER NOT NULL,
     server_id VARCHAR(100) NOT NULL,
     kind VARCHAR(20) NOT NULL,
@@ -18,7 +18,7 @@ SELECT
     CASE
         -- JSON readers keep whole numbers up to 2^53, and AUTOINCREMENT finds no id after 2^63-1. An old action with another
         -- id can still be ended and deleted.
-        WHEN typeof(e.action_id) <> 'integer'
+        WHEN typeof(e.action_id) <> 'integer' OR e.id NOT BETWEEN 1 AND 9007199254740992
             OR e.kind = 'created' AND e.action_id NOT BETWEEN 1 AND 9007199254740992 THEN 'id'
 
         -- Text in UTC that the driver reads back as the same moment, that sorts as time and that the date functions read.
@@ -87,26 +87,27 @@ BEGIN
     WHERE NEW.completed_at IS NOT NULL;
 END;
 
--- The agent of its server is who executes and finishes an action; nobody finishes one without an exit code.
+-- The agent of its server is who executes and finishes an action; nobody finishes one without an exit code. Where an older
+-- program had recorded a time already, the event of the end happens now.
 CREATE TRIGGER remediation_events_updated
 AFTER UPDATE OF status ON remediation_actions
 BEGIN
     INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
     VALUES (
         NEW.id,
-        NEW.server_id,
+        CAST(NEW.server_id AS TEXT),
         CASE NEW.status WHEN 'timed_out' THEN 'failed' ELSE NEW.status END,
         CASE NEW.status
             WHEN 'approved' THEN NEW.approved_by
             WHEN 'rejected' THEN CAST(NEW.rejected_by AS TEXT)
             WHEN 'executing' THEN NEW.server_id
-            ELSE CASE WHEN NEW.exit_code IS NOT NULL THEN NEW.server_id END
+            ELSE CASE WHEN NEW.exit_code IS NOT NULL THEN CAST(NEW.server_id AS TEXT) END
             END,
         CASE NEW.status
             WHEN 'approved' THEN NEW.approved_at
-            WHEN 'rejected' THEN NEW.rejected_at
+            WHEN 'rejected' THEN CASE WHEN OLD.rejected_at IS NULL THEN NEW.rejected_at ELSE strftime('%Y-%m-%d %H:%M:%f+00:00', 'now') END
             WHEN 'executing' THEN NEW.executed_at
-            ELSE NEW.completed_at
+            ELSE CASE WHEN OLD.completed_at IS NULL THEN NEW.completed_at ELSE strftime('%Y-%m-%d %H:%M:%f+00:00', 'now') END
             END,
         CASE NEW.status
             WHEN 'rejected' THEN CAST(NEW.rejection_reason AS TEXT)
@@ -120,7 +121,7 @@ CREATE TRIGGER remediation_events_deleted
 AFTER DELETE ON remediation_actions
 BEGIN
     INSERT INTO remediation_events (action_id, server_id, kind, occurred_at, detail)
-    VALUES (OLD.id, OLD.server_id, 'deleted', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'), OLD.status);
+    VALUES (OLD.id, CAST(OLD.server_id AS TEXT), 'deleted', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'), CAST(OLD.status AS TEXT));
 END;
 
 CREATE TRIGGER remediation_events_output_cleared
@@ -129,7 +130,7 @@ WHEN OLD.status = NEW.status AND (OLD.stdout IS NOT NULL OR OLD.stderr IS NOT NU
     AND NEW.stdout IS NULL AND NEW.stderr IS NULL
 BEGIN
     INSERT INTO remediation_events (action_id, server_id, kind, occurred_at)
-    VALUES (NEW.id, NEW.server_id, 'output_cleared', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'));
+    VALUES (NEW.id, CAST(NEW.server_id AS TEXT), 'output_cleared', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'));
 END;
 
 CREATE TRIGGER remediation_events_append_only_update
@@ -145,11 +146,12 @@ BEGIN
     SELECT RAISE(ABORT, 'remediation_events_append_only: an event stays as long as its action');
 END;
 
+-- A trigger sees -1 before SQLite has chosen an id.
 CREATE TRIGGER remediation_events_append_only_replace
 BEFORE INSERT ON remediation_events
-WHEN EXISTS (SELECT 1 FROM remediation_events AS e WHERE e.id = NEW.id)
+WHEN NEW.id <> -1
 BEGIN
-    SELECT RAISE(ABORT, 'remediation_events_append_only: this id is taken');
+    SELECT RAISE(ABORT, 'remediation_events_append_only: ids are given in their order');
 END;
 
 -- An event tells what its action records at that moment, also one that somebody inserts by hand. Every time of an action
@@ -168,20 +170,23 @@ BEGIN
     WHERE r.event_id = NEW.id;
 
     SELECT RAISE(ABORT, 'remediation_events_append_only: an event tells what its action records')
-    WHERE EXISTS (
-        SELECT 1 FROM remediation_actions AS a
-        WHERE a.id = NEW.action_id AND a.server_id = NEW.server_id AND CASE NEW.kind
-            WHEN 'created' THEN (a.created_at, a.created_by, a.command) IS (NEW.occurred_at, NEW.actor, NEW.detail)
-            WHEN 'approved' THEN (a.approved_at, a.approved_by, NULL) IS (NEW.occurred_at, NEW.actor, NEW.detail)
-            WHEN 'rejected' THEN (a.rejected_at, CAST(a.rejected_by AS TEXT), CAST(a.rejection_reason AS TEXT))
-                IS (NEW.occurred_at, NEW.actor, NEW.detail)
-            WHEN 'executing' THEN (a.executed_at, a.server_id, NULL) IS (NEW.occurred_at, NEW.actor, NEW.detail)
-            WHEN 'output_cleared' THEN (a.stdout, a.stderr, NULL, NULL) IS (NULL, NULL, NEW.actor, NEW.detail)
-                AND a.status IN ('completed', 'failed', 'rejected', 'timed_out')
-            WHEN 'deleted' THEN TRUE
-            ELSE (CASE a.status WHEN 'timed_out' THEN 'failed' ELSE a.status END, a.completed_at,
-                CASE WHEN a.exit_code IS NOT NULL THEN a.server_id END, CAST(a.exit_code AS TEXT))
-                IS (NEW.kind, NEW.occurred_at, NEW.actor, NEW.detail)
-            END
-    ) = (NEW.kind = 'deleted');
+    WHERE CASE NEW.kind
+        WHEN 'deleted' THEN NEW.actor IS NOT NULL OR EXISTS (SELECT 1 FROM remediation_actions AS a WHERE a.id = NEW.action_id)
+        ELSE NOT EXISTS (
+            SELECT 1 FROM remediation_actions AS a
+            WHERE a.id = NEW.action_id AND CAST(a.server_id AS TEXT) = NEW.server_id AND CASE NEW.kind
+                WHEN 'created' THEN (a.created_at, a.created_by, a.command) IS (NEW.occurred_at, NEW.actor, NEW.detail)
+                WHEN 'approved' THEN (a.approved_at, a.approved_by, NULL) IS (NEW.occurred_at, NEW.actor, NEW.detail)
+                WHEN 'rejected' THEN
+                    (CAST(a.rejected_by AS TEXT), CAST(a.rejection_reason AS TEXT)) IS (NEW.actor, NEW.detail)
+                    AND NEW.occurred_at IN (a.rejected_at, strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'))
+                WHEN 'executing' THEN (a.executed_at, a.server_id, NULL) IS (NEW.occurred_at, NEW.actor, NEW.detail)
+                WHEN 'output_cleared' THEN (a.stdout, a.stderr, NULL, NULL) IS (NULL, NULL, NEW.actor, NEW.detail)
+                    AND a.status IN ('completed', 'failed', 'rejected', 'timed_out')
+                ELSE (CASE a.status WHEN 'timed_out' THEN 'failed' ELSE a.status END,
+                    CASE WHEN a.exit_code IS NOT NULL THEN CAST(a.server_id AS TEXT) END, CAST(a.exit_code AS TEXT))
+                    IS (NEW.kind, NEW.actor, NEW.detail)
+                    AND NEW.occurred_at IN (a.completed_at, strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'))
+                END)
+        END;
 END;

@@ -1,0 +1,85 @@
+package migration
+
+import (
+	"fmt"
+	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// Rule is a statement of the migrations without which the database would take what the lifecycle forbids, or answer
+// wrongly: a trigger, a unique index or a view.
+type Rule struct {
+	Name  string
+	Table string // of a trigger
+	SQL   string
+}
+
+var (
+	ruleStart = regexp.MustCompile(`(?m)^CREATE (TRIGGER|UNIQUE INDEX|VIEW) (\w+)`)
+	onTable   = regexp.MustCompile(`\sON (\w+)`)
+)
+
+// stepMark begins the names of the views that say which steps were taken in this database. An adopted one lacks some.
+const stepMark = "remediation_step_"
+
+// Rules returns the rules that the migrations in files create, in their order.
+func Rules(files fs.FS) ([]Rule, error) {
+	paths, err := fs.Glob(files, "*.up.sql")
+	if err != nil {
+		return nil, fmt.Errorf("read migrations: %w", err)
+	}
+	var rules []Rule
+	for _, path := range paths {
+		text, err := fs.ReadFile(files, path)
+		if err != nil {
+			return nil, fmt.Errorf("read migrations: %w", err)
+		}
+		for _, at := range ruleStart.FindAllSubmatchIndex(text, -1) {
+			rule := Rule{Name: string(text[at[4]:at[5]]), SQL: statement(string(text[at[0]:]))}
+			if strings.HasPrefix(rule.Name, stepMark) {
+				continue
+			}
+			if string(text[at[2]:at[3]]) == "TRIGGER" {
+				rule.Table = onTable.FindStringSubmatch(rule.SQL)[1]
+			}
+			rules = append(rules, rule)
+		}
+	}
+	return rules, nil
+}
+
+// statement returns the statement at the start of text, with the GRANT that may come right after it. It ends with a line
+// that ends in a semicolon; a trigger of SQLite, which has statements in it, with the line END;.
+func statement(text string) string {
+	end := strings.Index(text, ";\n") + 1
+	if strings.Contains(text[:end], "\nBEGIN\n") {
+		end = strings.Index(text, "\nEND;\n") + len("\nEND;")
+	}
+	if strings.HasPrefix(text[end:], "\nGRANT ") {
+		end += strings.Index(text[end:], ";\n") + 1
+	}
+	return text[:end]
+}
+
+// Missing returns the names of the rules that are not among those that a database has.
+func Missing(rules []Rule, present []string) (names []string) {
+	for _, rule := range rules {
+		if !slices.Contains(present, rule.Name) {
+			names = append(names, rule.Name)
+		}
+	}
+	return names
+}
+
+// CheckRules refuses a database in which rules are missing or disabled.
+func CheckRules(missing []string) error {
+	if len(missing) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: rules are missing or disabled in the database: %s; call Migrate to put them back",
+		remediation.ErrSchemaVersion, strings.Join(missing, ", "))
+}
