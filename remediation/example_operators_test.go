@@ -288,5 +288,6 @@ func ExampleLedger_Prune() {
 	// approved
 	// executing
 	// completed
+	// output_cleared
 	// deleted
 }
