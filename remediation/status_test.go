@@ -37,6 +37,19 @@ func TestValidKnowsTheSixAndNoOther(t *testing.T) {
 	}
 }
 
+// A program that waits for an end must see the end that the newest Python original writes.
+func TestTimedOutIsAnEndOfAnotherProgram(t *testing.T) {
+	timedOut := remediation.Status("timed_out")
+	if !timedOut.Terminal() || timedOut.Valid() {
+		t.Errorf("terminal %t, one of the six %t", timedOut.Terminal(), timedOut.Valid())
+	}
+	for _, s := range remediation.Statuses() {
+		if s.CanTransition(timedOut) || timedOut.CanTransition(s) {
+			t.Errorf("the lifecycle leads from or to %s by %s", s, timedOut)
+		}
+	}
+}
+
 // The whole lifecycle; internal/conformance holds every engine to it, through Status.
 func TestAC1_AC4_CanTransitionIsTheLifecycle(t *testing.T) {
 	next := map[remediation.Status][]remediation.Status{

@@ -1,7 +1,10 @@
 package postgres_test
 
 import (
+	"database/sql"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -138,6 +141,53 @@ func TestImportRefusesWhatDoesNotFit(t *testing.T) {
 			same(t, "rows", contentsOf(t, pool), rows)
 		})
 	}
+}
+
+// The newest version of the Python original has columns that the ledger does not know, an end of its own and, with foreign
+// keys off, alerts that are gone.
+func TestImportOfAnAdoptedOriginal(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "homelab.db")
+	db := openSQLite(t, path, "_time_format=sqlite")
+	tables := must[[]byte](t)(os.ReadFile("../sqlite/testdata/original_newest.sql"))
+	for _, statements := range []string{
+		string(tables),
+		`INSERT INTO servers (id, hostname, status, is_paused, is_inactive) VALUES ('web-1', 'web-1.lan', 'online', 0, 0)`,
+		`INSERT INTO remediation_actions (id, server_id, action_type, status, command, created_at, created_by, alert_id, approved_at,
+			approved_by, executed_at, completed_at, exit_code, stderr, timeout_seconds, timed_out_at) VALUES
+			(1, 'web-1', 'reboot', 'timed_out', 'true', '2026-01-19 15:36:01.617957', 'dashboard', NULL, '2026-01-19 15:36:02.000000',
+				'auto', '2026-01-19 15:37:00.000001', '2026-01-19 15:37:31.000000', -1, 'timed out', 30, '2026-01-19 15:37:31.000000'),
+			(2, 'web-1', 'reboot', 'pending', 'true', '2026-01-19 15:36:01.617957', 'dashboard', 4711, NULL,
+				NULL, NULL, NULL, NULL, NULL, 30, NULL)`,
+		`CREATE TABLE schema_migrations (version uint64, dirty bool); INSERT INTO schema_migrations VALUES (4, FALSE)`, // as force 4
+	} {
+		must[sql.Result](t)(db.Exec(statements))
+	}
+	if err := sqlite.Migrate(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	want := eventsInUTC(must[[]sqlitedb.RemediationEvent](t)(sqlitedb.New(db).ExportEvents(t.Context(),
+		sqlitedb.ExportEventsParams{MaxRows: 100})))
+
+	pool := pgtest.Pool(t, pgtest.URL(t))
+	if err := postgres.Import(t.Context(), pool, db); err != nil {
+		t.Fatal(err)
+	}
+	var kinds []remediation.EventKind
+	got := eventsInUTC(collect[sqlitedb.RemediationEvent](t, pool,
+		"SELECT id, action_id, server_id, kind, actor, occurred_at, detail FROM remediation_events ORDER BY id"))
+	for _, e := range got {
+		kinds = append(kinds, e.Kind)
+	}
+	same(t, "events", got, want)
+	same(t, "their kinds", kinds, []remediation.EventKind{remediation.EventCreated, remediation.EventCreated,
+		remediation.EventApproved, remediation.EventExecuting, remediation.EventFailed})
+	ledger := newLedger(postgres.New(pool))
+	why := must[remediation.Explanation](t)(ledger.Explain(t.Context(), 1))
+	same(t, "Explain", why.String(), "action 1 timed out at 2026-01-19 15:37:31 UTC with exit code -1")
+	listed := must[[]remediation.Action](t)(ledger.List(t.Context(), remediation.Filter{Status: "timed_out"}))
+	same(t, "how many timed out", len(listed), 1)
+	same(t, "the alert that is gone", must[remediation.Action](t)(ledger.Get(t.Context(), 2)).AlertID, (*int64)(nil))
 }
 
 func migrated(t *testing.T, pool *pgxpool.Pool) { migrate(t, pool) }

@@ -10,7 +10,7 @@ import (
 )
 
 // Events as text, without their ids and in their order.
-const eventLines = `SELECT concat_ws(' | ', action_id, server_id, kind, coalesce(actor, 'NULL'), occurred_at, coalesce(detail, 'NULL'))
+const eventLines = `SELECT concat_ws(' | ', action_id, server_id, kind, coalesce(actor, 'NULL'), occurred_at, coalesce(detail, 'NULL')) AS line
 	FROM remediation_events ORDER BY id`
 
 func TestHistoryIsToldOfTheRowsThatAreThere(t *testing.T) {
