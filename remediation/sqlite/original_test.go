@@ -176,6 +176,32 @@ func TestOriginalIsAdoptedAndGoesDownAndUp(t *testing.T) {
 	}
 }
 
+// A later revision of the original adds its columns behind ours.
+func TestOriginalIsUpgradedAfterItsAdoption(t *testing.T) {
+	t.Parallel()
+	path := original{"4", 4}.database(t)
+	db := rawPool(t, path, goodPool)
+	runCLI(t, path, "force", "4")
+	runCLI(t, path, "up")
+	rawExec(t, db, `ALTER TABLE remediation_actions ADD COLUMN timeout_seconds INTEGER;
+		ALTER TABLE remediation_actions ADD COLUMN timed_out_at DATETIME`)
+	newest := original{"newest", 4}
+	newest.goOn(t, path, "new-1")
+	top := rawContents(t, db)
+	runCLI(t, path, "down", fmt.Sprint(newestVersion(t)-4))
+	bottom := rawContents(t, db)
+	if diff := cmp.Diff(top.within(bottom), bottom.within(top)); diff != "" {
+		t.Errorf("rows after going down (-before +after):\n%s", diff)
+	}
+	for _, column := range []string{"timeout_seconds", "timed_out_at"} {
+		if _, ok := bottom["remediation_actions"][column]; !ok {
+			t.Errorf("%s is gone", column)
+		}
+	}
+	runCLI(t, path, "up")
+	newest.goOn(t, path, "new-2")
+}
+
 // hostSchema is every object of the database but golang-migrate's own, as the database keeps its text.
 func hostSchema(t *testing.T, db *sql.DB) []string {
 	t.Helper()
