@@ -81,9 +81,12 @@ func (d *driver) wait() error {
 	if err := d.exec("SELECT pg_advisory_xact_lock($1)", id); err != nil {
 		return fmt.Errorf("wait for the migration lock: %w", err)
 	}
-	// Asked first: a role that may not create tables can still find that there is nothing to do.
+	// Asked first: a role that may not create tables can still find that there is nothing to do. to_regclass would not do,
+	// because its cache may be older than the wait for the lock.
 	var exists bool
-	if err := d.tx.QueryRow(d.ctx, "SELECT to_regclass('schema_migrations') IS NOT NULL").Scan(&exists); err != nil || exists {
+	err = d.tx.QueryRow(d.ctx, `SELECT EXISTS (
+		SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = 'schema_migrations')`).Scan(&exists)
+	if err != nil || exists {
 		return err
 	}
 	return d.exec("CREATE TABLE schema_migrations (version bigint NOT NULL PRIMARY KEY, dirty boolean NOT NULL)")

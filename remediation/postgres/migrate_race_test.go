@@ -104,6 +104,7 @@ func TestKilledMigrateLeavesNothingHalfDone(t *testing.T) {
 		goBack(t, observer, newest(t), before)
 	}
 
+	const looks = 3 // the first statements only look whether there is anything to do, on a connection of their own
 	whole := &interruption{}
 	finish(0, postgres.Migrate(t.Context(), traced(t, url, whole)))
 	during, failed := 0, 0
@@ -111,7 +112,7 @@ func TestKilledMigrateLeavesNothingHalfDone(t *testing.T) {
 		// In turn it is gone before the statement is sent (as at the last, the commit), or it goes while that is on its way.
 		if at%2 == whole.seen%2 {
 			err := postgres.Migrate(t.Context(), traced(t, url, &interruption{at: at, do: kill}))
-			if err == nil {
+			if err == nil && at > looks {
 				t.Errorf("killed before statement %d, Migrate said that all went well", at)
 			}
 			finish(at, err)
