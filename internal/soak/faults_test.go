@@ -202,6 +202,7 @@ func TestClockThatGoesBackAnHourStopsNothing(t *testing.T) {
 		first := create()
 		now = now.Add(-time.Hour)
 		second := create()
+		latest := now // of all its times, which is what overdue counts from
 		for _, id := range []int64{first, second} {
 			now = now.Add(-time.Hour)
 			if approved := do(l.Approve(t.Context(), id, "ann")); !approved.ApprovedAt.Equal(now) {
@@ -217,10 +218,9 @@ func TestClockThatGoesBackAnHourStopsNothing(t *testing.T) {
 			t.Errorf("completed_at is %v, want the clock's %v", done.CompletedAt, now)
 		}
 		do(l.Claim(t.Context(), "web-1"))
-		executedAt := now
 		now = now.Add(-time.Hour)
 		none := must[[]remediation.Action](t)(l.FailOverdue(t.Context(), time.Minute, 10))
-		now = executedAt.Add(2 * time.Minute)
+		now = latest.Add(2 * time.Minute)
 		overdue := must[[]remediation.Action](t)(l.FailOverdue(t.Context(), time.Minute, 10))
 		if len(none) != 0 || len(overdue) != 1 || overdue[0].ID != second {
 			t.Errorf("swept %v while the clock was back and %v when it was right, want none and action %d", none, overdue, second)
