@@ -153,3 +153,18 @@ func TestTimesAreUTCWhateverTheServersZone(t *testing.T) {
 		})
 	}
 }
+
+func TestUnmigratedDatabaseLeavesTheCallersTransactionUsable(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.EmptyURL(t))
+	tx := begin(t, pool)
+	run(t, tx, "CREATE TABLE hub_log (line TEXT)")
+	if _, err := newLedger(postgres.New(tx)).Claim(t.Context(), "web-1"); !errors.Is(err, remediation.ErrSchemaVersion) {
+		t.Fatalf("Claim: %v, want ErrSchemaVersion", err)
+	}
+	run(t, tx, "INSERT INTO hub_log VALUES ('goes on')")
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "lines", one[int64](t, pool, "SELECT count(*) FROM hub_log"), int64(1))
+}

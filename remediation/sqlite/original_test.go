@@ -185,6 +185,12 @@ func TestOriginalIsUpgradedAfterItsAdoption(t *testing.T) {
 	runCLI(t, path, "up")
 	rawExec(t, db, `ALTER TABLE remediation_actions ADD COLUMN timeout_seconds INTEGER;
 		ALTER TABLE remediation_actions ADD COLUMN timed_out_at DATETIME`)
+	const timeOut = "UPDATE remediation_actions SET status=?, completed_at=?, exit_code=?, timed_out_at=? WHERE remediation_actions.id = ?"
+	values := []any{"timed_out", "2026-01-19 16:04:00.000000", -1, "2026-01-19 16:04:00.000000"}
+	rawExec(t, db, timeOut, append(values, 7)...)
+	if _, err := db.Exec(timeOut, append(values, 6)...); err == nil || !strings.Contains(err.Error(), "remediation_actions_immutable") {
+		t.Errorf("timed_out of an action whose result is on record: %v", err)
+	}
 	newest := original{"newest", 4}
 	newest.goOn(t, path, "new-1")
 	top := rawContents(t, db)
