@@ -65,21 +65,25 @@ func statement(text string) string {
 	return text[:end]
 }
 
-// Missing returns the names of the rules that are not among those that a database has.
-func Missing(rules []Rule, present []string) (names []string) {
+// Missing returns the rules whose names are not among those that a database has.
+func Missing(rules []Rule, present []string) (missing []Rule) {
 	for _, rule := range rules {
 		if !slices.Contains(present, rule.Name) {
-			names = append(names, rule.Name)
+			missing = append(missing, rule)
 		}
 	}
-	return names
+	return missing
 }
 
 // CheckRules refuses a database in which rules are missing or disabled.
-func CheckRules(missing []string) error {
+func CheckRules(missing []Rule) error {
 	if len(missing) == 0 {
 		return nil
 	}
+	names := make([]string, len(missing))
+	for i, rule := range missing {
+		names[i] = rule.Name
+	}
 	return fmt.Errorf("%w: rules are missing or disabled in the database: %s; call Migrate to put them back",
-		remediation.ErrSchemaVersion, strings.Join(missing, ", "))
+		remediation.ErrSchemaVersion, strings.Join(names, ", "))
 }

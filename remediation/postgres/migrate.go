@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/golang-migrate/migrate/v4/database"
 	"github.com/jackc/pgx/v5"
@@ -93,15 +92,15 @@ func (d *driver) wait() error {
 }
 
 func (d *driver) Unlock() error {
-	err := d.adoptEvents()
+	err := d.repair()
 	if err != nil || d.failed {
 		return errors.Join(err, d.rollback())
 	}
-	return d.commit()
+	return d.tx.Commit(d.ctx)
 }
 
-// adoptEvents looks at a schema that it knows, and leaves any other alone.
-func (d *driver) adoptEvents() error {
+// repair adopts another cluster's events and restores the rules of the newest version, and leaves any other alone.
+func (d *driver) repair() error {
 	want, err := newest()
 	if err != nil || d.failed {
 		return err
@@ -110,7 +109,10 @@ func (d *driver) adoptEvents() error {
 	if err != nil || version != want || dirty {
 		return err
 	}
-	return d.exec(adoptEvents)
+	if err := d.exec(adoptEvents); err != nil {
+		return err
+	}
+	return d.restoreRules()
 }
 
 // adoptEvents gives this cluster's transaction ids positions above those of events that another cluster has written.
@@ -143,34 +145,13 @@ func (d *driver) rollback() error {
 	return d.tx.Rollback(context.WithoutCancel(d.ctx))
 }
 
-func (d *driver) commit() error {
-	if err := d.restoreRules(); err != nil {
-		return errors.Join(err, d.rollback())
-	}
-	return d.tx.Commit(d.ctx)
-}
-
-// restoreRules creates what is missing of the newest version's rules, and enables what is disabled.
+// restoreRules creates the rules that are missing, and enables those that are disabled.
 func (d *driver) restoreRules() error {
-	want, err := newest()
-	if err != nil {
-		return err
-	}
-	if version, dirty, err := d.Version(); err != nil || version != want || dirty {
-		return err
-	}
 	_, missing, err := look(d.ctx, d.tx)
-	if err != nil || len(missing) == 0 {
-		return err
-	}
-	all, err := rules()
 	if err != nil {
 		return err
 	}
-	for _, rule := range all {
-		if !slices.Contains(missing, rule.Name) {
-			continue
-		}
+	for _, rule := range missing {
 		var disabled bool
 		err := d.tx.QueryRow(d.ctx, `SELECT EXISTS (
 			SELECT 1 FROM pg_trigger WHERE tgrelid = to_regclass(nullif($1, '')) AND tgname = $2)`, rule.Table, rule.Name).Scan(&disabled)

@@ -99,7 +99,7 @@ func checkVersion(ctx context.Context, conn postgresdb.DBTX) error {
 }
 
 // look says whether there is a version, and which rules are missing or disabled in what the search path finds.
-func look(ctx context.Context, conn postgresdb.DBTX) (versioned bool, missing []string, err error) {
+func look(ctx context.Context, conn postgresdb.DBTX) (versioned bool, missing []migration.Rule, err error) {
 	all, err := rules()
 	if err != nil {
 		return false, nil, err

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -110,17 +109,10 @@ func (d *driver) restoreRules() error {
 		return err
 	}
 	missing, err := missingRules(d.ctx, d.conn)
-	if err != nil || len(missing) == 0 {
-		return err
-	}
-	all, err := rules()
 	if err != nil {
 		return err
 	}
-	for _, rule := range all {
-		if !slices.Contains(missing, rule.Name) {
-			continue
-		}
+	for _, rule := range missing {
 		if err := d.exec(rule.SQL); err != nil {
 			return fmt.Errorf("put back the rule %s: %w", rule.Name, err)
 		}
@@ -205,8 +197,8 @@ func checkVersion(ctx context.Context, q querier) error {
 	return migration.CheckRules(missing)
 }
 
-// missingRules returns the names of the rules that the database lacks.
-func missingRules(ctx context.Context, q querier) ([]string, error) {
+// missingRules returns the rules that the database lacks.
+func missingRules(ctx context.Context, q querier) ([]migration.Rule, error) {
 	all, err := rules()
 	if err != nil {
 		return nil, err
