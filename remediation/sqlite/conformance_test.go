@@ -32,15 +32,7 @@ func TestConformance(t *testing.T) {
 			Begin:   func(t *testing.T) conformance.Tx { return begin(t, immediate) },
 			Another: func(t *testing.T) remediation.Store { return openLedger(t, path, patient) },
 			BeforeRules: func(t *testing.T, write func()) {
-				const own = " FROM sqlite_master WHERE type = 'trigger' AND tbl_name IN ('remediation_actions', 'servers')"
-				rules := rawColumn(t, raw, "SELECT sql"+own)
-				for _, drop := range rawColumn(t, raw, "SELECT 'DROP TRIGGER ' || name"+own) {
-					rawExec(t, raw, drop)
-				}
-				write()
-				for _, rule := range rules {
-					rawExec(t, raw, rule)
-				}
+				withoutTriggers(t, raw, "tbl_name IN ('remediation_actions', 'servers')", write)
 			},
 		}
 	})

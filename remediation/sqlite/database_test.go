@@ -118,6 +118,20 @@ func rawExec(t testing.TB, db *sql.DB, statements string, args ...any) {
 	}
 }
 
+// withoutTriggers runs write while the triggers that meet the condition are dropped, and creates them again.
+func withoutTriggers(t testing.TB, db *sql.DB, condition string, write func()) {
+	t.Helper()
+	from := " FROM sqlite_master WHERE type = 'trigger' AND " + condition
+	rules := rawColumn(t, db, "SELECT sql"+from)
+	for _, drop := range rawColumn(t, db, "SELECT 'DROP TRIGGER ' || name"+from) {
+		rawExec(t, db, drop)
+	}
+	write()
+	for _, rule := range rules {
+		rawExec(t, db, rule)
+	}
+}
+
 // rawColumn returns the first column of every row, as text.
 func rawColumn(t testing.TB, db *sql.DB, query string, args ...any) []string {
 	t.Helper()

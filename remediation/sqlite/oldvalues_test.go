@@ -14,16 +14,11 @@ import (
 // beforeRules runs statements while the tables have no triggers and foreign keys are off, as an older program wrote.
 func beforeRules(t *testing.T, raw *sql.DB, statements ...string) {
 	t.Helper()
-	rules := rawColumn(t, raw, "SELECT sql FROM sqlite_master WHERE type = 'trigger'")
-	for _, name := range rawColumn(t, raw, "SELECT name FROM sqlite_master WHERE type = 'trigger'") {
-		rawExec(t, raw, "DROP TRIGGER "+name)
-	}
-	for _, statement := range statements {
-		rawExec(t, raw, "PRAGMA foreign_keys = OFF; "+statement+"; PRAGMA foreign_keys = ON")
-	}
-	for _, rule := range rules {
-		rawExec(t, raw, rule)
-	}
+	withoutTriggers(t, raw, "TRUE", func() {
+		for _, statement := range statements {
+			rawExec(t, raw, "PRAGMA foreign_keys = OFF; "+statement+"; PRAGMA foreign_keys = ON")
+		}
+	})
 }
 
 const oldRow = `INSERT INTO remediation_actions (server_id, action_type, command, created_by, created_at, status, approved_at, approved_by,
