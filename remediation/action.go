@@ -72,7 +72,7 @@ type Result struct {
 type Filter struct {
 	ServerID   string
 	ActionType string
-	Status     Status // one of the six, or "timed_out" for what the Python original ended so
+	Status     Status // one of the six, or "timed_out", which only the Python original writes
 	AlertID    *int64
 	Before     int64 // only ids below this one: the last id of the page before
 	Limit      int   // how many at most; 0 means 50, at most 1000

@@ -91,6 +91,9 @@ func (l *Ledger) decide(ctx context.Context, verb string, to Status, ids []int64
 // failed, without an exit code, and their stderr says after how long no result came. It returns them, oldest first. It
 // runs nothing again, and a result that arrives later gets a *TransitionError whose From is failed.
 //
+// The time counts from the latest of the action's times, so that a wrong clock closes nothing early. If an older program
+// recorded an exit code without ending the action, the exit code stays and decides the status.
+//
 // However many sweepers run at once, each action is closed once, and one that is finished meanwhile is left alone.
 // *InputError if olderThan is not positive or limit is below 1.
 func (l *Ledger) FailOverdue(ctx context.Context, olderThan time.Duration, limit int) ([]Action, error) {

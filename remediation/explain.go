@@ -18,7 +18,7 @@ const (
 	ReasonExecuting        Reason = "executing"         // it runs
 	ReasonFinished         Reason = "finished"          // it ran
 	ReasonRejected         Reason = "rejected"          // it never runs
-	ReasonNoApproval       Reason = "no_approval"       // it is older than the rules, which let nothing run on its audit fields: Reject or Withdraw
+	ReasonNoApproval       Reason = "no_approval"       // older than the rules: its audit fields are not those of a valid approval, so it never runs
 )
 
 // Explanation is the answer of Explain. String gives it as a sentence for a person.
@@ -31,13 +31,13 @@ type Explanation struct {
 	By       string    // who approved or rejected it, if somebody did
 	Behind   int64     // for ReasonBehind: the first action before it on that server, executing or next to be claimed
 
-	// Detail is the reason given for ReasonRejected and the exit code for ReasonFinished, "" if none came. For
-	// ReasonExecuting it is "" unless an older program left a result in the action without ending it.
+	// Detail is the reason for ReasonRejected, and the exit code for ReasonFinished or "" if there is none. For
+	// ReasonExecuting and ReasonNoApproval it says what an older program left in the action, and is often "".
 	Detail string
 }
 
-// Standing is an action among what decides whether it may run, as a Store reads it in one statement. Of an action from
-// before the rules whose values can't be read, every field that may be nil is nil.
+// Standing is an action among what decides whether it may run, as a Store reads it in one statement. If the action predates
+// the rules and its values can't be read, every pointer is nil.
 type Standing struct {
 	ID              int64
 	ServerID        string

@@ -152,7 +152,8 @@ func (l *Ledger) Approve(ctx context.Context, id int64, by string) (Action, erro
 // Reject decides that a pending action never runs; it fills rejected_at, rejected_by and rejection_reason, and is
 // terminal (criterion AC4). by is the person, 1 to 50 characters and not "auto"; reason is at most 1 MiB and not empty.
 //
-// ErrNotFound, or a *TransitionError if the action is not pending; an approved one is taken back by Withdraw.
+// ErrNotFound, or a *TransitionError if the action is not pending; an approved one is taken back by Withdraw. What an older
+// program recorded of an end stays, here and in Withdraw, Finish and FailOverdue; only what is missing is filled.
 func (l *Ledger) Reject(ctx context.Context, id int64, by, reason string) (Action, error) {
 	if err := checkDecision(by, reason); err != nil {
 		return Action{}, fmt.Errorf("reject action %d: %w", id, err)

@@ -34,8 +34,8 @@ func (l *Ledger) Counts(ctx context.Context, statuses ...Status) (map[Status]int
 	return counts, nil
 }
 
-// Prune deletes up to limit terminal actions that finished, or were rejected, before a time, oldest first, and returns
-// how many. It never deletes an open action. Their events stay. Call it until it returns less than limit: short
+// Prune deletes up to limit terminal actions whose latest time lies before a time, oldest first, and returns how many. That
+// is when they finished or were rejected, unless a clock was wrong. It never deletes an open action. Their events stay. Call it until it returns less than limit: short
 // statements let others write in between. *InputError if limit is below 1.
 func (l *Ledger) Prune(ctx context.Context, before time.Time, limit int) (int64, error) {
 	if err := checkAtMost(limit); err != nil {
@@ -48,9 +48,9 @@ func (l *Ledger) Prune(ctx context.Context, before time.Time, limit int) (int64,
 	return n, nil
 }
 
-// ClearOutput sets stdout and stderr to NULL on up to limit terminal actions that finished before a time, oldest first,
-// and returns how many had an output. It is the one change to a terminal action that the database allows; the rest of
-// the audit trail stays. *InputError if limit is below 1.
+// ClearOutput sets stdout and stderr to NULL on up to limit terminal actions, chosen as Prune chooses them, and returns how
+// many had an output. It is the one change to a terminal action that the database allows, and leaves an event; the rest
+// of the audit trail stays. *InputError if limit is below 1.
 func (l *Ledger) ClearOutput(ctx context.Context, before time.Time, limit int) (int64, error) {
 	if err := checkAtMost(limit); err != nil {
 		return 0, fmt.Errorf("clear output: %w", err)

@@ -6,8 +6,8 @@ package remediation
 //	pending -> rejected
 //	approved -> rejected (withdrawn before it ran)
 //
-// The database enforces the same transitions, so whatever the ledger writes is one of the six (criterion AC1). Another is
-// read only of rows that an older program wrote, such as "timed_out".
+// The database enforces the same transitions, so the ledger only writes these six (criterion AC1). Rows that another program
+// wrote may have a different status, such as "timed_out".
 type Status string
 
 const (
@@ -37,8 +37,8 @@ func (s Status) Valid() bool {
 	return false
 }
 
-// Terminal reports whether an action in status s never changes again (criterion AC4). So is "timed_out", which only other
-// programs write.
+// Terminal reports whether an action in status s never changes again (criterion AC4). "timed_out", which only the Python
+// original writes, is terminal too.
 func (s Status) Terminal() bool {
 	return s == Rejected || s == Completed || s == Failed || s == timedOut
 }

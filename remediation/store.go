@@ -7,7 +7,7 @@ import (
 
 // Store is what a Ledger needs of an engine; sqlite and postgres implement it and a program only hands it to New.
 //
-// Each method is one statement. The Ledger has checked the input and read the clock: times are UTC, whole
+// Each change is one statement; a read may take several. The Ledger has checked the input and read the clock: times are UTC, whole
 // microseconds. A method that finds no row to work on returns the sentinel named beside it, as it is.
 type Store interface {
 	AddServer(ctx context.Context, id string) error

@@ -18,9 +18,9 @@ BEGIN
 END
 $$;
 
--- The lifecycle, enforced by the database so that no program and no person at a shell can break it. Each rule is a
--- trigger with the name that it has on SQLite, and not a CHECK, which would bind rows from before this migration as
--- soon as anything touched them, such as ON DELETE SET NULL.
+-- The lifecycle, enforced by the database so that no program and no person at a shell can break it. The rules are
+-- triggers, and not CHECKs, which would bind rows from before this migration as soon as anything touched them, such as
+-- ON DELETE SET NULL.
 
 -- The functions below keep this search path, with temporary tables last: a caller's must not stand in for ours.
 SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
@@ -177,7 +177,7 @@ BEFORE INSERT OR UPDATE OF alert_id ON remediation_actions
 FOR EACH ROW WHEN (NEW.alert_id IS NOT NULL)
 EXECUTE FUNCTION remediation_actions_same_server();
 
--- 'infinity' and years beyond these are times that many programs can't read.
+-- Many programs can't read 'infinity' or years beyond these.
 CREATE TRIGGER remediation_actions_times_insert
 BEFORE INSERT ON remediation_actions
 FOR EACH ROW WHEN (
@@ -225,7 +225,7 @@ CREATE TRIGGER servers_paused_at
 BEFORE UPDATE OF paused_at ON servers
 FOR EACH ROW WHEN (NEW.paused_at IS DISTINCT FROM OLD.paused_at
     AND NOT has_column_privilege('servers'::regclass, 'is_paused', 'UPDATE'))
-EXECUTE FUNCTION remediation_actions_refuse('paused_at changes only with is_paused');
+EXECUTE FUNCTION remediation_actions_refuse('changing paused_at takes the right to change is_paused');
 
 -- The id ends each of these, so that an index also gives its rows in the order they were created.
 -- List by server.
