@@ -365,13 +365,13 @@ func TestRepeatableReadMissesAndRepeatsNothing(t *testing.T) {
 		tx := must[pgx.Tx](t)(pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: level}))
 		t.Cleanup(func() { tx.Rollback(context.Background()) })
 		inside := newLedger(postgres.New(tx))
-		// Transactions of other databases that have ended since the snapshot may delay what it has.
+		// Transactions of other databases that were open at the snapshot and have ended may delay some of it.
 		n := reader.pollOn(t, inside)
-		same(t, "before the writer's", n == 0 || n == 2, true)
+		same(t, "before the writer's", n <= 2, true)
 		end(t, writer.Commit)
 		create(t, ledger)
 		n += reader.pollOn(t, inside)
-		same(t, "in the same snapshot", n == 0 || n == 2, true)
+		same(t, "in the same snapshot", n <= 2, true)
 		end(t, tx.Commit)
 		same(t, "in all", n+reader.poll(t), 8)
 		reader.sawAll(t, pool)
