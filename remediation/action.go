@@ -31,13 +31,22 @@ type Action struct {
 	Stdout          *string // never loaded by List
 	Stderr          *string // never loaded by List
 
-	DedupeKey *string // Create; once the action has ended, the key holds nothing any more
+	DedupeKey         *string // released when the action ends
+	IdempotencyKey    *string // kept as long as the action exists
+	NotBefore         *time.Time
+	ExpiresAt         *time.Time
+	MaxRuntimeSeconds *int64
+	HeartbeatAt       *time.Time // the last Heartbeat
+	CancelRequestedAt *time.Time // RequestCancel
+	CancelRequestedBy *string
+	CancelReason      *string
 }
 
 // utc puts every time of a into UTC, whatever zone the driver read it in.
 func (a Action) utc() Action {
 	a.CreatedAt = a.CreatedAt.UTC()
-	for _, t := range []*time.Time{a.ApprovedAt, a.RejectedAt, a.ExecutedAt, a.CompletedAt} {
+	for _, t := range []*time.Time{a.ApprovedAt, a.RejectedAt, a.ExecutedAt, a.CompletedAt,
+		a.NotBefore, a.ExpiresAt, a.HeartbeatAt, a.CancelRequestedAt} {
 		if t != nil {
 			*t = t.UTC()
 		}
@@ -57,6 +66,18 @@ type NewAction struct {
 	// DedupeKey is optional, at most 255. While an action with this key is open on this server (pending, approved or
 	// executing), Create makes no other: one restart of a service at a time, say, or one apt run of any kind.
 	DedupeKey *string
+
+	// IdempotencyKey is optional, at most 255, and unique over all actions that exist. It makes Create safe to repeat: see
+	// there.
+	IdempotencyKey *string
+
+	// An action is never claimed or started before NotBefore, and never approved, claimed or started at or after ExpiresAt.
+	// Both are optional; ExpiresAt lies after the ledger's clock and after NotBefore.
+	NotBefore, ExpiresAt *time.Time
+
+	// MaxRuntimeSeconds is how long the command may run: 1 to 2,147,483,647. The approver sees it, the agent gets it, and
+	// FailOverdue closes what ran longer. Optional.
+	MaxRuntimeSeconds *int64
 }
 
 // Result is what an agent reports of a command that ran.

@@ -1,10 +1,8 @@
 package remediation
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -24,7 +22,7 @@ func (l *Ledger) ApproveMany(ctx context.Context, ids []int64, by string) ([]Out
 	if err := checkActor("by", by); err != nil {
 		return nil, fmt.Errorf("approve actions: %w", err)
 	}
-	return l.decide(ctx, "approve", Approved, ids, func(now time.Time) ([]Action, error) {
+	return l.decide(ctx, step{verb: "approve", from: Pending, to: Approved, by: by}, ids, func(now time.Time) ([]Action, error) {
 		return l.store.ApproveActions(ctx, ids, by, now)
 	})
 }
@@ -34,14 +32,15 @@ func (l *Ledger) RejectMany(ctx context.Context, ids []int64, by, reason string)
 	if err := checkDecision(by, reason); err != nil {
 		return nil, fmt.Errorf("reject actions: %w", err)
 	}
-	return l.decide(ctx, "reject", Rejected, ids, func(now time.Time) ([]Action, error) {
+	return l.decide(ctx, step{verb: "reject", from: Pending, to: Rejected}, ids, func(now time.Time) ([]Action, error) {
 		return l.store.RejectActions(ctx, ids, by, reason, now)
 	})
 }
 
-// decide applies one statement to all ids and, only if some did not answer, reads those once more to say why. Nothing
-// comes back to pending, so what they are then is what they were.
-func (l *Ledger) decide(ctx context.Context, verb string, to Status, ids []int64, apply func(now time.Time) ([]Action, error)) ([]Outcome, error) {
+// decide applies one statement to all ids and, only if some did not answer, reads those to say why. Nothing comes back to
+// pending, so what they are then is what they were.
+func (l *Ledger) decide(ctx context.Context, s step, ids []int64, apply func(now time.Time) ([]Action, error)) ([]Outcome, error) {
+	verb := s.verb
 	if len(ids) > maxLimit {
 		return nil, fmt.Errorf("%s actions: %w", verb, &InputError{"ids", fmt.Sprintf("are %d, but may be at most %d", len(ids), maxLimit)})
 	}
@@ -79,7 +78,7 @@ func (l *Ledger) decide(ctx context.Context, verb string, to Status, ids []int64
 		} else if unread != nil {
 			outcomes[i].Err = fmt.Errorf("%s action %d: %w", verb, id, unread)
 		} else if from, ok := statuses[id]; ok {
-			outcomes[i].Err = fmt.Errorf("%s: %w", verb, &TransitionError{id, from, to})
+			outcomes[i].Err = fmt.Errorf("%s: %w", verb, l.whyNotDecided(ctx, s, id, from, now))
 		} else {
 			outcomes[i].Err = fmt.Errorf("%s action %d: %w", verb, id, ErrNotFound)
 		}
@@ -87,9 +86,21 @@ func (l *Ledger) decide(ctx context.Context, verb string, to Status, ids []int64
 	return outcomes, nil
 }
 
-// FailOverdue closes what an agent never reported: up to limit actions that execute for longer than olderThan become
-// failed, without an exit code, and their stderr says after how long no result came. It returns them, oldest first. It
-// runs nothing again, and a result that arrives later gets a *TransitionError whose From is failed.
+func (l *Ledger) whyNotDecided(ctx context.Context, s step, id int64, from Status, now time.Time) error {
+	if from != s.from {
+		return &TransitionError{ID: id, From: from, To: s.to}
+	}
+	current, err := l.store.ActionStanding(ctx, id, now)
+	if err != nil {
+		return err
+	}
+	return current.refuse(s, now)
+}
+
+// FailOverdue closes what an agent never reported: up to limit executing actions become failed if their last sign of life,
+// when they were claimed or the last Heartbeat, is longer ago than olderThan, or if they ran for longer than their own
+// MaxRuntimeSeconds. They get no exit code, and their stderr says after how long no result came. It returns them, oldest
+// first. It runs nothing again, and a result that arrives later gets a *TransitionError whose From is failed.
 //
 // The time counts from the latest of the action's times, so that a wrong clock closes nothing early. If an older program
 // recorded an exit code without ending the action, the exit code stays and decides the status.
@@ -113,9 +124,5 @@ func (l *Ledger) FailOverdue(ctx context.Context, olderThan time.Duration, limit
 	if err != nil {
 		return nil, fmt.Errorf("fail overdue actions: %w", err)
 	}
-	for i, a := range actions {
-		actions[i] = a.utc()
-	}
-	slices.SortFunc(actions, func(a, b Action) int { return cmp.Compare(a.ID, b.ID) })
-	return actions, nil
+	return inOrder(actions), nil
 }

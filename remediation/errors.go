@@ -27,8 +27,8 @@ var (
 	// ErrInvalidInput says that an argument was refused before anything was written. errors.As finds an *InputError.
 	ErrInvalidInput = errors.New("invalid input")
 
-	// ErrDuplicate says that an open action on that server has the same DedupeKey; nothing was written. errors.As finds a
-	// *DuplicateError.
+	// ErrDuplicate says that an open action on that server has the same DedupeKey, or that an action with other content has
+	// the same IdempotencyKey; nothing was written. errors.As finds a *DuplicateError.
 	ErrDuplicate = errors.New("duplicate action")
 
 	// ErrBusy says that others held what the call needs for longer than it may wait: the write lock of an SQLite file, a
@@ -41,27 +41,40 @@ var (
 	ErrSchemaVersion = errors.New("schema version does not fit")
 )
 
-// TransitionError says which step the lifecycle forbade. It matches ErrInvalidTransition.
+// TransitionError says which step was refused. It matches ErrInvalidTransition.
 type TransitionError struct {
 	ID   int64
 	From Status // the status that the action has
 	To   Status // the status that it was to get
+
+	// Why is "" if the lifecycle forbids the step. Otherwise the lifecycle allows it, and this holds the action:
+	// ReasonMaintenance, ReasonExpired, ReasonNotYetDue, ReasonSelfApproval or ReasonNoApproval.
+	Why Reason
 }
 
 // Error says in one sentence where the action stands and, if another method can go on from there, which.
 func (e *TransitionError) Error() string {
+	switch e.Why {
+	case ReasonMaintenance:
+		return fmt.Sprintf("action %d is held: its server is in maintenance and only %q approved it", e.ID, AutoApprover)
+	case ReasonExpired:
+		return fmt.Sprintf("action %d has expired", e.ID)
+	case ReasonNotYetDue:
+		return fmt.Sprintf("action %d is not due yet", e.ID)
+	case ReasonSelfApproval:
+		return fmt.Sprintf("action %d can't be approved by the one who created it: its server forbids that", e.ID)
+	case ReasonNoApproval:
+		return fmt.Sprintf("action %d is %s, but older than the rules: its audit fields keep it from becoming %s", e.ID, e.From, e.To)
+	}
 	switch {
 	case e.From == e.To:
 		return fmt.Sprintf("action %d is %s already", e.ID, e.From)
 	case e.From == Approved && e.To == Executing:
-		return fmt.Sprintf("action %d is held: its server is in maintenance and only %q approved it", e.ID, AutoApprover)
+		return fmt.Sprintf("action %d is approved and not executing yet", e.ID)
 	case e.From == Approved && e.To == Rejected:
 		return fmt.Sprintf("action %d is approved already: Withdraw takes it back", e.ID)
 	case e.From == Pending && e.To == Rejected:
 		return fmt.Sprintf("action %d is still pending: Reject decides it", e.ID)
-	}
-	if e.From.CanTransition(e.To) {
-		return fmt.Sprintf("action %d is %s, but older than the rules: its audit fields keep it from becoming %s", e.ID, e.From, e.To)
 	}
 	return fmt.Sprintf("action %d is %s and can't become %s", e.ID, e.From, e.To)
 }
@@ -81,14 +94,15 @@ func (e *InputError) Error() string { return e.Field + " " + e.Problem }
 // Unwrap returns ErrInvalidInput.
 func (e *InputError) Unwrap() error { return ErrInvalidInput }
 
-// DuplicateError says which open action has the key already. It matches ErrDuplicate.
+// DuplicateError says which action has the key already: an open one with the same DedupeKey, or one with the same
+// IdempotencyKey and other content. It matches ErrDuplicate.
 type DuplicateError struct {
 	ExistingID int64
 }
 
 // Error names the action that has the key.
 func (e *DuplicateError) Error() string {
-	return fmt.Sprintf("action %d with this dedupe_key is still open", e.ExistingID)
+	return fmt.Sprintf("action %d has this key already", e.ExistingID)
 }
 
 // Unwrap returns ErrDuplicate.

@@ -18,6 +18,9 @@ const (
 	ReasonExecuting        Reason = "executing"         // it runs
 	ReasonFinished         Reason = "finished"          // it ran
 	ReasonRejected         Reason = "rejected"          // it never runs
+	ReasonExpired          Reason = "expired"           // its ExpiresAt has come, so it never runs: Expire settles it
+	ReasonNotYetDue        Reason = "not_yet_due"       // it is approved, and its NotBefore has not come
+	ReasonSelfApproval     Reason = "self_approval"     // its server forbids that who created it approves it; only in a TransitionError
 	ReasonNoApproval       Reason = "no_approval"       // older than the rules: its audit fields are not those of a valid approval, so it never runs
 )
 
@@ -27,49 +30,76 @@ type Explanation struct {
 	ServerID string
 	Status   Status
 	Reason   Reason
-	Since    time.Time // since when: created, paused, approved, executed, completed or rejected, by Reason; zero if unknown
+	Since    time.Time // since when: created, paused, approved, executed, completed, rejected or expired, by Reason; zero if unknown
 	By       string    // who approved or rejected it, if somebody did
 	Behind   int64     // for ReasonBehind: the first action before it on that server, executing or next to be claimed
 
-	// Detail is the reason for ReasonRejected, and the exit code for ReasonFinished or "" if there is none. For
-	// ReasonExecuting and ReasonNoApproval it says what an older program left in the action, and is often "".
+	// Detail is the reason for ReasonRejected, the exit code for ReasonFinished or "" if there is none, and when it is due for
+	// ReasonNotYetDue. For ReasonExecuting it says who asked to cancel it, and for ReasonExecuting and ReasonNoApproval what an
+	// older program left in the action; there it is often "".
 	Detail string
 }
 
 // Standing is an action among what decides whether it may run, as a Store reads it in one statement. If the action predates
 // the rules and its values can't be read, every pointer is nil.
 type Standing struct {
-	ID              int64
-	ServerID        string
-	Status          Status
-	CreatedAt       *time.Time
-	ApprovedAt      *time.Time
-	ApprovedBy      *string
-	RejectedAt      *time.Time
-	RejectedBy      *string
-	RejectionReason *string
-	ExecutedAt      *time.Time
-	CompletedAt     *time.Time
-	ExitCode        *int64
-	IsPaused        bool
-	PausedAt        *time.Time
-	Approvable      bool  // its audit fields are those of a pending action
-	Startable       bool  // its audit fields are those of an approved action
-	BehindExecuting int64 // the oldest action that executes on its server, 0 if there is none
-	BehindApproved  int64 // the oldest that Claim would take before it, 0 if there is none
+	ID                  int64
+	ServerID            string
+	Status              Status
+	CreatedAt           *time.Time
+	CreatedBy           *string
+	ApprovedAt          *time.Time
+	ApprovedBy          *string
+	RejectedAt          *time.Time
+	RejectedBy          *string
+	RejectionReason     *string
+	ExecutedAt          *time.Time
+	CompletedAt         *time.Time
+	ExitCode            *int64
+	NotBefore           *time.Time
+	ExpiresAt           *time.Time
+	CancelRequestedAt   *time.Time
+	CancelRequestedBy   *string
+	IsPaused            bool
+	PausedAt            *time.Time
+	ForbidsSelfApproval bool
+	Approvable          bool  // its audit fields are those of a pending action
+	Startable           bool  // its audit fields are those of an approved action
+	BehindExecuting     int64 // the oldest action that executes on its server, 0 if there is none
+	BehindApproved      int64 // the oldest that Claim would take before it, 0 if there is none
 }
 
 // Explain says why an action isn't running, in terms that a person can act on, or ErrNotFound. It is one read: what it
 // says was true at one moment.
 func (l *Ledger) Explain(ctx context.Context, id int64) (Explanation, error) {
-	s, err := l.store.ActionStanding(ctx, id)
+	now := storable(l.clock()) // a wrong clock changes nothing here
+	s, err := l.store.ActionStanding(ctx, id, now)
 	if err != nil {
 		return Explanation{}, fmt.Errorf("explain action %d: %w", id, err)
 	}
-	return s.explain(), nil
+	return s.explain(now), nil
 }
 
-func (s Standing) explain() Explanation {
+// heldFrom says what keeps an action from a status that the lifecycle allows, or "".
+func (s Standing) heldFrom(to Status, by string, now time.Time) Reason {
+	switch {
+	case s.CreatedAt == nil, to == Approved && !s.Approvable, to == Executing && s.Status == Approved && !s.Startable:
+		return ReasonNoApproval
+	case to != Approved && (to != Executing || s.Status != Approved):
+		return ""
+	case s.ExpiresAt != nil && !s.ExpiresAt.After(now):
+		return ReasonExpired
+	case to == Approved && s.ForbidsSelfApproval && by == value(s.CreatedBy):
+		return ReasonSelfApproval
+	case to == Executing && s.NotBefore != nil && s.NotBefore.After(now):
+		return ReasonNotYetDue
+	case to == Executing && s.IsPaused && value(s.ApprovedBy) == AutoApprover:
+		return ReasonMaintenance
+	}
+	return ""
+}
+
+func (s Standing) explain(now time.Time) Explanation {
 	e := Explanation{ActionID: s.ID, ServerID: s.ServerID, Status: s.Status, By: value(s.ApprovedBy)}
 	if s.CreatedAt == nil && (s.Status == Pending || s.Status == Approved) {
 		e.Reason, e.Detail = ReasonNoApproval, "it is older than the rules and holds values that can't be read; mend them in the database"
@@ -78,8 +108,8 @@ func (s Standing) explain() Explanation {
 	switch s.Status {
 	case Pending:
 		e.Reason, e.Since = ReasonAwaitingApproval, at(s.CreatedAt)
-		if !s.Approvable {
-			e.Reason = ReasonNoApproval
+		if held := s.heldFrom(Approved, "", now); held != "" {
+			e.Reason = held
 		}
 	case Rejected:
 		e.Reason, e.Since, e.By, e.Detail = ReasonRejected, at(s.RejectedAt), value(s.RejectedBy), value(s.RejectionReason)
@@ -87,6 +117,8 @@ func (s Standing) explain() Explanation {
 		e.Reason, e.Since = ReasonExecuting, at(s.ExecutedAt)
 		if s.CompletedAt != nil || s.ExitCode != nil {
 			e.Detail = "its result is on record already"
+		} else if s.CancelRequestedAt != nil {
+			e.Detail = value(s.CancelRequestedBy) + " asked to cancel it at " + s.CancelRequestedAt.UTC().Format(time.DateTime) + " UTC"
 		}
 	case Completed, Failed, timedOut:
 		e.Reason, e.Since = ReasonFinished, at(s.CompletedAt)
@@ -95,11 +127,12 @@ func (s Standing) explain() Explanation {
 		}
 	case Approved:
 		e.Since = at(s.ApprovedAt)
-		switch {
-		case !s.Startable:
-			e.Reason = ReasonNoApproval
-		case s.IsPaused && e.By == AutoApprover:
-			e.Reason, e.Since = ReasonMaintenance, at(s.PausedAt)
+		switch e.Reason = s.heldFrom(Executing, "", now); {
+		case e.Reason == ReasonMaintenance:
+			e.Since = at(s.PausedAt)
+		case e.Reason == ReasonNotYetDue:
+			e.Detail = s.NotBefore.UTC().Format(time.DateTime) + " UTC"
+		case e.Reason != "":
 		case s.BehindExecuting != 0:
 			e.Reason, e.Behind = ReasonBehind, s.BehindExecuting
 		case s.BehindApproved != 0:
@@ -107,6 +140,9 @@ func (s Standing) explain() Explanation {
 		default:
 			e.Reason = ReasonUnclaimed
 		}
+	}
+	if e.Reason == ReasonExpired {
+		e.Since = at(s.ExpiresAt)
 	}
 	return e
 }
@@ -140,6 +176,10 @@ func (e Explanation) String() string {
 			return fmt.Sprintf("action %d %s at %s without an exit code", e.ActionID, how, since)
 		}
 		return fmt.Sprintf("action %d %s at %s with exit code %s", e.ActionID, how, since, e.Detail)
+	case ReasonExpired:
+		return fmt.Sprintf("action %d expired at %s, while it was %s: it never runs", e.ActionID, since, e.Status)
+	case ReasonNotYetDue:
+		return fmt.Sprintf("action %d is approved and not due before %s", e.ActionID, e.Detail)
 	case ReasonNoApproval:
 		if e.Detail != "" {
 			return fmt.Sprintf("action %d never runs: %s", e.ActionID, e.Detail)

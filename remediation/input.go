@@ -2,7 +2,9 @@ package remediation
 
 import (
 	"fmt"
+	"math"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -14,7 +16,7 @@ const (
 	maxServiceName = 255
 	maxActor       = 50
 	maxTitle       = 255
-	maxDedupeKey   = 255
+	maxKey         = 255
 	maxText        = 1 << 20 // bytes of a command or a reason, whose columns know no length
 )
 
@@ -99,9 +101,56 @@ func (a NewAction) check() error {
 		}
 	}
 	if a.DedupeKey != nil {
-		return checkName("dedupe_key", *a.DedupeKey, maxDedupeKey)
+		if err := checkName("dedupe_key", *a.DedupeKey, maxKey); err != nil {
+			return err
+		}
+	}
+	if a.IdempotencyKey != nil {
+		if err := checkName("idempotency_key", *a.IdempotencyKey, maxKey); err != nil {
+			return err
+		}
+	}
+	return a.checkLimits()
+}
+
+func (a NewAction) checkLimits() error {
+	for field, t := range map[string]*time.Time{"not_before": a.NotBefore, "expires_at": a.ExpiresAt} {
+		if t != nil && !storable(*t).Equal(*t) {
+			return &InputError{field, fmt.Sprintf("is %s, which is not in the years 1 to 9999", t.UTC().Format(time.DateTime))}
+		}
+	}
+	if a.NotBefore != nil && a.ExpiresAt != nil && !a.ExpiresAt.After(*a.NotBefore) {
+		return &InputError{"expires_at", "is not after not_before"}
+	}
+	if n := a.MaxRuntimeSeconds; n != nil && (*n < 1 || *n > math.MaxInt32) {
+		return &InputError{"max_runtime_seconds", fmt.Sprintf("is %d, but may be 1 to %d", *n, math.MaxInt32)}
 	}
 	return nil
+}
+
+// truncate gives the times the resolution that every engine keeps.
+func (a NewAction) truncate() NewAction {
+	for _, t := range []**time.Time{&a.NotBefore, &a.ExpiresAt} {
+		if *t != nil {
+			*t = new((*t).UTC().Truncate(time.Microsecond))
+		}
+	}
+	return a
+}
+
+// made reports whether a is what Create made first of. alertGone says that the alert of a no longer exists, so that first
+// has lost it.
+func (a NewAction) made(first Action, alertGone bool) bool {
+	return a.ServerID == first.ServerID && a.ActionType == first.ActionType && a.Command == first.Command &&
+		a.CreatedBy == first.CreatedBy && equal(a.ServiceName, first.ServiceName) &&
+		(equal(a.AlertID, first.AlertID) || first.AlertID == nil && alertGone) &&
+		equal(a.DedupeKey, first.DedupeKey) && equal(a.MaxRuntimeSeconds, first.MaxRuntimeSeconds) &&
+		equal(a.NotBefore, first.NotBefore) && equal(a.ExpiresAt, first.ExpiresAt)
+}
+
+// equal compares what two optional fields hold; times are in UTC on both sides.
+func equal[T comparable](a, b *T) bool {
+	return a == b || a != nil && b != nil && *a == *b
 }
 
 // check refuses what no row could match, so that a mistake in the filter is not read as an empty ledger.
@@ -136,6 +185,17 @@ func checkStatus(s Status) error {
 		return nil
 	}
 	return &InputError{"status", fmt.Sprintf("%q is none of the six", string(s))}
+}
+
+// checkLimit gives 0 its meaning.
+func checkLimit(limit int) (int, error) {
+	switch {
+	case limit < 0 || limit > maxLimit:
+		return 0, &InputError{"limit", fmt.Sprintf("is %d, but may be 0 to %d", limit, maxLimit)}
+	case limit == 0:
+		return defaultLimit, nil
+	}
+	return limit, nil
 }
 
 func checkAtMost(limit int) error {

@@ -53,73 +53,18 @@ func (l *Ledger) now() (time.Time, error) {
 	return now, nil
 }
 
-// AddServer registers a server, in normal mode. Adding one that exists changes nothing, whoever registered it. The id
-// has 1 to 100 characters; otherwise the error is an *InputError.
-func (l *Ledger) AddServer(ctx context.Context, id string) error {
-	if err := checkName("server_id", id, maxServerID); err != nil {
-		return fmt.Errorf("add server: %w", err)
-	}
-	if err := l.store.AddServer(ctx, id); err != nil {
-		return fmt.Errorf("add server %q: %w", id, err)
-	}
-	return nil
-}
-
-// Pause puts a server into maintenance: actions created from now on wait for a person (criterion AC3), and what only
-// "auto" approved is held back from Claim and Start. What executes already is not touched. Pausing a paused server
-// changes nothing, not even since when it is paused.
-//
-// ErrServerNotFound if the server doesn't exist. A Create or Claim that runs at the same time falls wholly before the
-// pause or wholly after it.
-func (l *Ledger) Pause(ctx context.Context, id string) error {
-	if err := checkName("server_id", id, maxServerID); err != nil {
-		return fmt.Errorf("pause server: %w", err)
-	}
-	now, err := l.now()
-	if err == nil {
-		err = l.store.PauseServer(ctx, id, now)
-	}
-	if err != nil {
-		return fmt.Errorf("pause server %q: %w", id, err)
-	}
-	return nil
-}
-
-// Unpause ends a server's maintenance; ErrServerNotFound if the server doesn't exist. Unpausing a server in normal mode
-// changes nothing. What waits for approval goes on waiting: it was asked for under maintenance.
-func (l *Ledger) Unpause(ctx context.Context, id string) error {
-	if err := checkName("server_id", id, maxServerID); err != nil {
-		return fmt.Errorf("unpause server: %w", err)
-	}
-	if err := l.store.UnpauseServer(ctx, id); err != nil {
-		return fmt.Errorf("unpause server %q: %w", id, err)
-	}
-	return nil
-}
-
-// AddAlert records an alert of a server and returns its id, for NewAction.AlertID. The title has 1 to 255 characters.
-// ErrServerNotFound if the server doesn't exist.
-func (l *Ledger) AddAlert(ctx context.Context, serverID, title string) (int64, error) {
-	if err := checkName("server_id", serverID, maxServerID); err != nil {
-		return 0, fmt.Errorf("add alert: %w", err)
-	}
-	if err := checkTitle("title", title, maxTitle); err != nil {
-		return 0, fmt.Errorf("add alert: %w", err)
-	}
-	id, err := l.store.AddAlert(ctx, serverID, title)
-	if err != nil {
-		return 0, fmt.Errorf("add alert to server %q: %w", serverID, err)
-	}
-	return id, nil
-}
-
 // Create queues an action. On a server in normal mode it is approved at once, by "auto" and at its created_at
 // (criterion AC2); on one in maintenance it is pending (criterion AC3). The mode is read in the statement that writes
 // the action, so a Pause falls wholly before or wholly after it.
 //
-// ErrServerNotFound or ErrAlertNotFound if what it refers to doesn't exist, *InputError for text that is not clean, and
-// *DuplicateError if an open action of that server has the same DedupeKey. Of several callers that create with one key at
-// once exactly one succeeds, and the others learn its id.
+// ErrServerNotFound or ErrAlertNotFound if what it refers to doesn't exist, *InputError for text that is not clean or an
+// ExpiresAt that is not in the future, and *DuplicateError if an open action of that server has the same DedupeKey. Of
+// several callers that create with one key at once exactly one succeeds, and the others learn its id.
+//
+// With an IdempotencyKey, Create may be repeated until it answers: after a timeout, a lost connection or a restart, call it
+// again with the same key and the same content. The first call that arrives makes the action, and every other returns that
+// action as it is by then, whatever became of it, and writes nothing. With other content it is a *DuplicateError. An action
+// that was pruned has no key any more, so keys are to be remembered for less time than actions are kept.
 func (l *Ledger) Create(ctx context.Context, a NewAction) (Action, error) {
 	if err := a.check(); err != nil {
 		return Action{}, fmt.Errorf("create action: %w", err)
@@ -128,23 +73,57 @@ func (l *Ledger) Create(ctx context.Context, a NewAction) (Action, error) {
 	if err != nil {
 		return Action{}, fmt.Errorf("create action: %w", err)
 	}
-	created, err := l.store.CreateAction(ctx, a, now)
+	created, err := l.create(ctx, a.truncate(), now)
 	if err != nil {
 		return Action{}, fmt.Errorf("create action for server %q: %w", a.ServerID, err)
 	}
 	return created.utc(), nil
 }
 
+// create tries again if what stood in the way is gone by the time that it looks.
+func (l *Ledger) create(ctx context.Context, a NewAction, now time.Time) (Action, error) {
+	for range 100 {
+		created, err := l.store.CreateAction(ctx, a, now)
+		if !errors.Is(err, ErrNotFound) {
+			return created, err
+		}
+		found, err := l.store.ExplainCreate(ctx, a)
+		switch {
+		case err != nil:
+			return Action{}, err
+		case found.FirstID != 0:
+			first, err := l.store.GetAction(ctx, found.FirstID)
+			if errors.Is(err, ErrNotFound) {
+				continue
+			}
+			if first = first.utc(); err == nil && !a.made(first, found.Alerts == 0) {
+				err = fmt.Errorf("idempotency_key %q with other content: %w", *a.IdempotencyKey, &DuplicateError{first.ID})
+			}
+			return first, err
+		case found.Servers == 0:
+			return Action{}, ErrServerNotFound
+		case a.AlertID != nil && found.Alerts == 0:
+			return Action{}, ErrAlertNotFound
+		case a.ExpiresAt != nil && !a.ExpiresAt.After(now):
+			return Action{}, &InputError{"expires_at", "is not after the clock, which says " + now.Format(time.DateTime)}
+		case found.DuplicateOf != 0:
+			return Action{}, fmt.Errorf("dedupe_key %q: %w", *a.DedupeKey, &DuplicateError{found.DuplicateOf})
+		}
+	}
+	return Action{}, errors.New("the database does not store it, and gives no reason")
+}
+
 // Approve lets a pending action run; it fills approved_at and approved_by (criterion AC5). by is the person, 1 to 50
 // characters and not "auto".
 //
-// ErrNotFound, or a *TransitionError if the action is not pending. Of several callers that decide one action at once,
-// exactly one succeeds and the others get the *TransitionError.
+// ErrNotFound, or a *TransitionError if the action is not pending, has expired (ReasonExpired), or was created by the same
+// person on a server that forbids that (ReasonSelfApproval). Of several callers that decide one action at once, exactly one
+// succeeds and the others get the *TransitionError.
 func (l *Ledger) Approve(ctx context.Context, id int64, by string) (Action, error) {
 	if err := checkActor("by", by); err != nil {
 		return Action{}, fmt.Errorf("approve action %d: %w", id, err)
 	}
-	return l.transition(ctx, step{"approve", id, "", Pending, Approved}, func(now time.Time) (Action, error) {
+	return l.transition(ctx, step{verb: "approve", id: id, from: Pending, to: Approved, by: by}, func(now time.Time) (Action, error) {
 		return l.store.ApproveAction(ctx, id, by, now)
 	})
 }
@@ -158,7 +137,7 @@ func (l *Ledger) Reject(ctx context.Context, id int64, by, reason string) (Actio
 	if err := checkDecision(by, reason); err != nil {
 		return Action{}, fmt.Errorf("reject action %d: %w", id, err)
 	}
-	return l.transition(ctx, step{"reject", id, "", Pending, Rejected}, func(now time.Time) (Action, error) {
+	return l.transition(ctx, step{verb: "reject", id: id, from: Pending, to: Rejected}, func(now time.Time) (Action, error) {
 		return l.store.RejectAction(ctx, id, by, reason, now)
 	})
 }
@@ -172,13 +151,13 @@ func (l *Ledger) Withdraw(ctx context.Context, id int64, by, reason string) (Act
 	if err := checkDecision(by, reason); err != nil {
 		return Action{}, fmt.Errorf("withdraw action %d: %w", id, err)
 	}
-	return l.transition(ctx, step{"withdraw", id, "", Approved, Rejected}, func(now time.Time) (Action, error) {
+	return l.transition(ctx, step{verb: "withdraw", id: id, from: Approved, to: Rejected}, func(now time.Time) (Action, error) {
 		return l.store.WithdrawAction(ctx, id, by, reason, now)
 	})
 }
 
-// Claim delivers the oldest approved action of a server, by id, and makes it executing; it fills executed_at. While the
-// server is in maintenance, what only "auto" approved is held back.
+// Claim delivers the oldest approved action of a server, by id, and makes it executing; it fills executed_at. It passes over
+// what is not due yet and what has expired. While the server is in maintenance, what only "auto" approved is held back.
 //
 // ErrNothingToClaim if there is none that may run. However many agents claim at once, each action is delivered once. A
 // claim whose answer got lost is not repeated: the action stays executing. On PostgreSQL a claim passes over an action that
@@ -201,11 +180,10 @@ func (l *Ledger) Claim(ctx context.Context, serverID string) (Action, error) {
 // Start makes one approved action executing, by id, for programs that choose the order themselves; it fills
 // executed_at.
 //
-// ErrNotFound, or a *TransitionError if the action is not approved. The *TransitionError is from approved to executing
-// if the action is held: its server is in maintenance and only "auto" approved it. Of several callers exactly one
-// succeeds.
+// ErrNotFound, or a *TransitionError if the action is not approved. If it is approved and held, Why says by what:
+// ReasonMaintenance, ReasonNotYetDue or ReasonExpired. Of several callers exactly one succeeds.
 func (l *Ledger) Start(ctx context.Context, id int64) (Action, error) {
-	return l.transition(ctx, step{"start", id, "", Approved, Executing}, func(now time.Time) (Action, error) {
+	return l.transition(ctx, step{verb: "start", id: id, from: Approved, to: Executing}, func(now time.Time) (Action, error) {
 		return l.store.StartAction(ctx, id, now)
 	})
 }
@@ -225,7 +203,7 @@ func (l *Ledger) Finish(ctx context.Context, serverID string, id int64, r Result
 		to = Failed
 	}
 	r.Stdout, r.Stderr = evidence(r.Stdout), evidence(r.Stderr)
-	return l.transition(ctx, step{"finish", id, serverID, Executing, to}, func(now time.Time) (Action, error) {
+	return l.transition(ctx, step{verb: "finish", id: id, serverID: serverID, from: Executing, to: to}, func(now time.Time) (Action, error) {
 		return l.store.FinishAction(ctx, serverID, id, r, now)
 	})
 }
@@ -285,17 +263,18 @@ func (l *Ledger) All(ctx context.Context, f Filter) iter.Seq2[Action, error] {
 	}
 }
 
-// step is one edge of the lifecycle, as a caller asked for it.
+// step is one edge of the lifecycle, as a caller asked for it. A step to the status that it starts from is a note on an
+// action that stays in it.
 type step struct {
 	verb     string
 	id       int64
 	serverID string // "" for any
 	from, to Status
+	by       string // who approves
 }
 
-// transition runs one guarded statement and, only if no row answered, reads the action once more to say why. Should the
-// action have come into the right status between the two, the statement is worth exactly one more try: a status never
-// comes back.
+// transition runs one guarded statement and, only if no row answered, reads the action to say why. If what stood in the way
+// is gone by then, it tries again.
 func (l *Ledger) transition(ctx context.Context, s step, apply func(now time.Time) (Action, error)) (Action, error) {
 	now, err := l.now()
 	if err != nil {
@@ -309,15 +288,28 @@ func (l *Ledger) transition(ctx context.Context, s step, apply func(now time.Tim
 		if !errors.Is(err, ErrNotFound) {
 			return Action{}, fmt.Errorf("%s action %d: %w", s.verb, s.id, err)
 		}
-		current, err := l.store.GetAction(ctx, s.id)
+		current, err := l.store.ActionStanding(ctx, s.id, now)
 		if err == nil && s.serverID != "" && current.ServerID != s.serverID {
 			err = ErrNotFound
 		}
 		if err != nil {
 			return Action{}, fmt.Errorf("%s action %d: %w", s.verb, s.id, err)
 		}
-		if current.Status != s.from || attempt > 1 {
-			return Action{}, fmt.Errorf("%s: %w", s.verb, &TransitionError{s.id, current.Status, s.to})
+		refused := current.refuse(s, now)
+		switch {
+		case s.from == Executing && s.to == Rejected && current.CancelRequestedAt != nil:
+			return Action{}, fmt.Errorf("%s: %s has asked for it already: %w", s.verb, value(current.CancelRequestedBy), refused)
+		case current.Status != s.from || refused.Why != "" || attempt == 100:
+			return Action{}, fmt.Errorf("%s: %w", s.verb, refused)
 		}
 	}
+}
+
+// refuse says why the action does not take the step.
+func (a Standing) refuse(s step, now time.Time) *TransitionError {
+	refused := &TransitionError{ID: a.ID, From: a.Status, To: s.to}
+	if a.Status == s.from {
+		refused.Why = a.heldFrom(s.to, s.by, now)
+	}
+	return refused
 }

@@ -11,10 +11,15 @@ import (
 // microseconds. A method that finds no row to work on returns the sentinel named beside it, as it is.
 type Store interface {
 	AddServer(ctx context.Context, id string) error
-	PauseServer(ctx context.Context, id string, at time.Time) error              // ErrServerNotFound
-	UnpauseServer(ctx context.Context, id string) error                          // ErrServerNotFound
-	AddAlert(ctx context.Context, serverID, title string) (int64, error)         // ErrServerNotFound
-	CreateAction(ctx context.Context, a NewAction, at time.Time) (Action, error) // ErrServerNotFound, ErrAlertNotFound, *DuplicateError
+	PauseServer(ctx context.Context, id string, at time.Time) error             // ErrServerNotFound
+	UnpauseServer(ctx context.Context, id string) error                         // ErrServerNotFound
+	AddAlert(ctx context.Context, serverID, title string) (int64, error)        // ErrServerNotFound
+	ForbidSelfApproval(ctx context.Context, serverID string, forbid bool) error // ErrServerNotFound
+	GetServer(ctx context.Context, id string) (Server, error)                   // ErrServerNotFound
+	ListServers(ctx context.Context, after string, limit int) ([]Server, error)
+
+	CreateAction(ctx context.Context, a NewAction, at time.Time) (Action, error) // ErrNotFound: ExplainCreate says why
+	ExplainCreate(ctx context.Context, a NewAction) (Obstacles, error)
 
 	// The transitions return ErrNotFound when no such action is in the status that they start from.
 	ApproveAction(ctx context.Context, id int64, by string, at time.Time) (Action, error)
@@ -22,20 +27,31 @@ type Store interface {
 	WithdrawAction(ctx context.Context, id int64, by, reason string, at time.Time) (Action, error)
 	StartAction(ctx context.Context, id int64, at time.Time) (Action, error)
 	FinishAction(ctx context.Context, serverID string, id int64, r Result, at time.Time) (Action, error)
+	HeartbeatAction(ctx context.Context, serverID string, id int64, at time.Time) (Action, error)
+	RequestCancel(ctx context.Context, id int64, by, reason string, at time.Time) (Action, error)
 
 	// The bulk transitions return the actions that were in the right status, in any order.
 	ApproveActions(ctx context.Context, ids []int64, by string, at time.Time) ([]Action, error)
 	RejectActions(ctx context.Context, ids []int64, by, reason string, at time.Time) ([]Action, error)
-	FailOverdueActions(ctx context.Context, executedBefore time.Time, stderr string, limit int, at time.Time) ([]Action, error)
+	FailOverdueActions(ctx context.Context, aliveBefore time.Time, stderr string, limit int, at time.Time) ([]Action, error)
+	ExpireActions(ctx context.Context, limit int, at time.Time) ([]Action, error)
 
 	ClaimAction(ctx context.Context, serverID string, at time.Time) (Action, error) // ErrNothingToClaim
 	GetAction(ctx context.Context, id int64) (Action, error)                        // ErrNotFound
 	ListActions(ctx context.Context, f Filter) ([]Action, error)                    // f.Before and f.Limit are set
 	ActionStatuses(ctx context.Context, ids []int64) (map[int64]Status, error)      // of those that exist
-	ActionStanding(ctx context.Context, id int64) (Standing, error)                 // ErrNotFound
+	ActionStanding(ctx context.Context, id int64, now time.Time) (Standing, error)  // ErrNotFound
 	CountActions(ctx context.Context, statuses []Status) (map[Status]int64, error)  // without those that have none
 	ListEvents(ctx context.Context, after int64, limit int) ([]Event, error)        // oldest first
 
 	PruneActions(ctx context.Context, before time.Time, limit int) (int64, error)
 	ClearOutput(ctx context.Context, before time.Time, limit int) (int64, error)
+}
+
+// Obstacles are what may keep an action from being created, as a Store reads them in one statement.
+type Obstacles struct {
+	Servers     int64 // 0 if the server doesn't exist
+	Alerts      int64 // 0 if the server has no such alert
+	DuplicateOf int64 // the open action with the same DedupeKey, 0 if there is none
+	FirstID     int64 // the action with the same IdempotencyKey, 0 if there is none
 }

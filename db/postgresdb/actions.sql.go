@@ -15,19 +15,26 @@ UPDATE remediation_actions
 SET status = 'executing', executed_at = $1
 WHERE id = (
     SELECT a.id
-    FROM remediation_actions AS a
+    FROM (
+        SELECT plain.id FROM remediation_startable AS plain
+        WHERE plain.server_id = $2 AND plain.not_before IS NULL AND plain.expires_at IS NULL
+        UNION ALL
+        SELECT expiring.id FROM remediation_startable AS expiring
+        WHERE expiring.server_id = $2 AND expiring.not_before IS NULL AND expiring.expires_at > $1
+        UNION ALL
+        SELECT due.id FROM remediation_startable AS due
+        WHERE due.server_id = $2 AND due.not_before <= $1
+            AND (due.expires_at IS NULL OR due.expires_at > $1)
+    ) AS q
+    JOIN remediation_actions AS a ON a.id = q.id
     JOIN servers AS s ON s.id = a.server_id
-    WHERE a.server_id = $2 AND a.status = 'approved' AND (a.approved_by <> 'auto' OR s.is_paused = FALSE)
-        -- passes over rows from before the rules that could not become executing under them, or not be read
-        AND isfinite(a.created_at) AND isfinite(a.approved_at) AND a.approved_by <> ''
-        AND coalesce(a.rejected_at, a.executed_at, a.completed_at) IS NULL
-        AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
-    ORDER BY a.id
+    WHERE a.status = 'approved' AND (a.approved_by <> 'auto' OR s.is_paused = FALSE)
+    ORDER BY q.id
     LIMIT 1
     FOR SHARE OF s
     FOR UPDATE OF a SKIP LOCKED
 ) AND status = 'approved'
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
 type ClaimActionParams struct {
@@ -35,8 +42,9 @@ type ClaimActionParams struct {
 	ServerID   string
 }
 
-// The oldest by id. In maintenance nothing runs that no person approved. The outer status guard is what delivers an
-// action once; SKIP LOCKED only keeps claimers from waiting for each other.
+// The oldest by id that is due and has not expired. In maintenance nothing
+// runs that no person approved. The outer status guard is what delivers an action once; SKIP LOCKED only keeps claimers
+// from waiting for each other.
 func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (RemediationAction, error) {
 	row := q.db.QueryRow(ctx, claimAction, arg.ExecutedAt, arg.ServerID)
 	var i RemediationAction
@@ -61,6 +69,14 @@ func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (Remed
 		&i.Stdout,
 		&i.Stderr,
 		&i.DedupeKey,
+		&i.IdempotencyKey,
+		&i.NotBefore,
+		&i.ExpiresAt,
+		&i.MaxRuntimeSeconds,
+		&i.HeartbeatAt,
+		&i.CancelRequestedAt,
+		&i.CancelRequestedBy,
+		&i.CancelReason,
 	)
 	return i, err
 }
@@ -69,36 +85,42 @@ const createAction = `-- name: CreateAction :one
 
 INSERT INTO remediation_actions (
     server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
-    dedupe_key)
+    dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds)
 SELECT s.id, $1, CASE WHEN s.is_paused = FALSE THEN 'approved' ELSE 'pending' END, $2, $3,
     CAST($4 AS TIMESTAMPTZ), $5, CAST($6 AS BIGINT),
     CASE WHEN s.is_paused = FALSE THEN CAST($4 AS TIMESTAMPTZ) END,
     CASE WHEN s.is_paused = FALSE THEN 'auto' END,
-    $7
+    $7, $8, $9,
+    CAST($10 AS TIMESTAMPTZ), $11
 FROM servers AS s
-WHERE s.id = $8
+WHERE s.id = $12
+    AND (CAST($10 AS TIMESTAMPTZ) > CAST($4 AS TIMESTAMPTZ)) IS NOT FALSE
     AND (CAST($6 AS BIGINT) IS NULL
         OR EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = CAST($6 AS BIGINT) AND a.server_id = s.id))
 FOR SHARE OF s
 ON CONFLICT DO NOTHING
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
 type CreateActionParams struct {
-	ActionType  string
-	ServiceName *string
-	Command     string
-	CreatedAt   time.Time
-	CreatedBy   string
-	AlertID     *int64
-	DedupeKey   *string
-	ServerID    string
+	ActionType        string
+	ServiceName       *string
+	Command           string
+	CreatedAt         time.Time
+	CreatedBy         string
+	AlertID           *int64
+	DedupeKey         *string
+	IdempotencyKey    *string
+	NotBefore         *time.Time
+	ExpiresAt         *time.Time
+	MaxRuntimeSeconds *int64
+	ServerID          string
 }
 
 // PostgreSQL only: writers run at the same time here, so a statement that depends on a server's mode locks its row (FOR
 // SHARE makes Pause wait, and sees a Pause that it waited for), and a claim passes over rows that others are claiming.
-// No row comes back when the server doesn't exist or has no such alert, when an open action has the key, or when a row
-// that was inserted with an id of its own has the id that the sequence gave.
+// No row comes back when the server doesn't exist or has no such alert, when an action has one of the keys, when the action
+// would be expired, or when a row that was inserted with an id of its own has the id that the sequence gave.
 func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (RemediationAction, error) {
 	row := q.db.QueryRow(ctx, createAction,
 		arg.ActionType,
@@ -108,6 +130,10 @@ func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (Rem
 		arg.CreatedBy,
 		arg.AlertID,
 		arg.DedupeKey,
+		arg.IdempotencyKey,
+		arg.NotBefore,
+		arg.ExpiresAt,
+		arg.MaxRuntimeSeconds,
 		arg.ServerID,
 	)
 	var i RemediationAction
@@ -132,6 +158,65 @@ func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (Rem
 		&i.Stdout,
 		&i.Stderr,
 		&i.DedupeKey,
+		&i.IdempotencyKey,
+		&i.NotBefore,
+		&i.ExpiresAt,
+		&i.MaxRuntimeSeconds,
+		&i.HeartbeatAt,
+		&i.CancelRequestedAt,
+		&i.CancelRequestedBy,
+		&i.CancelReason,
+	)
+	return i, err
+}
+
+const heartbeatAction = `-- name: HeartbeatAction :one
+UPDATE remediation_actions
+SET heartbeat_at = greatest(heartbeat_at, CAST($1 AS TIMESTAMPTZ))
+WHERE id = $2 AND remediation_actions.server_id = $3 AND status = 'executing'
+    AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = $2)
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
+`
+
+type HeartbeatActionParams struct {
+	HeartbeatAt time.Time
+	ID          int64
+	ServerID    string
+}
+
+// The server is part of the guard, as in FinishAction. A clock that went back does not take a heartbeat back.
+func (q *Queries) HeartbeatAction(ctx context.Context, arg HeartbeatActionParams) (RemediationAction, error) {
+	row := q.db.QueryRow(ctx, heartbeatAction, arg.HeartbeatAt, arg.ID, arg.ServerID)
+	var i RemediationAction
+	err := row.Scan(
+		&i.ID,
+		&i.ServerID,
+		&i.ActionType,
+		&i.Status,
+		&i.ServiceName,
+		&i.Command,
+		&i.CreatedAt,
+		&i.CreatedBy,
+		&i.AlertID,
+		&i.ApprovedAt,
+		&i.ApprovedBy,
+		&i.RejectedAt,
+		&i.RejectedBy,
+		&i.RejectionReason,
+		&i.ExecutedAt,
+		&i.CompletedAt,
+		&i.ExitCode,
+		&i.Stdout,
+		&i.Stderr,
+		&i.DedupeKey,
+		&i.IdempotencyKey,
+		&i.NotBefore,
+		&i.ExpiresAt,
+		&i.MaxRuntimeSeconds,
+		&i.HeartbeatAt,
+		&i.CancelRequestedAt,
+		&i.CancelRequestedBy,
+		&i.CancelReason,
 	)
 	return i, err
 }
@@ -142,10 +227,9 @@ SET status = 'executing', executed_at = $1
 WHERE remediation_actions.id = $2 AND status = 'approved'
     AND (approved_by <> 'auto' OR EXISTS (
         SELECT 1 FROM servers AS s WHERE s.id = remediation_actions.server_id AND s.is_paused = FALSE FOR SHARE))
-    AND isfinite(created_at) AND isfinite(approved_at) AND approved_by <> ''
-    AND coalesce(rejected_at, executed_at, completed_at) IS NULL
-    AND coalesce(rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
+    AND (not_before IS NULL OR not_before <= $1) AND (expires_at IS NULL OR expires_at > $1)
+    AND EXISTS (SELECT 1 FROM remediation_startable AS q WHERE q.id = $2)
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
 type StartActionParams struct {
@@ -177,6 +261,14 @@ func (q *Queries) StartAction(ctx context.Context, arg StartActionParams) (Remed
 		&i.Stdout,
 		&i.Stderr,
 		&i.DedupeKey,
+		&i.IdempotencyKey,
+		&i.NotBefore,
+		&i.ExpiresAt,
+		&i.MaxRuntimeSeconds,
+		&i.HeartbeatAt,
+		&i.CancelRequestedAt,
+		&i.CancelRequestedBy,
+		&i.CancelReason,
 	)
 	return i, err
 }

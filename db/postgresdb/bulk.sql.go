@@ -19,13 +19,16 @@ SET status = 'approved', approved_at = $1, approved_by = CAST($2 AS TEXT)
 WHERE id = ANY(ARRAY(
     SELECT a.id FROM remediation_actions AS a
     WHERE a.id = ANY(CAST($3 AS BIGINT[])) AND a.status = 'pending'
+        AND (a.expires_at IS NULL OR a.expires_at > $1)
+        AND (a.created_by <> CAST($2 AS TEXT) OR NOT EXISTS (
+            SELECT 1 FROM remediation_servers AS s WHERE s.server_id = a.server_id AND s.forbids_self_approval))
         AND isfinite(a.created_at)
         AND coalesce(a.approved_at, a.rejected_at, a.executed_at, a.completed_at) IS NULL
         AND coalesce(a.approved_by, a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
     ORDER BY a.id
     FOR UPDATE
 )) AND status = 'pending'
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
 type ApproveActionsParams struct {
@@ -68,6 +71,14 @@ func (q *Queries) ApproveActions(ctx context.Context, arg ApproveActionsParams) 
 			&i.Stdout,
 			&i.Stderr,
 			&i.DedupeKey,
+			&i.IdempotencyKey,
+			&i.NotBefore,
+			&i.ExpiresAt,
+			&i.MaxRuntimeSeconds,
+			&i.HeartbeatAt,
+			&i.CancelRequestedAt,
+			&i.CancelRequestedBy,
+			&i.CancelReason,
 		); err != nil {
 			return nil, err
 		}
@@ -111,26 +122,99 @@ func (q *Queries) CountActions(ctx context.Context, statuses []string) ([]CountA
 	return items, nil
 }
 
+const expireActions = `-- name: ExpireActions :many
+UPDATE remediation_actions
+SET status = 'rejected', rejected_at = $1, rejected_by = 'auto',
+    rejection_reason = 'expired at ' || to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC'
+WHERE id = ANY(ARRAY(
+    SELECT a.id FROM remediation_actions AS a
+    WHERE a.status IN ('pending', 'approved') AND a.expires_at <= $1
+    ORDER BY a.expires_at, a.id
+    LIMIT CAST($2 AS BIGINT)
+    FOR UPDATE SKIP LOCKED
+)) AND status IN ('pending', 'approved')
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
+`
+
+type ExpireActionsParams struct {
+	RejectedAt *time.Time
+	MaxRows    int64
+}
+
+func (q *Queries) ExpireActions(ctx context.Context, arg ExpireActionsParams) ([]RemediationAction, error) {
+	rows, err := q.db.Query(ctx, expireActions, arg.RejectedAt, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []RemediationAction
+	for rows.Next() {
+		var i RemediationAction
+		if err := rows.Scan(
+			&i.ID,
+			&i.ServerID,
+			&i.ActionType,
+			&i.Status,
+			&i.ServiceName,
+			&i.Command,
+			&i.CreatedAt,
+			&i.CreatedBy,
+			&i.AlertID,
+			&i.ApprovedAt,
+			&i.ApprovedBy,
+			&i.RejectedAt,
+			&i.RejectedBy,
+			&i.RejectionReason,
+			&i.ExecutedAt,
+			&i.CompletedAt,
+			&i.ExitCode,
+			&i.Stdout,
+			&i.Stderr,
+			&i.DedupeKey,
+			&i.IdempotencyKey,
+			&i.NotBefore,
+			&i.ExpiresAt,
+			&i.MaxRuntimeSeconds,
+			&i.HeartbeatAt,
+			&i.CancelRequestedAt,
+			&i.CancelRequestedBy,
+			&i.CancelReason,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const failOverdueActions = `-- name: FailOverdueActions :many
 UPDATE remediation_actions
 SET status = CASE WHEN exit_code = 0 THEN 'completed' ELSE 'failed' END,
-    completed_at = coalesce(completed_at, $1), stderr = coalesce(stderr, CAST($2 AS TEXT))
+    completed_at = coalesce(completed_at, $1),
+    stderr = coalesce(stderr, CASE
+        WHEN greatest(remediation_actions.created_at, approved_at, executed_at, heartbeat_at) < $2 THEN CAST($3 AS TEXT)
+        ELSE 'no result came within its ' || max_runtime_seconds || ' seconds' END)
 WHERE id = ANY(ARRAY(
     SELECT a.id FROM remediation_actions AS a
-    WHERE a.status = 'executing' AND greatest(a.created_at, a.approved_at, a.executed_at) < $3
+    WHERE a.status = 'executing'
+        AND (greatest(a.created_at, a.approved_at, a.executed_at, a.heartbeat_at) < $2
+            OR greatest(a.created_at, a.approved_at, a.executed_at) + a.max_runtime_seconds * INTERVAL '1 second' < $1)
         AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id)
     ORDER BY a.id
     LIMIT CAST($4 AS BIGINT)
     FOR UPDATE SKIP LOCKED
 )) AND status = 'executing'
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
 type FailOverdueActionsParams struct {
-	CompletedAt    *time.Time
-	Stderr         string
-	ExecutedBefore time.Time
-	MaxRows        int64
+	CompletedAt *time.Time
+	AliveBefore time.Time
+	Stderr      string
+	MaxRows     int64
 }
 
 // The latest of an action's times counts, because a clock may have been wrong when it was claimed. What an older program
@@ -138,8 +222,8 @@ type FailOverdueActionsParams struct {
 func (q *Queries) FailOverdueActions(ctx context.Context, arg FailOverdueActionsParams) ([]RemediationAction, error) {
 	rows, err := q.db.Query(ctx, failOverdueActions,
 		arg.CompletedAt,
+		arg.AliveBefore,
 		arg.Stderr,
-		arg.ExecutedBefore,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -170,6 +254,14 @@ func (q *Queries) FailOverdueActions(ctx context.Context, arg FailOverdueActions
 			&i.Stdout,
 			&i.Stderr,
 			&i.DedupeKey,
+			&i.IdempotencyKey,
+			&i.NotBefore,
+			&i.ExpiresAt,
+			&i.MaxRuntimeSeconds,
+			&i.HeartbeatAt,
+			&i.CancelRequestedAt,
+			&i.CancelRequestedBy,
+			&i.CancelReason,
 		); err != nil {
 			return nil, err
 		}
@@ -222,7 +314,7 @@ WHERE id = ANY(ARRAY(
     ORDER BY a.id
     FOR UPDATE
 )) AND status = 'pending'
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
 type RejectActionsParams struct {
@@ -267,6 +359,14 @@ func (q *Queries) RejectActions(ctx context.Context, arg RejectActionsParams) ([
 			&i.Stdout,
 			&i.Stderr,
 			&i.DedupeKey,
+			&i.IdempotencyKey,
+			&i.NotBefore,
+			&i.ExpiresAt,
+			&i.MaxRuntimeSeconds,
+			&i.HeartbeatAt,
+			&i.CancelRequestedAt,
+			&i.CancelRequestedBy,
+			&i.CancelReason,
 		); err != nil {
 			return nil, err
 		}

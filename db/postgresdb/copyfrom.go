@@ -49,6 +49,14 @@ func (r iteratorForImportActions) Values() ([]interface{}, error) {
 		r.rows[0].Stdout,
 		r.rows[0].Stderr,
 		r.rows[0].DedupeKey,
+		r.rows[0].IdempotencyKey,
+		r.rows[0].NotBefore,
+		r.rows[0].ExpiresAt,
+		r.rows[0].MaxRuntimeSeconds,
+		r.rows[0].HeartbeatAt,
+		r.rows[0].CancelRequestedAt,
+		r.rows[0].CancelRequestedBy,
+		r.rows[0].CancelReason,
 	}, nil
 }
 
@@ -57,7 +65,7 @@ func (r iteratorForImportActions) Err() error {
 }
 
 func (q *Queries) ImportActions(ctx context.Context, arg []ImportActionsParams) (int64, error) {
-	return q.db.CopyFrom(ctx, []string{"remediation_actions"}, []string{"id", "server_id", "action_type", "status", "service_name", "command", "created_at", "created_by", "alert_id", "approved_at", "approved_by", "rejected_at", "rejected_by", "rejection_reason", "executed_at", "completed_at", "exit_code", "stdout", "stderr", "dedupe_key"}, &iteratorForImportActions{rows: arg})
+	return q.db.CopyFrom(ctx, []string{"remediation_actions"}, []string{"id", "server_id", "action_type", "status", "service_name", "command", "created_at", "created_by", "alert_id", "approved_at", "approved_by", "rejected_at", "rejected_by", "rejection_reason", "executed_at", "completed_at", "exit_code", "stdout", "stderr", "dedupe_key", "idempotency_key", "not_before", "expires_at", "max_runtime_seconds", "heartbeat_at", "cancel_requested_at", "cancel_requested_by", "cancel_reason"}, &iteratorForImportActions{rows: arg})
 }
 
 // iteratorForImportAlerts implements pgx.CopyFromSource.
@@ -130,6 +138,39 @@ func (r iteratorForImportEvents) Err() error {
 
 func (q *Queries) ImportEvents(ctx context.Context, arg []ImportEventsParams) (int64, error) {
 	return q.db.CopyFrom(ctx, []string{"remediation_events"}, []string{"id", "action_id", "server_id", "kind", "actor", "occurred_at", "detail"}, &iteratorForImportEvents{rows: arg})
+}
+
+// iteratorForImportServerSettings implements pgx.CopyFromSource.
+type iteratorForImportServerSettings struct {
+	rows                 []ImportServerSettingsParams
+	skippedFirstNextCall bool
+}
+
+func (r *iteratorForImportServerSettings) Next() bool {
+	if len(r.rows) == 0 {
+		return false
+	}
+	if !r.skippedFirstNextCall {
+		r.skippedFirstNextCall = true
+		return true
+	}
+	r.rows = r.rows[1:]
+	return len(r.rows) > 0
+}
+
+func (r iteratorForImportServerSettings) Values() ([]interface{}, error) {
+	return []interface{}{
+		r.rows[0].ServerID,
+		r.rows[0].ForbidsSelfApproval,
+	}, nil
+}
+
+func (r iteratorForImportServerSettings) Err() error {
+	return nil
+}
+
+func (q *Queries) ImportServerSettings(ctx context.Context, arg []ImportServerSettingsParams) (int64, error) {
+	return q.db.CopyFrom(ctx, []string{"remediation_servers"}, []string{"server_id", "forbids_self_approval"}, &iteratorForImportServerSettings{rows: arg})
 }
 
 // iteratorForImportServers implements pgx.CopyFromSource.

@@ -12,26 +12,34 @@ import (
 )
 
 type ImportActionsParams struct {
-	ID              int64
-	ServerID        string
-	ActionType      string
-	Status          remediation.Status
-	ServiceName     *string
-	Command         string
-	CreatedAt       time.Time
-	CreatedBy       string
-	AlertID         *int64
-	ApprovedAt      *time.Time
-	ApprovedBy      *string
-	RejectedAt      *time.Time
-	RejectedBy      *string
-	RejectionReason *string
-	ExecutedAt      *time.Time
-	CompletedAt     *time.Time
-	ExitCode        *int64
-	Stdout          *string
-	Stderr          *string
-	DedupeKey       *string
+	ID                int64
+	ServerID          string
+	ActionType        string
+	Status            remediation.Status
+	ServiceName       *string
+	Command           string
+	CreatedAt         time.Time
+	CreatedBy         string
+	AlertID           *int64
+	ApprovedAt        *time.Time
+	ApprovedBy        *string
+	RejectedAt        *time.Time
+	RejectedBy        *string
+	RejectionReason   *string
+	ExecutedAt        *time.Time
+	CompletedAt       *time.Time
+	ExitCode          *int64
+	Stdout            *string
+	Stderr            *string
+	DedupeKey         *string
+	IdempotencyKey    *string
+	NotBefore         *time.Time
+	ExpiresAt         *time.Time
+	MaxRuntimeSeconds *int64
+	HeartbeatAt       *time.Time
+	CancelRequestedAt *time.Time
+	CancelRequestedBy *string
+	CancelReason      *string
 }
 
 type ImportAlertsParams struct {
@@ -48,6 +56,11 @@ type ImportEventsParams struct {
 	Actor      *string
 	OccurredAt time.Time
 	Detail     *string
+}
+
+type ImportServerSettingsParams struct {
+	ServerID            string
+	ForbidsSelfApproval bool
 }
 
 type ImportServersParams struct {

@@ -13,17 +13,16 @@ import (
 )
 
 const explainAction = `-- name: ExplainAction :one
-SELECT a.id, a.server_id, a.status, r.created_at, r.approved_at, r.approved_by, r.rejected_at, r.rejected_by,
-    r.rejection_reason, r.executed_at, r.completed_at, r.exit_code,
+SELECT a.id, a.server_id, a.status, r.created_at, r.created_by, r.approved_at, r.approved_by, r.rejected_at, r.rejected_by,
+    r.rejection_reason, r.executed_at, r.completed_at, r.exit_code, r.not_before, r.expires_at,
+    r.cancel_requested_at, r.cancel_requested_by,
     CAST(NOT (s.is_paused = FALSE) AS BOOLEAN) AS is_paused, p.paused_at,
+    CAST(coalesce(f.forbids_self_approval, FALSE) AS BOOLEAN) AS forbids_self_approval,
     CAST(r.id IS NOT NULL
         AND coalesce(r.approved_at, r.rejected_at, r.executed_at, r.completed_at) IS NULL
         AND coalesce(r.approved_by, r.rejected_by, r.rejection_reason, r.stdout, r.stderr) IS NULL AND r.exit_code IS NULL
         AS BOOLEAN) AS approvable,
-    CAST(r.approved_at IS NOT NULL AND coalesce(r.approved_by, '') <> ''
-        AND coalesce(r.rejected_at, r.executed_at, r.completed_at) IS NULL
-        AND coalesce(r.rejected_by, r.rejection_reason, r.stdout, r.stderr) IS NULL AND r.exit_code IS NULL
-        AS BOOLEAN) AS startable,
+    CAST(r.id IS NOT NULL AND EXISTS (SELECT 1 FROM remediation_startable AS q WHERE q.id = a.id) AS BOOLEAN) AS startable,
     CAST(coalesce((
         SELECT e.id FROM remediation_actions AS e
         WHERE e.server_id = a.server_id AND e.status = 'executing' AND e.completed_at IS NULL AND e.exit_code IS NULL
@@ -31,60 +30,75 @@ SELECT a.id, a.server_id, a.status, r.created_at, r.approved_at, r.approved_by, 
         LIMIT 1
     ), 0) AS BIGINT) AS behind_executing,
     CAST(coalesce((
-        SELECT q.id FROM remediation_actions AS q
-        WHERE q.server_id = a.server_id AND q.status = 'approved' AND q.id < a.id
-            AND (q.approved_by <> 'auto' OR s.is_paused = FALSE)
-            AND q.approved_at IS NOT NULL AND q.approved_by <> ''
-            AND coalesce(q.rejected_at, q.executed_at, q.completed_at) IS NULL
-            AND coalesce(q.rejected_by, q.rejection_reason, q.stdout, q.stderr) IS NULL AND q.exit_code IS NULL
+        SELECT q.id
+        FROM (
+            SELECT plain.id, plain.approved_by FROM remediation_startable AS plain
+            WHERE plain.server_id = a.server_id AND plain.not_before IS NULL AND plain.expires_at IS NULL
+            UNION ALL
+            SELECT expiring.id, expiring.approved_by FROM remediation_startable AS expiring
+            WHERE expiring.server_id = a.server_id AND expiring.not_before IS NULL AND expiring.expires_at > $1
+            UNION ALL
+            SELECT due.id, due.approved_by FROM remediation_startable AS due
+            WHERE due.server_id = a.server_id AND due.not_before <= $1 AND (due.expires_at IS NULL OR due.expires_at > $1)
+        ) AS q
+        WHERE q.id < a.id AND (q.approved_by <> 'auto' OR s.is_paused = FALSE)
             AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = q.id)
         ORDER BY q.id
         LIMIT 1
     ), 0) AS BIGINT) AS behind_approved
 FROM remediation_actions AS a
 JOIN servers AS s ON s.id = a.server_id
+LEFT JOIN remediation_servers AS f ON f.server_id = s.id
 LEFT JOIN remediation_actions AS r
     ON r.id = a.id AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id)
-LEFT JOIN servers AS p ON p.id = s.id AND NOT CAST($1 AS BOOLEAN)
-WHERE a.id = $2
+LEFT JOIN servers AS p ON p.id = s.id AND NOT CAST($2 AS BOOLEAN)
+WHERE a.id = $3
 `
 
 type ExplainActionParams struct {
+	Now          *time.Time
 	SkipPausedAt bool
 	ID           int64
 }
 
 type ExplainActionRow struct {
-	ID              int64
-	ServerID        string
-	Status          remediation.Status
-	CreatedAt       *time.Time
-	ApprovedAt      *time.Time
-	ApprovedBy      *string
-	RejectedAt      *time.Time
-	RejectedBy      *string
-	RejectionReason *string
-	ExecutedAt      *time.Time
-	CompletedAt     *time.Time
-	ExitCode        *int64
-	IsPaused        bool
-	PausedAt        *time.Time
-	Approvable      bool
-	Startable       bool
-	BehindExecuting int64
-	BehindApproved  int64
+	ID                  int64
+	ServerID            string
+	Status              remediation.Status
+	CreatedAt           *time.Time
+	CreatedBy           *string
+	ApprovedAt          *time.Time
+	ApprovedBy          *string
+	RejectedAt          *time.Time
+	RejectedBy          *string
+	RejectionReason     *string
+	ExecutedAt          *time.Time
+	CompletedAt         *time.Time
+	ExitCode            *int64
+	NotBefore           *time.Time
+	ExpiresAt           *time.Time
+	CancelRequestedAt   *time.Time
+	CancelRequestedBy   *string
+	IsPaused            bool
+	PausedAt            *time.Time
+	ForbidsSelfApproval bool
+	Approvable          bool
+	Startable           bool
+	BehindExecuting     int64
+	BehindApproved      int64
 }
 
 // Everything that Explain needs, in one look. What is ahead on the server is what an agent runs, or Claim takes first. What
 // the driver can't read is NULL: r is the action's row if it can be read; skip_paused_at is for a server that can't be.
 func (q *Queries) ExplainAction(ctx context.Context, arg ExplainActionParams) (ExplainActionRow, error) {
-	row := q.db.QueryRow(ctx, explainAction, arg.SkipPausedAt, arg.ID)
+	row := q.db.QueryRow(ctx, explainAction, arg.Now, arg.SkipPausedAt, arg.ID)
 	var i ExplainActionRow
 	err := row.Scan(
 		&i.ID,
 		&i.ServerID,
 		&i.Status,
 		&i.CreatedAt,
+		&i.CreatedBy,
 		&i.ApprovedAt,
 		&i.ApprovedBy,
 		&i.RejectedAt,
@@ -93,8 +107,13 @@ func (q *Queries) ExplainAction(ctx context.Context, arg ExplainActionParams) (E
 		&i.ExecutedAt,
 		&i.CompletedAt,
 		&i.ExitCode,
+		&i.NotBefore,
+		&i.ExpiresAt,
+		&i.CancelRequestedAt,
+		&i.CancelRequestedBy,
 		&i.IsPaused,
 		&i.PausedAt,
+		&i.ForbidsSelfApproval,
 		&i.Approvable,
 		&i.Startable,
 		&i.BehindExecuting,
@@ -111,38 +130,52 @@ SELECT
         SELECT a.id FROM remediation_actions AS a
         WHERE a.server_id = $1 AND a.dedupe_key = CAST($3 AS TEXT)
             AND a.status IN ('pending', 'approved', 'executing')
-    ), 0) AS BIGINT) AS duplicate_of
+    ), 0) AS BIGINT) AS duplicate_of,
+    CAST(coalesce((
+        SELECT a.id FROM remediation_actions AS a WHERE a.idempotency_key = CAST($4 AS TEXT)
+    ), 0) AS BIGINT) AS first_id
 `
 
 type ExplainCreateParams struct {
-	ServerID  string
-	AlertID   int64
-	DedupeKey string
+	ServerID       string
+	AlertID        int64
+	DedupeKey      string
+	IdempotencyKey string
 }
 
 type ExplainCreateRow struct {
 	Servers     int64
 	Alerts      int64
 	DuplicateOf int64
+	FirstID     int64
 }
 
-// Why an insert wrote nothing: what it refers to, and the open action that has its key (0: none).
+// Why an insert wrote nothing: what it refers to, and the actions that have its keys (0: none).
 func (q *Queries) ExplainCreate(ctx context.Context, arg ExplainCreateParams) (ExplainCreateRow, error) {
-	row := q.db.QueryRow(ctx, explainCreate, arg.ServerID, arg.AlertID, arg.DedupeKey)
+	row := q.db.QueryRow(ctx, explainCreate,
+		arg.ServerID,
+		arg.AlertID,
+		arg.DedupeKey,
+		arg.IdempotencyKey,
+	)
 	var i ExplainCreateRow
-	err := row.Scan(&i.Servers, &i.Alerts, &i.DuplicateOf)
+	err := row.Scan(
+		&i.Servers,
+		&i.Alerts,
+		&i.DuplicateOf,
+		&i.FirstID,
+	)
 	return i, err
 }
 
 const getAction = `-- name: GetAction :one
 
-SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key FROM remediation_actions WHERE id = $1
+SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason FROM remediation_actions WHERE id = $1
 `
 
-// Lists leave stdout and stderr where they are: a page of history must not load its outputs. dedupe_key lies behind them,
-// so on SQLite a list reads it from the index remediation_actions_key, which the CAST makes it take. Each filter that
-// narrows a long history has a query of its own, because no index serves "any or equal"; the empty string means any. A
-// row from before the rules may hold a value that the driver can't read; once one was met, skip_unreadable leaves it out.
+// Lists read the view that leaves stdout and stderr where they are. Each filter that narrows a long history has a query of
+// its own, because no index serves "any or equal"; the empty string means any. A row that predates the rules may hold a
+// value that the driver can't read; once one was met, skip_unreadable leaves it out.
 func (q *Queries) GetAction(ctx context.Context, id int64) (RemediationAction, error) {
 	row := q.db.QueryRow(ctx, getAction, id)
 	var i RemediationAction
@@ -167,16 +200,20 @@ func (q *Queries) GetAction(ctx context.Context, id int64) (RemediationAction, e
 		&i.Stdout,
 		&i.Stderr,
 		&i.DedupeKey,
+		&i.IdempotencyKey,
+		&i.NotBefore,
+		&i.ExpiresAt,
+		&i.MaxRuntimeSeconds,
+		&i.HeartbeatAt,
+		&i.CancelRequestedAt,
+		&i.CancelRequestedBy,
+		&i.CancelReason,
 	)
 	return i, err
 }
 
 const listActions = `-- name: ListActions :many
-SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
-    approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
-FROM remediation_actions AS a
+SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason FROM remediation_listed AS a
 WHERE a.id < $1
     AND (NOT CAST($2 AS BOOLEAN)
         OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
@@ -190,38 +227,15 @@ type ListActionsParams struct {
 	MaxRows        int64
 }
 
-type ListActionsRow struct {
-	ID              int64
-	ServerID        string
-	ActionType      string
-	Status          remediation.Status
-	ServiceName     *string
-	Command         string
-	CreatedAt       time.Time
-	CreatedBy       string
-	AlertID         *int64
-	ApprovedAt      *time.Time
-	ApprovedBy      *string
-	RejectedAt      *time.Time
-	RejectedBy      *string
-	RejectionReason *string
-	ExecutedAt      *time.Time
-	CompletedAt     *time.Time
-	ExitCode        *int64
-	Stdout          *string
-	Stderr          *string
-	DedupeKey       *string
-}
-
-func (q *Queries) ListActions(ctx context.Context, arg ListActionsParams) ([]ListActionsRow, error) {
+func (q *Queries) ListActions(ctx context.Context, arg ListActionsParams) ([]RemediationListed, error) {
 	rows, err := q.db.Query(ctx, listActions, arg.Before, arg.SkipUnreadable, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListActionsRow
+	var items []RemediationListed
 	for rows.Next() {
-		var i ListActionsRow
+		var i RemediationListed
 		if err := rows.Scan(
 			&i.ID,
 			&i.ServerID,
@@ -243,6 +257,14 @@ func (q *Queries) ListActions(ctx context.Context, arg ListActionsParams) ([]Lis
 			&i.Stdout,
 			&i.Stderr,
 			&i.DedupeKey,
+			&i.IdempotencyKey,
+			&i.NotBefore,
+			&i.ExpiresAt,
+			&i.MaxRuntimeSeconds,
+			&i.HeartbeatAt,
+			&i.CancelRequestedAt,
+			&i.CancelRequestedBy,
+			&i.CancelReason,
 		); err != nil {
 			return nil, err
 		}
@@ -255,11 +277,7 @@ func (q *Queries) ListActions(ctx context.Context, arg ListActionsParams) ([]Lis
 }
 
 const listActionsByAlert = `-- name: ListActionsByAlert :many
-SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
-    approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
-FROM remediation_actions AS a
+SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason FROM remediation_listed AS a
 WHERE a.alert_id = CAST($1 AS BIGINT) AND a.id < $2
     AND (CAST($3 AS TEXT) = '' OR a.server_id = CAST($3 AS TEXT))
     AND (CAST($4 AS TEXT) = '' OR a.status = CAST($4 AS TEXT))
@@ -280,30 +298,7 @@ type ListActionsByAlertParams struct {
 	MaxRows        int64
 }
 
-type ListActionsByAlertRow struct {
-	ID              int64
-	ServerID        string
-	ActionType      string
-	Status          remediation.Status
-	ServiceName     *string
-	Command         string
-	CreatedAt       time.Time
-	CreatedBy       string
-	AlertID         *int64
-	ApprovedAt      *time.Time
-	ApprovedBy      *string
-	RejectedAt      *time.Time
-	RejectedBy      *string
-	RejectionReason *string
-	ExecutedAt      *time.Time
-	CompletedAt     *time.Time
-	ExitCode        *int64
-	Stdout          *string
-	Stderr          *string
-	DedupeKey       *string
-}
-
-func (q *Queries) ListActionsByAlert(ctx context.Context, arg ListActionsByAlertParams) ([]ListActionsByAlertRow, error) {
+func (q *Queries) ListActionsByAlert(ctx context.Context, arg ListActionsByAlertParams) ([]RemediationListed, error) {
 	rows, err := q.db.Query(ctx, listActionsByAlert,
 		arg.AlertID,
 		arg.Before,
@@ -317,9 +312,9 @@ func (q *Queries) ListActionsByAlert(ctx context.Context, arg ListActionsByAlert
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListActionsByAlertRow
+	var items []RemediationListed
 	for rows.Next() {
-		var i ListActionsByAlertRow
+		var i RemediationListed
 		if err := rows.Scan(
 			&i.ID,
 			&i.ServerID,
@@ -341,6 +336,14 @@ func (q *Queries) ListActionsByAlert(ctx context.Context, arg ListActionsByAlert
 			&i.Stdout,
 			&i.Stderr,
 			&i.DedupeKey,
+			&i.IdempotencyKey,
+			&i.NotBefore,
+			&i.ExpiresAt,
+			&i.MaxRuntimeSeconds,
+			&i.HeartbeatAt,
+			&i.CancelRequestedAt,
+			&i.CancelRequestedBy,
+			&i.CancelReason,
 		); err != nil {
 			return nil, err
 		}
@@ -353,11 +356,7 @@ func (q *Queries) ListActionsByAlert(ctx context.Context, arg ListActionsByAlert
 }
 
 const listActionsByServer = `-- name: ListActionsByServer :many
-SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
-    approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
-FROM remediation_actions AS a
+SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason FROM remediation_listed AS a
 WHERE a.server_id = $1 AND a.id < $2
     AND (CAST($3 AS TEXT) = '' OR a.action_type = CAST($3 AS TEXT))
     AND (NOT CAST($4 AS BOOLEAN)
@@ -374,30 +373,7 @@ type ListActionsByServerParams struct {
 	MaxRows        int64
 }
 
-type ListActionsByServerRow struct {
-	ID              int64
-	ServerID        string
-	ActionType      string
-	Status          remediation.Status
-	ServiceName     *string
-	Command         string
-	CreatedAt       time.Time
-	CreatedBy       string
-	AlertID         *int64
-	ApprovedAt      *time.Time
-	ApprovedBy      *string
-	RejectedAt      *time.Time
-	RejectedBy      *string
-	RejectionReason *string
-	ExecutedAt      *time.Time
-	CompletedAt     *time.Time
-	ExitCode        *int64
-	Stdout          *string
-	Stderr          *string
-	DedupeKey       *string
-}
-
-func (q *Queries) ListActionsByServer(ctx context.Context, arg ListActionsByServerParams) ([]ListActionsByServerRow, error) {
+func (q *Queries) ListActionsByServer(ctx context.Context, arg ListActionsByServerParams) ([]RemediationListed, error) {
 	rows, err := q.db.Query(ctx, listActionsByServer,
 		arg.ServerID,
 		arg.Before,
@@ -409,9 +385,9 @@ func (q *Queries) ListActionsByServer(ctx context.Context, arg ListActionsByServ
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListActionsByServerRow
+	var items []RemediationListed
 	for rows.Next() {
-		var i ListActionsByServerRow
+		var i RemediationListed
 		if err := rows.Scan(
 			&i.ID,
 			&i.ServerID,
@@ -433,6 +409,14 @@ func (q *Queries) ListActionsByServer(ctx context.Context, arg ListActionsByServ
 			&i.Stdout,
 			&i.Stderr,
 			&i.DedupeKey,
+			&i.IdempotencyKey,
+			&i.NotBefore,
+			&i.ExpiresAt,
+			&i.MaxRuntimeSeconds,
+			&i.HeartbeatAt,
+			&i.CancelRequestedAt,
+			&i.CancelRequestedBy,
+			&i.CancelReason,
 		); err != nil {
 			return nil, err
 		}
@@ -445,11 +429,7 @@ func (q *Queries) ListActionsByServer(ctx context.Context, arg ListActionsByServ
 }
 
 const listActionsByServerAndStatus = `-- name: ListActionsByServerAndStatus :many
-SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
-    approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
-FROM remediation_actions AS a
+SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason FROM remediation_listed AS a
 WHERE a.server_id = $1 AND a.status = $2 AND a.id < $3
     AND (CAST($4 AS TEXT) = '' OR a.action_type = CAST($4 AS TEXT))
     AND (NOT CAST($5 AS BOOLEAN)
@@ -467,30 +447,7 @@ type ListActionsByServerAndStatusParams struct {
 	MaxRows        int64
 }
 
-type ListActionsByServerAndStatusRow struct {
-	ID              int64
-	ServerID        string
-	ActionType      string
-	Status          remediation.Status
-	ServiceName     *string
-	Command         string
-	CreatedAt       time.Time
-	CreatedBy       string
-	AlertID         *int64
-	ApprovedAt      *time.Time
-	ApprovedBy      *string
-	RejectedAt      *time.Time
-	RejectedBy      *string
-	RejectionReason *string
-	ExecutedAt      *time.Time
-	CompletedAt     *time.Time
-	ExitCode        *int64
-	Stdout          *string
-	Stderr          *string
-	DedupeKey       *string
-}
-
-func (q *Queries) ListActionsByServerAndStatus(ctx context.Context, arg ListActionsByServerAndStatusParams) ([]ListActionsByServerAndStatusRow, error) {
+func (q *Queries) ListActionsByServerAndStatus(ctx context.Context, arg ListActionsByServerAndStatusParams) ([]RemediationListed, error) {
 	rows, err := q.db.Query(ctx, listActionsByServerAndStatus,
 		arg.ServerID,
 		arg.Status,
@@ -503,9 +460,9 @@ func (q *Queries) ListActionsByServerAndStatus(ctx context.Context, arg ListActi
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListActionsByServerAndStatusRow
+	var items []RemediationListed
 	for rows.Next() {
-		var i ListActionsByServerAndStatusRow
+		var i RemediationListed
 		if err := rows.Scan(
 			&i.ID,
 			&i.ServerID,
@@ -527,6 +484,14 @@ func (q *Queries) ListActionsByServerAndStatus(ctx context.Context, arg ListActi
 			&i.Stdout,
 			&i.Stderr,
 			&i.DedupeKey,
+			&i.IdempotencyKey,
+			&i.NotBefore,
+			&i.ExpiresAt,
+			&i.MaxRuntimeSeconds,
+			&i.HeartbeatAt,
+			&i.CancelRequestedAt,
+			&i.CancelRequestedBy,
+			&i.CancelReason,
 		); err != nil {
 			return nil, err
 		}
@@ -539,11 +504,7 @@ func (q *Queries) ListActionsByServerAndStatus(ctx context.Context, arg ListActi
 }
 
 const listActionsByStatus = `-- name: ListActionsByStatus :many
-SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
-    approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
-FROM remediation_actions AS a
+SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason FROM remediation_listed AS a
 WHERE a.status = $1 AND a.id < $2
     AND (CAST($3 AS TEXT) = '' OR a.action_type = CAST($3 AS TEXT))
     AND (NOT CAST($4 AS BOOLEAN)
@@ -560,30 +521,7 @@ type ListActionsByStatusParams struct {
 	MaxRows        int64
 }
 
-type ListActionsByStatusRow struct {
-	ID              int64
-	ServerID        string
-	ActionType      string
-	Status          remediation.Status
-	ServiceName     *string
-	Command         string
-	CreatedAt       time.Time
-	CreatedBy       string
-	AlertID         *int64
-	ApprovedAt      *time.Time
-	ApprovedBy      *string
-	RejectedAt      *time.Time
-	RejectedBy      *string
-	RejectionReason *string
-	ExecutedAt      *time.Time
-	CompletedAt     *time.Time
-	ExitCode        *int64
-	Stdout          *string
-	Stderr          *string
-	DedupeKey       *string
-}
-
-func (q *Queries) ListActionsByStatus(ctx context.Context, arg ListActionsByStatusParams) ([]ListActionsByStatusRow, error) {
+func (q *Queries) ListActionsByStatus(ctx context.Context, arg ListActionsByStatusParams) ([]RemediationListed, error) {
 	rows, err := q.db.Query(ctx, listActionsByStatus,
 		arg.Status,
 		arg.Before,
@@ -595,9 +533,9 @@ func (q *Queries) ListActionsByStatus(ctx context.Context, arg ListActionsByStat
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListActionsByStatusRow
+	var items []RemediationListed
 	for rows.Next() {
-		var i ListActionsByStatusRow
+		var i RemediationListed
 		if err := rows.Scan(
 			&i.ID,
 			&i.ServerID,
@@ -619,6 +557,14 @@ func (q *Queries) ListActionsByStatus(ctx context.Context, arg ListActionsByStat
 			&i.Stdout,
 			&i.Stderr,
 			&i.DedupeKey,
+			&i.IdempotencyKey,
+			&i.NotBefore,
+			&i.ExpiresAt,
+			&i.MaxRuntimeSeconds,
+			&i.HeartbeatAt,
+			&i.CancelRequestedAt,
+			&i.CancelRequestedBy,
+			&i.CancelReason,
 		); err != nil {
 			return nil, err
 		}
@@ -631,11 +577,7 @@ func (q *Queries) ListActionsByStatus(ctx context.Context, arg ListActionsByStat
 }
 
 const listActionsByType = `-- name: ListActionsByType :many
-SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
-    approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
-FROM remediation_actions AS a
+SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason FROM remediation_listed AS a
 WHERE a.action_type = $1 AND a.id < $2
     AND (CAST($3 AS TEXT) = '' OR a.status = CAST($3 AS TEXT))
     AND (NOT CAST($4 AS BOOLEAN)
@@ -652,30 +594,7 @@ type ListActionsByTypeParams struct {
 	MaxRows        int64
 }
 
-type ListActionsByTypeRow struct {
-	ID              int64
-	ServerID        string
-	ActionType      string
-	Status          remediation.Status
-	ServiceName     *string
-	Command         string
-	CreatedAt       time.Time
-	CreatedBy       string
-	AlertID         *int64
-	ApprovedAt      *time.Time
-	ApprovedBy      *string
-	RejectedAt      *time.Time
-	RejectedBy      *string
-	RejectionReason *string
-	ExecutedAt      *time.Time
-	CompletedAt     *time.Time
-	ExitCode        *int64
-	Stdout          *string
-	Stderr          *string
-	DedupeKey       *string
-}
-
-func (q *Queries) ListActionsByType(ctx context.Context, arg ListActionsByTypeParams) ([]ListActionsByTypeRow, error) {
+func (q *Queries) ListActionsByType(ctx context.Context, arg ListActionsByTypeParams) ([]RemediationListed, error) {
 	rows, err := q.db.Query(ctx, listActionsByType,
 		arg.ActionType,
 		arg.Before,
@@ -687,9 +606,9 @@ func (q *Queries) ListActionsByType(ctx context.Context, arg ListActionsByTypePa
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListActionsByTypeRow
+	var items []RemediationListed
 	for rows.Next() {
-		var i ListActionsByTypeRow
+		var i RemediationListed
 		if err := rows.Scan(
 			&i.ID,
 			&i.ServerID,
@@ -711,6 +630,14 @@ func (q *Queries) ListActionsByType(ctx context.Context, arg ListActionsByTypePa
 			&i.Stdout,
 			&i.Stderr,
 			&i.DedupeKey,
+			&i.IdempotencyKey,
+			&i.NotBefore,
+			&i.ExpiresAt,
+			&i.MaxRuntimeSeconds,
+			&i.HeartbeatAt,
+			&i.CancelRequestedAt,
+			&i.CancelRequestedBy,
+			&i.CancelReason,
 		); err != nil {
 			return nil, err
 		}

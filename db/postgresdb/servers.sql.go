@@ -47,6 +47,110 @@ func (q *Queries) AddServer(ctx context.Context, id string) (int64, error) {
 	return result.RowsAffected(), nil
 }
 
+const forbidSelfApproval = `-- name: ForbidSelfApproval :execrows
+INSERT INTO remediation_servers (server_id, forbids_self_approval)
+SELECT s.id, CAST($1 AS BOOLEAN)
+FROM servers AS s
+WHERE s.id = $2
+ON CONFLICT (server_id) DO UPDATE SET forbids_self_approval = excluded.forbids_self_approval
+`
+
+type ForbidSelfApprovalParams struct {
+	Forbids  bool
+	ServerID string
+}
+
+func (q *Queries) ForbidSelfApproval(ctx context.Context, arg ForbidSelfApprovalParams) (int64, error) {
+	result, err := q.db.Exec(ctx, forbidSelfApproval, arg.Forbids, arg.ServerID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const getServer = `-- name: GetServer :one
+SELECT s.id, CAST(NOT (s.is_paused = FALSE) AS BOOLEAN) AS paused, p.paused_at,
+    CAST(coalesce(f.forbids_self_approval, FALSE) AS BOOLEAN) AS forbids_self_approval
+FROM servers AS s
+LEFT JOIN remediation_servers AS f ON f.server_id = s.id
+LEFT JOIN servers AS p ON p.id = s.id AND NOT CAST($1 AS BOOLEAN)
+WHERE s.id = $2
+`
+
+type GetServerParams struct {
+	SkipPausedAt bool
+	ID           string
+}
+
+type GetServerRow struct {
+	ID                  string
+	Paused              bool
+	PausedAt            *time.Time
+	ForbidsSelfApproval bool
+}
+
+// skip_paused_at is for a paused_at that predates the rules and that the driver can't read.
+func (q *Queries) GetServer(ctx context.Context, arg GetServerParams) (GetServerRow, error) {
+	row := q.db.QueryRow(ctx, getServer, arg.SkipPausedAt, arg.ID)
+	var i GetServerRow
+	err := row.Scan(
+		&i.ID,
+		&i.Paused,
+		&i.PausedAt,
+		&i.ForbidsSelfApproval,
+	)
+	return i, err
+}
+
+const listServers = `-- name: ListServers :many
+SELECT s.id, CAST(NOT (s.is_paused = FALSE) AS BOOLEAN) AS paused, p.paused_at,
+    CAST(coalesce(f.forbids_self_approval, FALSE) AS BOOLEAN) AS forbids_self_approval
+FROM servers AS s
+LEFT JOIN remediation_servers AS f ON f.server_id = s.id
+LEFT JOIN servers AS p ON p.id = s.id AND NOT CAST($1 AS BOOLEAN)
+WHERE s.id > $2
+ORDER BY s.id
+LIMIT CAST($3 AS BIGINT)
+`
+
+type ListServersParams struct {
+	SkipPausedAt bool
+	After        string
+	MaxRows      int64
+}
+
+type ListServersRow struct {
+	ID                  string
+	Paused              bool
+	PausedAt            *time.Time
+	ForbidsSelfApproval bool
+}
+
+func (q *Queries) ListServers(ctx context.Context, arg ListServersParams) ([]ListServersRow, error) {
+	rows, err := q.db.Query(ctx, listServers, arg.SkipPausedAt, arg.After, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListServersRow
+	for rows.Next() {
+		var i ListServersRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Paused,
+			&i.PausedAt,
+			&i.ForbidsSelfApproval,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const pauseServer = `-- name: PauseServer :execrows
 UPDATE servers
 SET is_paused = TRUE, paused_at = CASE WHEN is_paused = FALSE THEN $1 ELSE paused_at END

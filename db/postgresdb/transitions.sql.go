@@ -14,12 +14,14 @@ const approveAction = `-- name: ApproveAction :one
 
 UPDATE remediation_actions
 SET status = 'approved', approved_at = $1, approved_by = CAST($2 AS TEXT)
-WHERE id = $3 AND status = 'pending'
+WHERE id = $3 AND status = 'pending' AND (expires_at IS NULL OR expires_at > $1)
+    AND (created_by <> CAST($2 AS TEXT) OR NOT EXISTS (
+        SELECT 1 FROM remediation_servers AS s WHERE s.server_id = remediation_actions.server_id AND s.forbids_self_approval))
     AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
     AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
     AND (NOT CAST($4 AS BOOLEAN)
         OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = $3))
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
 type ApproveActionParams struct {
@@ -61,6 +63,14 @@ func (q *Queries) ApproveAction(ctx context.Context, arg ApproveActionParams) (R
 		&i.Stdout,
 		&i.Stderr,
 		&i.DedupeKey,
+		&i.IdempotencyKey,
+		&i.NotBefore,
+		&i.ExpiresAt,
+		&i.MaxRuntimeSeconds,
+		&i.HeartbeatAt,
+		&i.CancelRequestedAt,
+		&i.CancelRequestedBy,
+		&i.CancelReason,
 	)
 	return i, err
 }
@@ -75,7 +85,7 @@ SET status = CASE WHEN coalesce(exit_code, CAST($1 AS BIGINT)) = 0 THEN 'complet
 WHERE id = $5 AND remediation_actions.server_id = $6 AND status = 'executing'
     AND (NOT CAST($7 AS BOOLEAN)
         OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = $5))
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
 type FinishActionParams struct {
@@ -121,6 +131,14 @@ func (q *Queries) FinishAction(ctx context.Context, arg FinishActionParams) (Rem
 		&i.Stdout,
 		&i.Stderr,
 		&i.DedupeKey,
+		&i.IdempotencyKey,
+		&i.NotBefore,
+		&i.ExpiresAt,
+		&i.MaxRuntimeSeconds,
+		&i.HeartbeatAt,
+		&i.CancelRequestedAt,
+		&i.CancelRequestedBy,
+		&i.CancelReason,
 	)
 	return i, err
 }
@@ -133,7 +151,7 @@ SET status = 'rejected', rejected_at = coalesce(rejected_at, $1),
 WHERE id = $4 AND status = 'pending'
     AND (NOT CAST($5 AS BOOLEAN)
         OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = $4))
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
 type RejectActionParams struct {
@@ -174,6 +192,74 @@ func (q *Queries) RejectAction(ctx context.Context, arg RejectActionParams) (Rem
 		&i.Stdout,
 		&i.Stderr,
 		&i.DedupeKey,
+		&i.IdempotencyKey,
+		&i.NotBefore,
+		&i.ExpiresAt,
+		&i.MaxRuntimeSeconds,
+		&i.HeartbeatAt,
+		&i.CancelRequestedAt,
+		&i.CancelRequestedBy,
+		&i.CancelReason,
+	)
+	return i, err
+}
+
+const requestCancel = `-- name: RequestCancel :one
+UPDATE remediation_actions
+SET cancel_requested_at = $1, cancel_requested_by = CAST($2 AS TEXT),
+    cancel_reason = CAST($3 AS TEXT)
+WHERE id = $4 AND status = 'executing' AND cancel_requested_at IS NULL
+    AND (NOT CAST($5 AS BOOLEAN)
+        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = $4))
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
+`
+
+type RequestCancelParams struct {
+	CancelRequestedAt *time.Time
+	CancelRequestedBy string
+	CancelReason      string
+	ID                int64
+	SkipUnreadable    bool
+}
+
+func (q *Queries) RequestCancel(ctx context.Context, arg RequestCancelParams) (RemediationAction, error) {
+	row := q.db.QueryRow(ctx, requestCancel,
+		arg.CancelRequestedAt,
+		arg.CancelRequestedBy,
+		arg.CancelReason,
+		arg.ID,
+		arg.SkipUnreadable,
+	)
+	var i RemediationAction
+	err := row.Scan(
+		&i.ID,
+		&i.ServerID,
+		&i.ActionType,
+		&i.Status,
+		&i.ServiceName,
+		&i.Command,
+		&i.CreatedAt,
+		&i.CreatedBy,
+		&i.AlertID,
+		&i.ApprovedAt,
+		&i.ApprovedBy,
+		&i.RejectedAt,
+		&i.RejectedBy,
+		&i.RejectionReason,
+		&i.ExecutedAt,
+		&i.CompletedAt,
+		&i.ExitCode,
+		&i.Stdout,
+		&i.Stderr,
+		&i.DedupeKey,
+		&i.IdempotencyKey,
+		&i.NotBefore,
+		&i.ExpiresAt,
+		&i.MaxRuntimeSeconds,
+		&i.HeartbeatAt,
+		&i.CancelRequestedAt,
+		&i.CancelRequestedBy,
+		&i.CancelReason,
 	)
 	return i, err
 }
@@ -186,7 +272,7 @@ SET status = 'rejected', rejected_at = coalesce(rejected_at, $1),
 WHERE id = $4 AND status = 'approved'
     AND (NOT CAST($5 AS BOOLEAN)
         OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = $4))
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
 type WithdrawActionParams struct {
@@ -227,6 +313,14 @@ func (q *Queries) WithdrawAction(ctx context.Context, arg WithdrawActionParams) 
 		&i.Stdout,
 		&i.Stderr,
 		&i.DedupeKey,
+		&i.IdempotencyKey,
+		&i.NotBefore,
+		&i.ExpiresAt,
+		&i.MaxRuntimeSeconds,
+		&i.HeartbeatAt,
+		&i.CancelRequestedAt,
+		&i.CancelRequestedBy,
+		&i.CancelReason,
 	)
 	return i, err
 }

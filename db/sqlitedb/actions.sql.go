@@ -14,19 +14,25 @@ const claimAction = `-- name: ClaimAction :one
 UPDATE remediation_actions
 SET status = 'executing', executed_at = ?1
 WHERE id = (
-    SELECT a.id
-    FROM remediation_actions AS a
-    JOIN servers AS s ON s.id = a.server_id
-    WHERE a.server_id = ?2 AND a.status = 'approved' AND (a.approved_by <> 'auto' OR s.is_paused = FALSE)
-        AND a.approved_at IS NOT NULL AND typeof(a.approved_by) = 'text' AND a.approved_by <> ''
-        AND coalesce(a.rejected_at, a.executed_at, a.completed_at) IS NULL
-        AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
+    SELECT q.id
+    FROM (
+        SELECT plain.id, plain.approved_by FROM remediation_startable AS plain
+        WHERE plain.server_id = ?2 AND plain.not_before IS NULL AND plain.expires_at IS NULL
+        UNION ALL
+        SELECT expiring.id, expiring.approved_by FROM remediation_startable AS expiring
+        WHERE expiring.server_id = ?2 AND expiring.not_before IS NULL AND expiring.expires_at > ?1
+        UNION ALL
+        SELECT due.id, due.approved_by FROM remediation_startable AS due
+        WHERE due.server_id = ?2 AND due.not_before <= ?1
+            AND (due.expires_at IS NULL OR due.expires_at > ?1)
+    ) AS q
+    WHERE (q.approved_by <> 'auto' OR EXISTS (SELECT 1 FROM servers AS s WHERE s.id = ?2 AND s.is_paused = FALSE))
         AND (NOT CAST(?3 AS BOOLEAN)
-            OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
-    ORDER BY a.id
+            OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = q.id))
+    ORDER BY q.id
     LIMIT 1
 ) AND status = 'approved'
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
 type ClaimActionParams struct {
@@ -35,8 +41,9 @@ type ClaimActionParams struct {
 	SkipUnreadable bool
 }
 
-// The oldest by id. In maintenance nothing runs that no person approved. A row from before the rules that can't become
-// executing under them is passed over; so is one that the driver can't read, once one was met.
+// The oldest by id that is due and has not expired. In maintenance nothing
+// runs that no person approved. A row that predates the rules and can't become executing under them is passed over; so is
+// one that the driver can't read, once one was met.
 func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (RemediationAction, error) {
 	row := q.queryRow(ctx, q.claimActionStmt, claimAction, arg.ExecutedAt, arg.ServerID, arg.SkipUnreadable)
 	var i RemediationAction
@@ -61,6 +68,14 @@ func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (Remed
 		&i.Stdout,
 		&i.Stderr,
 		&i.DedupeKey,
+		&i.IdempotencyKey,
+		&i.NotBefore,
+		&i.ExpiresAt,
+		&i.MaxRuntimeSeconds,
+		&i.HeartbeatAt,
+		&i.CancelRequestedAt,
+		&i.CancelRequestedBy,
+		&i.CancelReason,
 	)
 	return i, err
 }
@@ -69,36 +84,41 @@ const createAction = `-- name: CreateAction :one
 
 INSERT INTO remediation_actions (
     server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
-    dedupe_key)
+    dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds)
 SELECT s.id, ?1, CASE WHEN s.is_paused = FALSE THEN 'approved' ELSE 'pending' END, ?2, ?3,
     ?4, ?5, ?6,
     CASE WHEN s.is_paused = FALSE THEN ?4 END,
     CASE WHEN s.is_paused = FALSE THEN 'auto' END,
-    ?7
+    ?7, ?8, ?9, ?10, ?11
 FROM servers AS s
-WHERE s.id = ?8
+WHERE s.id = ?12 AND (?10 IS NULL OR ?10 > ?4)
     AND (?6 IS NULL OR EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = ?6 AND a.server_id = s.id))
     AND NOT EXISTS (
         SELECT 1 FROM remediation_actions AS o
         WHERE o.server_id = s.id AND o.dedupe_key = ?7 AND o.status IN ('pending', 'approved', 'executing'))
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
+    AND NOT EXISTS (SELECT 1 FROM remediation_actions AS o WHERE o.idempotency_key = ?8)
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
 type CreateActionParams struct {
-	ActionType  string
-	ServiceName *string
-	Command     string
-	CreatedAt   time.Time
-	CreatedBy   string
-	AlertID     *int64
-	DedupeKey   *string
-	ServerID    string
+	ActionType        string
+	ServiceName       *string
+	Command           string
+	CreatedAt         time.Time
+	CreatedBy         string
+	AlertID           *int64
+	DedupeKey         *string
+	IdempotencyKey    *string
+	NotBefore         *time.Time
+	ExpiresAt         *time.Time
+	MaxRuntimeSeconds *int64
+	ServerID          string
 }
 
 // SQLite only: SQLite has one writer at a time, where PostgreSQL needs row locks; and "CAST(@created_at AS timestamptz)",
 // without which PostgreSQL can't type the CASE, turns a time into a number here.
-// No row comes back when the server doesn't exist or has no such alert, or when an open action has the key. The mode is read
-// where the row is written, so nobody can pause the server in between.
+// No row comes back when the server doesn't exist or has no such alert, when an action has one of the keys, or when the
+// action would be expired. The mode is read where the row is written, so nobody can pause the server in between.
 func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (RemediationAction, error) {
 	row := q.queryRow(ctx, q.createActionStmt, createAction,
 		arg.ActionType,
@@ -108,6 +128,10 @@ func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (Rem
 		arg.CreatedBy,
 		arg.AlertID,
 		arg.DedupeKey,
+		arg.IdempotencyKey,
+		arg.NotBefore,
+		arg.ExpiresAt,
+		arg.MaxRuntimeSeconds,
 		arg.ServerID,
 	)
 	var i RemediationAction
@@ -132,6 +156,72 @@ func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (Rem
 		&i.Stdout,
 		&i.Stderr,
 		&i.DedupeKey,
+		&i.IdempotencyKey,
+		&i.NotBefore,
+		&i.ExpiresAt,
+		&i.MaxRuntimeSeconds,
+		&i.HeartbeatAt,
+		&i.CancelRequestedAt,
+		&i.CancelRequestedBy,
+		&i.CancelReason,
+	)
+	return i, err
+}
+
+const heartbeatAction = `-- name: HeartbeatAction :one
+UPDATE remediation_actions
+SET heartbeat_at = CASE WHEN heartbeat_at > ?1 THEN heartbeat_at ELSE ?1 END
+WHERE id = ?2 AND remediation_actions.server_id = ?3 AND status = 'executing'
+    AND (NOT CAST(?4 AS BOOLEAN)
+        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = ?2))
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
+`
+
+type HeartbeatActionParams struct {
+	HeartbeatAt    *time.Time
+	ID             int64
+	ServerID       string
+	SkipUnreadable bool
+}
+
+// The server is part of the guard, as in FinishAction. A clock that went back does not take a heartbeat back.
+func (q *Queries) HeartbeatAction(ctx context.Context, arg HeartbeatActionParams) (RemediationAction, error) {
+	row := q.queryRow(ctx, q.heartbeatActionStmt, heartbeatAction,
+		arg.HeartbeatAt,
+		arg.ID,
+		arg.ServerID,
+		arg.SkipUnreadable,
+	)
+	var i RemediationAction
+	err := row.Scan(
+		&i.ID,
+		&i.ServerID,
+		&i.ActionType,
+		&i.Status,
+		&i.ServiceName,
+		&i.Command,
+		&i.CreatedAt,
+		&i.CreatedBy,
+		&i.AlertID,
+		&i.ApprovedAt,
+		&i.ApprovedBy,
+		&i.RejectedAt,
+		&i.RejectedBy,
+		&i.RejectionReason,
+		&i.ExecutedAt,
+		&i.CompletedAt,
+		&i.ExitCode,
+		&i.Stdout,
+		&i.Stderr,
+		&i.DedupeKey,
+		&i.IdempotencyKey,
+		&i.NotBefore,
+		&i.ExpiresAt,
+		&i.MaxRuntimeSeconds,
+		&i.HeartbeatAt,
+		&i.CancelRequestedAt,
+		&i.CancelRequestedBy,
+		&i.CancelReason,
 	)
 	return i, err
 }
@@ -142,12 +232,11 @@ SET status = 'executing', executed_at = ?1
 WHERE remediation_actions.id = ?2 AND status = 'approved'
     AND (approved_by <> 'auto' OR EXISTS (
         SELECT 1 FROM servers AS s WHERE s.id = remediation_actions.server_id AND s.is_paused = FALSE))
-    AND approved_at IS NOT NULL AND typeof(approved_by) = 'text' AND approved_by <> ''
-    AND coalesce(rejected_at, executed_at, completed_at) IS NULL
-    AND coalesce(rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
+    AND (not_before IS NULL OR not_before <= ?1) AND (expires_at IS NULL OR expires_at > ?1)
+    AND EXISTS (SELECT 1 FROM remediation_startable AS q WHERE q.id = ?2)
     AND (NOT CAST(?3 AS BOOLEAN)
         OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = ?2))
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
 type StartActionParams struct {
@@ -180,6 +269,14 @@ func (q *Queries) StartAction(ctx context.Context, arg StartActionParams) (Remed
 		&i.Stdout,
 		&i.Stderr,
 		&i.DedupeKey,
+		&i.IdempotencyKey,
+		&i.NotBefore,
+		&i.ExpiresAt,
+		&i.MaxRuntimeSeconds,
+		&i.HeartbeatAt,
+		&i.CancelRequestedAt,
+		&i.CancelRequestedBy,
+		&i.CancelReason,
 	)
 	return i, err
 }

@@ -19,12 +19,15 @@ SET status = 'approved', approved_at = ?1, approved_by = CAST(?2 AS TEXT)
 WHERE id IN (
     SELECT a.id FROM remediation_actions AS a
     WHERE a.id IN (SELECT value FROM json_each(CAST(?3 AS TEXT))) AND a.status = 'pending'
+        AND (a.expires_at IS NULL OR a.expires_at > ?1)
+        AND (a.created_by <> CAST(?2 AS TEXT) OR NOT EXISTS (
+            SELECT 1 FROM remediation_servers AS s WHERE s.server_id = a.server_id AND s.forbids_self_approval))
         AND coalesce(a.approved_at, a.rejected_at, a.executed_at, a.completed_at) IS NULL
         AND coalesce(a.approved_by, a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
         AND (NOT CAST(?4 AS BOOLEAN)
             OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
 )
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
 type ApproveActionsParams struct {
@@ -72,6 +75,14 @@ func (q *Queries) ApproveActions(ctx context.Context, arg ApproveActionsParams) 
 			&i.Stdout,
 			&i.Stderr,
 			&i.DedupeKey,
+			&i.IdempotencyKey,
+			&i.NotBefore,
+			&i.ExpiresAt,
+			&i.MaxRuntimeSeconds,
+			&i.HeartbeatAt,
+			&i.CancelRequestedAt,
+			&i.CancelRequestedBy,
+			&i.CancelReason,
 		); err != nil {
 			return nil, err
 		}
@@ -121,37 +132,118 @@ func (q *Queries) CountActions(ctx context.Context, statuses string) ([]CountAct
 	return items, nil
 }
 
+const expireActions = `-- name: ExpireActions :many
+UPDATE remediation_actions
+SET status = 'rejected', rejected_at = ?1, rejected_by = 'auto',
+    rejection_reason = 'expired at ' || substr(expires_at, 1, 19) || ' UTC'
+WHERE id IN (
+    SELECT a.id FROM remediation_actions AS a
+    WHERE (a.status IN ('pending', 'approved')) IS TRUE AND a.expires_at <= ?1
+    ORDER BY a.expires_at, a.id
+    LIMIT CAST(?2 AS BIGINT)
+) AND status IN ('pending', 'approved')
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
+`
+
+type ExpireActionsParams struct {
+	RejectedAt *time.Time
+	MaxRows    int64
+}
+
+func (q *Queries) ExpireActions(ctx context.Context, arg ExpireActionsParams) ([]RemediationAction, error) {
+	rows, err := q.query(ctx, q.expireActionsStmt, expireActions, arg.RejectedAt, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []RemediationAction
+	for rows.Next() {
+		var i RemediationAction
+		if err := rows.Scan(
+			&i.ID,
+			&i.ServerID,
+			&i.ActionType,
+			&i.Status,
+			&i.ServiceName,
+			&i.Command,
+			&i.CreatedAt,
+			&i.CreatedBy,
+			&i.AlertID,
+			&i.ApprovedAt,
+			&i.ApprovedBy,
+			&i.RejectedAt,
+			&i.RejectedBy,
+			&i.RejectionReason,
+			&i.ExecutedAt,
+			&i.CompletedAt,
+			&i.ExitCode,
+			&i.Stdout,
+			&i.Stderr,
+			&i.DedupeKey,
+			&i.IdempotencyKey,
+			&i.NotBefore,
+			&i.ExpiresAt,
+			&i.MaxRuntimeSeconds,
+			&i.HeartbeatAt,
+			&i.CancelRequestedAt,
+			&i.CancelRequestedBy,
+			&i.CancelReason,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const failOverdueActions = `-- name: FailOverdueActions :many
 UPDATE remediation_actions
 SET status = CASE WHEN exit_code = 0 THEN 'completed' ELSE 'failed' END,
-    completed_at = coalesce(completed_at, ?1), stderr = coalesce(stderr, CAST(?2 AS TEXT))
+    completed_at = coalesce(completed_at, ?1),
+    stderr = coalesce(stderr, CASE
+        WHEN max(remediation_actions.created_at, coalesce(approved_at, remediation_actions.created_at), coalesce(executed_at, remediation_actions.created_at),
+            coalesce(heartbeat_at, remediation_actions.created_at)) < ?2 THEN CAST(?3 AS TEXT)
+        ELSE 'no result came within its ' || max_runtime_seconds || ' seconds' END)
 WHERE id IN (
-    SELECT a.id FROM remediation_actions AS a
-    WHERE a.status = 'executing'
-        AND max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at)) < ?3
+    SELECT a.id
+    FROM (
+        SELECT e.id, e.created_at, e.heartbeat_at, e.max_runtime_seconds,
+            max(e.created_at, coalesce(e.approved_at, e.created_at), coalesce(e.executed_at, e.created_at)) AS started_at
+        FROM remediation_actions AS e
+        WHERE e.status = 'executing'
+    ) AS a
+    WHERE (max(a.started_at, coalesce(a.heartbeat_at, a.started_at)) < ?2
+            OR datetime(substr(a.started_at, 1, 19), '+' || a.max_runtime_seconds || ' seconds') || substr(a.started_at, 20)
+                < ?1)
         AND (NOT CAST(?4 AS BOOLEAN)
             OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
     ORDER BY a.id
     LIMIT CAST(?5 AS BIGINT)
 ) AND status = 'executing'
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
 type FailOverdueActionsParams struct {
 	CompletedAt    *time.Time
+	AliveBefore    time.Time
 	Stderr         string
-	ExecutedBefore time.Time
 	SkipUnreadable bool
 	MaxRows        int64
 }
 
-// The latest of an action's times counts, because a clock may have been wrong when it was claimed. What an older program
-// recorded stays, and decides how it ended.
+// The latest of an action's times counts, because a clock may have been wrong when it was claimed. An action's own runtime
+// is added to the whole seconds. What an older program recorded stays, and decides how it ended.
 func (q *Queries) FailOverdueActions(ctx context.Context, arg FailOverdueActionsParams) ([]RemediationAction, error) {
 	rows, err := q.query(ctx, q.failOverdueActionsStmt, failOverdueActions,
 		arg.CompletedAt,
+		arg.AliveBefore,
 		arg.Stderr,
-		arg.ExecutedBefore,
 		arg.SkipUnreadable,
 		arg.MaxRows,
 	)
@@ -183,6 +275,14 @@ func (q *Queries) FailOverdueActions(ctx context.Context, arg FailOverdueActions
 			&i.Stdout,
 			&i.Stderr,
 			&i.DedupeKey,
+			&i.IdempotencyKey,
+			&i.NotBefore,
+			&i.ExpiresAt,
+			&i.MaxRuntimeSeconds,
+			&i.HeartbeatAt,
+			&i.CancelRequestedAt,
+			&i.CancelRequestedBy,
+			&i.CancelReason,
 		); err != nil {
 			return nil, err
 		}
@@ -240,7 +340,7 @@ WHERE id IN (
         AND (NOT CAST(?5 AS BOOLEAN)
             OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
 )
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key
+RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
 type RejectActionsParams struct {
@@ -287,6 +387,14 @@ func (q *Queries) RejectActions(ctx context.Context, arg RejectActionsParams) ([
 			&i.Stdout,
 			&i.Stderr,
 			&i.DedupeKey,
+			&i.IdempotencyKey,
+			&i.NotBefore,
+			&i.ExpiresAt,
+			&i.MaxRuntimeSeconds,
+			&i.HeartbeatAt,
+			&i.CancelRequestedAt,
+			&i.CancelRequestedBy,
+			&i.CancelReason,
 		); err != nil {
 			return nil, err
 		}

@@ -48,6 +48,9 @@ func Prepare(ctx context.Context, db DBTX) (*Queries, error) {
 	if q.createActionStmt, err = db.PrepareContext(ctx, createAction); err != nil {
 		return nil, fmt.Errorf("error preparing query CreateAction: %w", err)
 	}
+	if q.expireActionsStmt, err = db.PrepareContext(ctx, expireActions); err != nil {
+		return nil, fmt.Errorf("error preparing query ExpireActions: %w", err)
+	}
 	if q.explainActionStmt, err = db.PrepareContext(ctx, explainAction); err != nil {
 		return nil, fmt.Errorf("error preparing query ExplainAction: %w", err)
 	}
@@ -63,6 +66,9 @@ func Prepare(ctx context.Context, db DBTX) (*Queries, error) {
 	if q.exportEventsStmt, err = db.PrepareContext(ctx, exportEvents); err != nil {
 		return nil, fmt.Errorf("error preparing query ExportEvents: %w", err)
 	}
+	if q.exportServerSettingsStmt, err = db.PrepareContext(ctx, exportServerSettings); err != nil {
+		return nil, fmt.Errorf("error preparing query ExportServerSettings: %w", err)
+	}
 	if q.exportServersStmt, err = db.PrepareContext(ctx, exportServers); err != nil {
 		return nil, fmt.Errorf("error preparing query ExportServers: %w", err)
 	}
@@ -72,8 +78,17 @@ func Prepare(ctx context.Context, db DBTX) (*Queries, error) {
 	if q.finishActionStmt, err = db.PrepareContext(ctx, finishAction); err != nil {
 		return nil, fmt.Errorf("error preparing query FinishAction: %w", err)
 	}
+	if q.forbidSelfApprovalStmt, err = db.PrepareContext(ctx, forbidSelfApproval); err != nil {
+		return nil, fmt.Errorf("error preparing query ForbidSelfApproval: %w", err)
+	}
 	if q.getActionStmt, err = db.PrepareContext(ctx, getAction); err != nil {
 		return nil, fmt.Errorf("error preparing query GetAction: %w", err)
+	}
+	if q.getServerStmt, err = db.PrepareContext(ctx, getServer); err != nil {
+		return nil, fmt.Errorf("error preparing query GetServer: %w", err)
+	}
+	if q.heartbeatActionStmt, err = db.PrepareContext(ctx, heartbeatAction); err != nil {
+		return nil, fmt.Errorf("error preparing query HeartbeatAction: %w", err)
 	}
 	if q.listActionsStmt, err = db.PrepareContext(ctx, listActions); err != nil {
 		return nil, fmt.Errorf("error preparing query ListActions: %w", err)
@@ -96,6 +111,9 @@ func Prepare(ctx context.Context, db DBTX) (*Queries, error) {
 	if q.listEventsStmt, err = db.PrepareContext(ctx, listEvents); err != nil {
 		return nil, fmt.Errorf("error preparing query ListEvents: %w", err)
 	}
+	if q.listServersStmt, err = db.PrepareContext(ctx, listServers); err != nil {
+		return nil, fmt.Errorf("error preparing query ListServers: %w", err)
+	}
 	if q.listStatusesStmt, err = db.PrepareContext(ctx, listStatuses); err != nil {
 		return nil, fmt.Errorf("error preparing query ListStatuses: %w", err)
 	}
@@ -110,6 +128,9 @@ func Prepare(ctx context.Context, db DBTX) (*Queries, error) {
 	}
 	if q.rejectActionsStmt, err = db.PrepareContext(ctx, rejectActions); err != nil {
 		return nil, fmt.Errorf("error preparing query RejectActions: %w", err)
+	}
+	if q.requestCancelStmt, err = db.PrepareContext(ctx, requestCancel); err != nil {
+		return nil, fmt.Errorf("error preparing query RequestCancel: %w", err)
 	}
 	if q.startActionStmt, err = db.PrepareContext(ctx, startAction); err != nil {
 		return nil, fmt.Errorf("error preparing query StartAction: %w", err)
@@ -165,6 +186,11 @@ func (q *Queries) Close() error {
 			err = fmt.Errorf("error closing createActionStmt: %w", cerr)
 		}
 	}
+	if q.expireActionsStmt != nil {
+		if cerr := q.expireActionsStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing expireActionsStmt: %w", cerr)
+		}
+	}
 	if q.explainActionStmt != nil {
 		if cerr := q.explainActionStmt.Close(); cerr != nil {
 			err = fmt.Errorf("error closing explainActionStmt: %w", cerr)
@@ -190,6 +216,11 @@ func (q *Queries) Close() error {
 			err = fmt.Errorf("error closing exportEventsStmt: %w", cerr)
 		}
 	}
+	if q.exportServerSettingsStmt != nil {
+		if cerr := q.exportServerSettingsStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing exportServerSettingsStmt: %w", cerr)
+		}
+	}
 	if q.exportServersStmt != nil {
 		if cerr := q.exportServersStmt.Close(); cerr != nil {
 			err = fmt.Errorf("error closing exportServersStmt: %w", cerr)
@@ -205,9 +236,24 @@ func (q *Queries) Close() error {
 			err = fmt.Errorf("error closing finishActionStmt: %w", cerr)
 		}
 	}
+	if q.forbidSelfApprovalStmt != nil {
+		if cerr := q.forbidSelfApprovalStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing forbidSelfApprovalStmt: %w", cerr)
+		}
+	}
 	if q.getActionStmt != nil {
 		if cerr := q.getActionStmt.Close(); cerr != nil {
 			err = fmt.Errorf("error closing getActionStmt: %w", cerr)
+		}
+	}
+	if q.getServerStmt != nil {
+		if cerr := q.getServerStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing getServerStmt: %w", cerr)
+		}
+	}
+	if q.heartbeatActionStmt != nil {
+		if cerr := q.heartbeatActionStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing heartbeatActionStmt: %w", cerr)
 		}
 	}
 	if q.listActionsStmt != nil {
@@ -245,6 +291,11 @@ func (q *Queries) Close() error {
 			err = fmt.Errorf("error closing listEventsStmt: %w", cerr)
 		}
 	}
+	if q.listServersStmt != nil {
+		if cerr := q.listServersStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing listServersStmt: %w", cerr)
+		}
+	}
 	if q.listStatusesStmt != nil {
 		if cerr := q.listStatusesStmt.Close(); cerr != nil {
 			err = fmt.Errorf("error closing listStatusesStmt: %w", cerr)
@@ -268,6 +319,11 @@ func (q *Queries) Close() error {
 	if q.rejectActionsStmt != nil {
 		if cerr := q.rejectActionsStmt.Close(); cerr != nil {
 			err = fmt.Errorf("error closing rejectActionsStmt: %w", cerr)
+		}
+	}
+	if q.requestCancelStmt != nil {
+		if cerr := q.requestCancelStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing requestCancelStmt: %w", cerr)
 		}
 	}
 	if q.startActionStmt != nil {
@@ -332,15 +388,20 @@ type Queries struct {
 	clearOutputStmt                  *sql.Stmt
 	countActionsStmt                 *sql.Stmt
 	createActionStmt                 *sql.Stmt
+	expireActionsStmt                *sql.Stmt
 	explainActionStmt                *sql.Stmt
 	explainCreateStmt                *sql.Stmt
 	exportActionsStmt                *sql.Stmt
 	exportAlertsStmt                 *sql.Stmt
 	exportEventsStmt                 *sql.Stmt
+	exportServerSettingsStmt         *sql.Stmt
 	exportServersStmt                *sql.Stmt
 	failOverdueActionsStmt           *sql.Stmt
 	finishActionStmt                 *sql.Stmt
+	forbidSelfApprovalStmt           *sql.Stmt
 	getActionStmt                    *sql.Stmt
+	getServerStmt                    *sql.Stmt
+	heartbeatActionStmt              *sql.Stmt
 	listActionsStmt                  *sql.Stmt
 	listActionsByAlertStmt           *sql.Stmt
 	listActionsByServerStmt          *sql.Stmt
@@ -348,11 +409,13 @@ type Queries struct {
 	listActionsByStatusStmt          *sql.Stmt
 	listActionsByTypeStmt            *sql.Stmt
 	listEventsStmt                   *sql.Stmt
+	listServersStmt                  *sql.Stmt
 	listStatusesStmt                 *sql.Stmt
 	pauseServerStmt                  *sql.Stmt
 	pruneActionsStmt                 *sql.Stmt
 	rejectActionStmt                 *sql.Stmt
 	rejectActionsStmt                *sql.Stmt
+	requestCancelStmt                *sql.Stmt
 	startActionStmt                  *sql.Stmt
 	unpauseServerStmt                *sql.Stmt
 	withdrawActionStmt               *sql.Stmt
@@ -370,15 +433,20 @@ func (q *Queries) WithTx(tx *sql.Tx) *Queries {
 		clearOutputStmt:                  q.clearOutputStmt,
 		countActionsStmt:                 q.countActionsStmt,
 		createActionStmt:                 q.createActionStmt,
+		expireActionsStmt:                q.expireActionsStmt,
 		explainActionStmt:                q.explainActionStmt,
 		explainCreateStmt:                q.explainCreateStmt,
 		exportActionsStmt:                q.exportActionsStmt,
 		exportAlertsStmt:                 q.exportAlertsStmt,
 		exportEventsStmt:                 q.exportEventsStmt,
+		exportServerSettingsStmt:         q.exportServerSettingsStmt,
 		exportServersStmt:                q.exportServersStmt,
 		failOverdueActionsStmt:           q.failOverdueActionsStmt,
 		finishActionStmt:                 q.finishActionStmt,
+		forbidSelfApprovalStmt:           q.forbidSelfApprovalStmt,
 		getActionStmt:                    q.getActionStmt,
+		getServerStmt:                    q.getServerStmt,
+		heartbeatActionStmt:              q.heartbeatActionStmt,
 		listActionsStmt:                  q.listActionsStmt,
 		listActionsByAlertStmt:           q.listActionsByAlertStmt,
 		listActionsByServerStmt:          q.listActionsByServerStmt,
@@ -386,11 +454,13 @@ func (q *Queries) WithTx(tx *sql.Tx) *Queries {
 		listActionsByStatusStmt:          q.listActionsByStatusStmt,
 		listActionsByTypeStmt:            q.listActionsByTypeStmt,
 		listEventsStmt:                   q.listEventsStmt,
+		listServersStmt:                  q.listServersStmt,
 		listStatusesStmt:                 q.listStatusesStmt,
 		pauseServerStmt:                  q.pauseServerStmt,
 		pruneActionsStmt:                 q.pruneActionsStmt,
 		rejectActionStmt:                 q.rejectActionStmt,
 		rejectActionsStmt:                q.rejectActionsStmt,
+		requestCancelStmt:                q.requestCancelStmt,
 		startActionStmt:                  q.startActionStmt,
 		unpauseServerStmt:                q.unpauseServerStmt,
 		withdrawActionStmt:               q.withdrawActionStmt,

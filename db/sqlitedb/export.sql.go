@@ -10,7 +10,7 @@ import (
 )
 
 const exportActions = `-- name: ExportActions :many
-SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key FROM remediation_actions WHERE id > ?1 ORDER BY id LIMIT CAST(?2 AS BIGINT)
+SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason FROM remediation_actions WHERE id > ?1 ORDER BY id LIMIT CAST(?2 AS BIGINT)
 `
 
 type ExportActionsParams struct {
@@ -48,6 +48,14 @@ func (q *Queries) ExportActions(ctx context.Context, arg ExportActionsParams) ([
 			&i.Stdout,
 			&i.Stderr,
 			&i.DedupeKey,
+			&i.IdempotencyKey,
+			&i.NotBefore,
+			&i.ExpiresAt,
+			&i.MaxRuntimeSeconds,
+			&i.HeartbeatAt,
+			&i.CancelRequestedAt,
+			&i.CancelRequestedBy,
+			&i.CancelReason,
 		); err != nil {
 			return nil, err
 		}
@@ -121,6 +129,38 @@ func (q *Queries) ExportEvents(ctx context.Context, arg ExportEventsParams) ([]R
 			&i.OccurredAt,
 			&i.Detail,
 		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const exportServerSettings = `-- name: ExportServerSettings :many
+SELECT server_id, forbids_self_approval FROM remediation_servers WHERE server_id >= ?1 ORDER BY server_id LIMIT CAST(?2 AS BIGINT)
+`
+
+type ExportServerSettingsParams struct {
+	First   string
+	MaxRows int64
+}
+
+func (q *Queries) ExportServerSettings(ctx context.Context, arg ExportServerSettingsParams) ([]RemediationServer, error) {
+	rows, err := q.query(ctx, q.exportServerSettingsStmt, exportServerSettings, arg.First, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []RemediationServer
+	for rows.Next() {
+		var i RemediationServer
+		if err := rows.Scan(&i.ServerID, &i.ForbidsSelfApproval); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

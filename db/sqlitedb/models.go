@@ -17,26 +17,34 @@ type Alert struct {
 }
 
 type RemediationAction struct {
-	ID              int64
-	ServerID        string
-	ActionType      string
-	Status          remediation.Status
-	ServiceName     *string
-	Command         string
-	CreatedAt       time.Time
-	CreatedBy       string
-	AlertID         *int64
-	ApprovedAt      *time.Time
-	ApprovedBy      *string
-	RejectedAt      *time.Time
-	RejectedBy      *string
-	RejectionReason *string
-	ExecutedAt      *time.Time
-	CompletedAt     *time.Time
-	ExitCode        *int64
-	Stdout          *string
-	Stderr          *string
-	DedupeKey       *string
+	ID                int64
+	ServerID          string
+	ActionType        string
+	Status            remediation.Status
+	ServiceName       *string
+	Command           string
+	CreatedAt         time.Time
+	CreatedBy         string
+	AlertID           *int64
+	ApprovedAt        *time.Time
+	ApprovedBy        *string
+	RejectedAt        *time.Time
+	RejectedBy        *string
+	RejectionReason   *string
+	ExecutedAt        *time.Time
+	CompletedAt       *time.Time
+	ExitCode          *int64
+	Stdout            *string
+	Stderr            *string
+	DedupeKey         *string
+	IdempotencyKey    *string
+	NotBefore         *time.Time
+	ExpiresAt         *time.Time
+	MaxRuntimeSeconds *int64
+	HeartbeatAt       *time.Time
+	CancelRequestedAt *time.Time
+	CancelRequestedBy *string
+	CancelReason      *string
 }
 
 type RemediationEvent struct {
@@ -47,6 +55,42 @@ type RemediationEvent struct {
 	Actor      *string
 	OccurredAt time.Time
 	Detail     *string
+}
+
+type RemediationListed struct {
+	ID                int64
+	ServerID          string
+	ActionType        string
+	Status            remediation.Status
+	ServiceName       *string
+	Command           string
+	CreatedAt         time.Time
+	CreatedBy         string
+	AlertID           *int64
+	ApprovedAt        *time.Time
+	ApprovedBy        *string
+	RejectedAt        *time.Time
+	RejectedBy        *string
+	RejectionReason   *string
+	ExecutedAt        *time.Time
+	CompletedAt       *time.Time
+	ExitCode          *int64
+	Stdout            *string
+	Stderr            *string
+	DedupeKey         *string
+	IdempotencyKey    *string
+	NotBefore         *time.Time
+	ExpiresAt         *time.Time
+	MaxRuntimeSeconds *int64
+	HeartbeatAt       *time.Time
+	CancelRequestedAt *time.Time
+	CancelRequestedBy *string
+	CancelReason      *string
+}
+
+type RemediationServer struct {
+	ServerID            string
+	ForbidsSelfApproval bool
 }
 
 type Server struct {

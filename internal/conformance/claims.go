@@ -75,7 +75,7 @@ func startHeld(t *testing.T, l *ledger) {
 	held, other := l.create(t, newAction(normal)), l.create(t, newAction(normal))
 	l.pause(t, normal)
 	_, err := l.Start(t.Context(), held.ID)
-	refused(t, err, remediation.TransitionError{ID: held.ID, From: remediation.Approved, To: remediation.Executing})
+	refused(t, err, remediation.TransitionError{ID: held.ID, From: remediation.Approved, To: remediation.Executing, Why: remediation.ReasonMaintenance})
 	same(t, "the held action", l.get(t, held.ID), held)
 	same(t, "Withdraw of a held action", l.take(t, other, withdraw), withdraw.after(other, l.clock.now))
 

@@ -162,7 +162,7 @@ func holdsByItsOwnServer(t *testing.T, l *ledger) {
 	l.unpause(t, paused)
 	l.nothingToClaim(t, normal)
 	_, err := l.Start(t.Context(), held.ID)
-	refused(t, err, remediation.TransitionError{ID: held.ID, From: remediation.Approved, To: remediation.Executing})
+	refused(t, err, remediation.TransitionError{ID: held.ID, From: remediation.Approved, To: remediation.Executing, Why: remediation.ReasonMaintenance})
 }
 
 func explainLooksAtItsServer(t *testing.T, l *ledger) {
@@ -182,7 +182,7 @@ func oddModeIsMaintenance(t *testing.T, l *ledger) {
 	same(t, "the reason", l.explain(t, before.ID).Reason, remediation.ReasonMaintenance)
 	l.nothingToClaim(t, normal)
 	_, err := l.Start(t.Context(), before.ID)
-	refused(t, err, remediation.TransitionError{ID: before.ID, From: remediation.Approved, To: remediation.Executing})
+	refused(t, err, remediation.TransitionError{ID: before.ID, From: remediation.Approved, To: remediation.Executing, Why: remediation.ReasonMaintenance})
 	l.unpause(t, normal)
 	same(t, "claimed", l.claim(t, normal).ID, before.ID)
 }

@@ -131,7 +131,11 @@ func (l *ledger) passesOverIn(t *testing.T, m many, old remediation.Action) {
 	if err != nil {
 		t.Fatalf("%s beside %+v: %v", m.step.name, old, err)
 	}
-	refused(t, outcomes[0].Err, remediation.TransitionError{ID: old.ID, From: old.Status, To: m.step.to})
+	want := remediation.TransitionError{ID: old.ID, From: old.Status, To: m.step.to}
+	if old.Status == m.step.from {
+		want.Why = remediation.ReasonNoApproval
+	}
+	refused(t, outcomes[0].Err, want)
 	same(t, "the old row", l.get(t, old.ID), old)
 	if got := outcomes[1]; got.Err != nil || got.Action.Status != m.step.to {
 		t.Errorf("%s beside %+v: %+v", m.step.name, old, got)
@@ -143,7 +147,7 @@ func pendingOldRows(t *testing.T, l *ledger) {
 		old := l.insertOld(t, r)
 		same(t, "the reason", l.explain(t, old.ID).Reason, remediation.ReasonNoApproval)
 		_, err := l.Approve(t.Context(), old.ID, "bob")
-		refused(t, err, remediation.TransitionError{ID: old.ID, From: remediation.Pending, To: remediation.Approved})
+		refused(t, err, remediation.TransitionError{ID: old.ID, From: remediation.Pending, To: remediation.Approved, Why: remediation.ReasonNoApproval})
 		l.passesOverIn(t, approveMany, old)
 		want := ended(old, reject, l.clock.tick())
 		got, err := l.Reject(t.Context(), old.ID, "carol", "not on a Friday")
@@ -173,7 +177,7 @@ func claimPassesOverOldRows(t *testing.T, l *ledger) {
 		same(t, "claimed", l.claim(t, normal).ID, good.ID)
 		l.nothingToClaim(t, normal)
 		_, err := l.Start(t.Context(), old.ID)
-		refused(t, err, remediation.TransitionError{ID: old.ID, From: remediation.Approved, To: remediation.Executing})
+		refused(t, err, remediation.TransitionError{ID: old.ID, From: remediation.Approved, To: remediation.Executing, Why: remediation.ReasonNoApproval})
 		same(t, "the old row", l.get(t, old.ID), old)
 		want := ended(old, withdraw, l.clock.tick())
 		got, err := l.Withdraw(t.Context(), old.ID, "dave", "the alert is gone")

@@ -9,6 +9,9 @@ SET status = 'approved', approved_at = @approved_at, approved_by = CAST(@approve
 WHERE id = ANY(ARRAY(
     SELECT a.id FROM remediation_actions AS a
     WHERE a.id = ANY(CAST(@ids AS BIGINT[])) AND a.status = 'pending'
+        AND (a.expires_at IS NULL OR a.expires_at > @approved_at)
+        AND (a.created_by <> CAST(@approved_by AS TEXT) OR NOT EXISTS (
+            SELECT 1 FROM remediation_servers AS s WHERE s.server_id = a.server_id AND s.forbids_self_approval))
         AND isfinite(a.created_at)
         AND coalesce(a.approved_at, a.rejected_at, a.executed_at, a.completed_at) IS NULL
         AND coalesce(a.approved_by, a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
@@ -39,15 +42,33 @@ SELECT id, status FROM remediation_actions WHERE id = ANY(CAST(@ids AS BIGINT[])
 -- name: FailOverdueActions :many
 UPDATE remediation_actions
 SET status = CASE WHEN exit_code = 0 THEN 'completed' ELSE 'failed' END,
-    completed_at = coalesce(completed_at, @completed_at), stderr = coalesce(stderr, CAST(@stderr AS TEXT))
+    completed_at = coalesce(completed_at, @completed_at),
+    stderr = coalesce(stderr, CASE
+        WHEN greatest(remediation_actions.created_at, approved_at, executed_at, heartbeat_at) < @alive_before THEN CAST(@stderr AS TEXT)
+        ELSE 'no result came within its ' || max_runtime_seconds || ' seconds' END)
 WHERE id = ANY(ARRAY(
     SELECT a.id FROM remediation_actions AS a
-    WHERE a.status = 'executing' AND greatest(a.created_at, a.approved_at, a.executed_at) < @executed_before
+    WHERE a.status = 'executing'
+        AND (greatest(a.created_at, a.approved_at, a.executed_at, a.heartbeat_at) < @alive_before
+            OR greatest(a.created_at, a.approved_at, a.executed_at) + a.max_runtime_seconds * INTERVAL '1 second' < @completed_at)
         AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id)
     ORDER BY a.id
     LIMIT CAST(@max_rows AS BIGINT)
     FOR UPDATE SKIP LOCKED
 )) AND status = 'executing'
+RETURNING *;
+
+-- name: ExpireActions :many
+UPDATE remediation_actions
+SET status = 'rejected', rejected_at = @rejected_at, rejected_by = 'auto',
+    rejection_reason = 'expired at ' || to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC'
+WHERE id = ANY(ARRAY(
+    SELECT a.id FROM remediation_actions AS a
+    WHERE a.status IN ('pending', 'approved') AND a.expires_at <= @rejected_at
+    ORDER BY a.expires_at, a.id
+    LIMIT CAST(@max_rows AS BIGINT)
+    FOR UPDATE SKIP LOCKED
+)) AND status IN ('pending', 'approved')
 RETURNING *;
 
 -- name: CountActions :many

@@ -1,17 +1,12 @@
--- Lists leave stdout and stderr where they are: a page of history must not load its outputs. dedupe_key lies behind them,
--- so on SQLite a list reads it from the index remediation_actions_key, which the CAST makes it take. Each filter that
--- narrows a long history has a query of its own, because no index serves "any or equal"; the empty string means any. A
--- row from before the rules may hold a value that the driver can't read; once one was met, skip_unreadable leaves it out.
+-- Lists read the view that leaves stdout and stderr where they are. Each filter that narrows a long history has a query of
+-- its own, because no index serves "any or equal"; the empty string means any. A row that predates the rules may hold a
+-- value that the driver can't read; once one was met, skip_unreadable leaves it out.
 
 -- name: GetAction :one
 SELECT * FROM remediation_actions WHERE id = @id;
 
 -- name: ListActions :many
-SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
-    approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
-FROM remediation_actions AS a
+SELECT * FROM remediation_listed AS a
 WHERE a.id < @before
     AND (NOT CAST(@skip_unreadable AS BOOLEAN)
         OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
@@ -19,11 +14,7 @@ ORDER BY a.id DESC
 LIMIT CAST(@max_rows AS BIGINT);
 
 -- name: ListActionsByAlert :many
-SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
-    approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
-FROM remediation_actions AS a
+SELECT * FROM remediation_listed AS a
 WHERE a.alert_id = CAST(@alert_id AS BIGINT) AND a.id < @before
     AND (CAST(@server_id AS TEXT) = '' OR a.server_id = CAST(@server_id AS TEXT))
     AND (CAST(@status AS TEXT) = '' OR a.status = CAST(@status AS TEXT))
@@ -34,11 +25,7 @@ ORDER BY a.id DESC
 LIMIT CAST(@max_rows AS BIGINT);
 
 -- name: ListActionsByServer :many
-SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
-    approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
-FROM remediation_actions AS a
+SELECT * FROM remediation_listed AS a
 WHERE a.server_id = @server_id AND a.id < @before
     AND (CAST(@action_type AS TEXT) = '' OR a.action_type = CAST(@action_type AS TEXT))
     AND (NOT CAST(@skip_unreadable AS BOOLEAN)
@@ -47,11 +34,7 @@ ORDER BY a.id DESC
 LIMIT CAST(@max_rows AS BIGINT);
 
 -- name: ListActionsByServerAndStatus :many
-SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
-    approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
-FROM remediation_actions AS a
+SELECT * FROM remediation_listed AS a
 WHERE a.server_id = @server_id AND a.status = @status AND a.id < @before
     AND (CAST(@action_type AS TEXT) = '' OR a.action_type = CAST(@action_type AS TEXT))
     AND (NOT CAST(@skip_unreadable AS BOOLEAN)
@@ -60,11 +43,7 @@ ORDER BY a.id DESC
 LIMIT CAST(@max_rows AS BIGINT);
 
 -- name: ListActionsByStatus :many
-SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
-    approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
-FROM remediation_actions AS a
+SELECT * FROM remediation_listed AS a
 WHERE a.status = @status AND a.id < @before
     AND (CAST(@action_type AS TEXT) = '' OR a.action_type = CAST(@action_type AS TEXT))
     AND (NOT CAST(@skip_unreadable AS BOOLEAN)
@@ -73,11 +52,7 @@ ORDER BY a.id DESC
 LIMIT CAST(@max_rows AS BIGINT);
 
 -- name: ListActionsByType :many
-SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id,
-    approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code,
-    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
-    (SELECT k.dedupe_key FROM remediation_actions AS k WHERE CAST(k.id AS BIGINT) = a.id AND k.dedupe_key IS NOT NULL) AS dedupe_key
-FROM remediation_actions AS a
+SELECT * FROM remediation_listed AS a
 WHERE a.action_type = @action_type AND a.id < @before
     AND (CAST(@status AS TEXT) = '' OR a.status = CAST(@status AS TEXT))
     AND (NOT CAST(@skip_unreadable AS BOOLEAN)
@@ -85,7 +60,7 @@ WHERE a.action_type = @action_type AND a.id < @before
 ORDER BY a.id DESC
 LIMIT CAST(@max_rows AS BIGINT);
 
--- Why an insert wrote nothing: what it refers to, and the open action that has its key (0: none).
+-- Why an insert wrote nothing: what it refers to, and the actions that have its keys (0: none).
 -- name: ExplainCreate :one
 SELECT
     (SELECT count(*) FROM servers AS s WHERE s.id = @server_id) AS servers,
@@ -94,22 +69,24 @@ SELECT
         SELECT a.id FROM remediation_actions AS a
         WHERE a.server_id = @server_id AND a.dedupe_key = CAST(@dedupe_key AS TEXT)
             AND a.status IN ('pending', 'approved', 'executing')
-    ), 0) AS BIGINT) AS duplicate_of;
+    ), 0) AS BIGINT) AS duplicate_of,
+    CAST(coalesce((
+        SELECT a.id FROM remediation_actions AS a WHERE a.idempotency_key = CAST(@idempotency_key AS TEXT)
+    ), 0) AS BIGINT) AS first_id;
 
 -- Everything that Explain needs, in one look. What is ahead on the server is what an agent runs, or Claim takes first. What
 -- the driver can't read is NULL: r is the action's row if it can be read; skip_paused_at is for a server that can't be.
 -- name: ExplainAction :one
-SELECT a.id, a.server_id, a.status, r.created_at, r.approved_at, r.approved_by, r.rejected_at, r.rejected_by,
-    r.rejection_reason, r.executed_at, r.completed_at, r.exit_code,
+SELECT a.id, a.server_id, a.status, r.created_at, r.created_by, r.approved_at, r.approved_by, r.rejected_at, r.rejected_by,
+    r.rejection_reason, r.executed_at, r.completed_at, r.exit_code, r.not_before, r.expires_at,
+    r.cancel_requested_at, r.cancel_requested_by,
     CAST(NOT (s.is_paused = FALSE) AS BOOLEAN) AS is_paused, p.paused_at,
+    CAST(coalesce(f.forbids_self_approval, FALSE) AS BOOLEAN) AS forbids_self_approval,
     CAST(r.id IS NOT NULL
         AND coalesce(r.approved_at, r.rejected_at, r.executed_at, r.completed_at) IS NULL
         AND coalesce(r.approved_by, r.rejected_by, r.rejection_reason, r.stdout, r.stderr) IS NULL AND r.exit_code IS NULL
         AS BOOLEAN) AS approvable,
-    CAST(r.approved_at IS NOT NULL AND coalesce(r.approved_by, '') <> ''
-        AND coalesce(r.rejected_at, r.executed_at, r.completed_at) IS NULL
-        AND coalesce(r.rejected_by, r.rejection_reason, r.stdout, r.stderr) IS NULL AND r.exit_code IS NULL
-        AS BOOLEAN) AS startable,
+    CAST(r.id IS NOT NULL AND EXISTS (SELECT 1 FROM remediation_startable AS q WHERE q.id = a.id) AS BOOLEAN) AS startable,
     CAST(coalesce((
         SELECT e.id FROM remediation_actions AS e
         WHERE e.server_id = a.server_id AND e.status = 'executing' AND e.completed_at IS NULL AND e.exit_code IS NULL
@@ -117,18 +94,25 @@ SELECT a.id, a.server_id, a.status, r.created_at, r.approved_at, r.approved_by, 
         LIMIT 1
     ), 0) AS BIGINT) AS behind_executing,
     CAST(coalesce((
-        SELECT q.id FROM remediation_actions AS q
-        WHERE q.server_id = a.server_id AND q.status = 'approved' AND q.id < a.id
-            AND (q.approved_by <> 'auto' OR s.is_paused = FALSE)
-            AND q.approved_at IS NOT NULL AND q.approved_by <> ''
-            AND coalesce(q.rejected_at, q.executed_at, q.completed_at) IS NULL
-            AND coalesce(q.rejected_by, q.rejection_reason, q.stdout, q.stderr) IS NULL AND q.exit_code IS NULL
+        SELECT q.id
+        FROM (
+            SELECT plain.id, plain.approved_by FROM remediation_startable AS plain
+            WHERE plain.server_id = a.server_id AND plain.not_before IS NULL AND plain.expires_at IS NULL
+            UNION ALL
+            SELECT expiring.id, expiring.approved_by FROM remediation_startable AS expiring
+            WHERE expiring.server_id = a.server_id AND expiring.not_before IS NULL AND expiring.expires_at > @now
+            UNION ALL
+            SELECT due.id, due.approved_by FROM remediation_startable AS due
+            WHERE due.server_id = a.server_id AND due.not_before <= @now AND (due.expires_at IS NULL OR due.expires_at > @now)
+        ) AS q
+        WHERE q.id < a.id AND (q.approved_by <> 'auto' OR s.is_paused = FALSE)
             AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = q.id)
         ORDER BY q.id
         LIMIT 1
     ), 0) AS BIGINT) AS behind_approved
 FROM remediation_actions AS a
 JOIN servers AS s ON s.id = a.server_id
+LEFT JOIN remediation_servers AS f ON f.server_id = s.id
 LEFT JOIN remediation_actions AS r
     ON r.id = a.id AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id)
 LEFT JOIN servers AS p ON p.id = s.id AND NOT CAST(@skip_paused_at AS BOOLEAN)

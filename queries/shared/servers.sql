@@ -23,3 +23,29 @@ SELECT s.id, CAST(@title AS TEXT)
 FROM servers AS s
 WHERE s.id = @server_id
 RETURNING id;
+
+-- skip_paused_at is for a paused_at that predates the rules and that the driver can't read.
+-- name: GetServer :one
+SELECT s.id, CAST(NOT (s.is_paused = FALSE) AS BOOLEAN) AS paused, p.paused_at,
+    CAST(coalesce(f.forbids_self_approval, FALSE) AS BOOLEAN) AS forbids_self_approval
+FROM servers AS s
+LEFT JOIN remediation_servers AS f ON f.server_id = s.id
+LEFT JOIN servers AS p ON p.id = s.id AND NOT CAST(@skip_paused_at AS BOOLEAN)
+WHERE s.id = @id;
+
+-- name: ListServers :many
+SELECT s.id, CAST(NOT (s.is_paused = FALSE) AS BOOLEAN) AS paused, p.paused_at,
+    CAST(coalesce(f.forbids_self_approval, FALSE) AS BOOLEAN) AS forbids_self_approval
+FROM servers AS s
+LEFT JOIN remediation_servers AS f ON f.server_id = s.id
+LEFT JOIN servers AS p ON p.id = s.id AND NOT CAST(@skip_paused_at AS BOOLEAN)
+WHERE s.id > @after
+ORDER BY s.id
+LIMIT CAST(@max_rows AS BIGINT);
+
+-- name: ForbidSelfApproval :execrows
+INSERT INTO remediation_servers (server_id, forbids_self_approval)
+SELECT s.id, CAST(@forbids AS BOOLEAN)
+FROM servers AS s
+WHERE s.id = @server_id
+ON CONFLICT (server_id) DO UPDATE SET forbids_self_approval = excluded.forbids_self_approval;

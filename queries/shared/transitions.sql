@@ -5,7 +5,9 @@
 -- name: ApproveAction :one
 UPDATE remediation_actions
 SET status = 'approved', approved_at = @approved_at, approved_by = CAST(@approved_by AS TEXT)
-WHERE id = @id AND status = 'pending'
+WHERE id = @id AND status = 'pending' AND (expires_at IS NULL OR expires_at > @approved_at)
+    AND (created_by <> CAST(@approved_by AS TEXT) OR NOT EXISTS (
+        SELECT 1 FROM remediation_servers AS s WHERE s.server_id = remediation_actions.server_id AND s.forbids_self_approval))
     AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
     AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
     AND (NOT CAST(@skip_unreadable AS BOOLEAN)
@@ -41,6 +43,15 @@ SET status = CASE WHEN coalesce(exit_code, CAST(@exit_code AS BIGINT)) = 0 THEN 
     stdout = coalesce(stdout, CAST(@stdout AS TEXT)),
     stderr = coalesce(stderr, CAST(@stderr AS TEXT))
 WHERE id = @id AND remediation_actions.server_id = @server_id AND status = 'executing'
+    AND (NOT CAST(@skip_unreadable AS BOOLEAN)
+        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = @id))
+RETURNING *;
+
+-- name: RequestCancel :one
+UPDATE remediation_actions
+SET cancel_requested_at = @cancel_requested_at, cancel_requested_by = CAST(@cancel_requested_by AS TEXT),
+    cancel_reason = CAST(@cancel_reason AS TEXT)
+WHERE id = @id AND status = 'executing' AND cancel_requested_at IS NULL
     AND (NOT CAST(@skip_unreadable AS BOOLEAN)
         OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = @id))
 RETURNING *;

@@ -29,30 +29,25 @@ func (s *store) AddAlert(ctx context.Context, serverID, title string) (int64, er
 	return id, missing(err, remediation.ErrServerNotFound)
 }
 
-// errNotStored is what a trigger of the host program's own leads to that lets no row through and says nothing.
-var errNotStored = errors.New("the database does not store it, and gives no reason")
+func (s *store) ForbidSelfApproval(ctx context.Context, serverID string, forbid bool) error {
+	return server(run(ctx, s, (*queries).ForbidSelfApproval, postgresdb.ForbidSelfApprovalParams{ServerID: serverID, Forbids: forbid}))
+}
 
 func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at time.Time) (remediation.Action, error) {
-	for range 100 {
-		row, err := run(ctx, s, (*queries).CreateAction, postgresdb.CreateActionParams{
-			ServerID:    a.ServerID,
-			ActionType:  a.ActionType,
-			ServiceName: a.ServiceName,
-			Command:     a.Command,
-			CreatedAt:   at,
-			CreatedBy:   a.CreatedBy,
-			AlertID:     a.AlertID,
-			DedupeKey:   a.DedupeKey,
-		})
-		if errors.Is(err, pgx.ErrNoRows) {
-			err = s.whyNotCreated(ctx, a)
-			if err == nil {
-				continue // the open action that had the key has ended since: the key is free
-			}
-		}
-		return remediation.Action(row), err
-	}
-	return remediation.Action{}, errNotStored
+	return oneAction(run(ctx, s, (*queries).CreateAction, postgresdb.CreateActionParams{
+		ServerID:          a.ServerID,
+		ActionType:        a.ActionType,
+		ServiceName:       a.ServiceName,
+		Command:           a.Command,
+		CreatedAt:         at,
+		CreatedBy:         a.CreatedBy,
+		AlertID:           a.AlertID,
+		DedupeKey:         a.DedupeKey,
+		IdempotencyKey:    a.IdempotencyKey,
+		NotBefore:         a.NotBefore,
+		ExpiresAt:         a.ExpiresAt,
+		MaxRuntimeSeconds: a.MaxRuntimeSeconds,
+	}))
 }
 
 func (s *store) ApproveAction(ctx context.Context, id int64, by string, at time.Time) (remediation.Action, error) {
@@ -92,12 +87,23 @@ func (s *store) FinishAction(ctx context.Context, serverID string, id int64, r r
 	}))
 }
 
+func (s *store) HeartbeatAction(ctx context.Context, serverID string, id int64, at time.Time) (remediation.Action, error) {
+	return oneAction(run(ctx, s, (*queries).HeartbeatAction, postgresdb.HeartbeatActionParams{
+		ID: id, ServerID: serverID, HeartbeatAt: at,
+	}))
+}
+
+func (s *store) RequestCancel(ctx context.Context, id int64, by, reason string, at time.Time) (remediation.Action, error) {
+	return oneAction(run(ctx, s, (*queries).RequestCancel, postgresdb.RequestCancelParams{
+		ID: id, CancelRequestedBy: by, CancelReason: reason, CancelRequestedAt: &at,
+	}))
+}
+
 func (s *store) GetAction(ctx context.Context, id int64) (remediation.Action, error) {
 	return oneAction(run(ctx, s, (*queries).GetAction, id))
 }
 
-// whyNotCreated says why CreateAction wrote nothing, or nil if the reason is gone.
-func (s *store) whyNotCreated(ctx context.Context, a remediation.NewAction) error {
+func (s *store) ExplainCreate(ctx context.Context, a remediation.NewAction) (remediation.Obstacles, error) {
 	p := postgresdb.ExplainCreateParams{ServerID: a.ServerID}
 	if a.AlertID != nil {
 		p.AlertID = *a.AlertID
@@ -105,18 +111,11 @@ func (s *store) whyNotCreated(ctx context.Context, a remediation.NewAction) erro
 	if a.DedupeKey != nil {
 		p.DedupeKey = *a.DedupeKey
 	}
-	found, err := run(ctx, s, (*queries).ExplainCreate, p)
-	switch {
-	case err != nil:
-		return err
-	case found.Servers == 0:
-		return remediation.ErrServerNotFound
-	case a.AlertID != nil && found.Alerts == 0:
-		return remediation.ErrAlertNotFound
-	case found.DuplicateOf != 0:
-		return &remediation.DuplicateError{ExistingID: found.DuplicateOf}
+	if a.IdempotencyKey != nil {
+		p.IdempotencyKey = *a.IdempotencyKey
 	}
-	return nil
+	found, err := run(ctx, s, (*queries).ExplainCreate, p)
+	return remediation.Obstacles(found), err
 }
 
 // oneAction gives the answer of a statement about one action by id its meaning.

@@ -178,7 +178,7 @@ func TestStartWaitsForAPauseAndIsHeld(t *testing.T) {
 	})
 	got := (*remediation.TransitionError)(nil)
 	errors.As(err, &got)
-	same(t, "Start", got, &remediation.TransitionError{ID: held.ID, From: remediation.Approved, To: remediation.Executing})
+	same(t, "Start", got, &remediation.TransitionError{ID: held.ID, From: remediation.Approved, To: remediation.Executing, Why: remediation.ReasonMaintenance})
 	same(t, "the held action", must[remediation.Action](t)(m.ledger.Get(t.Context(), held.ID)), held)
 }
 

@@ -145,7 +145,7 @@ func contentsOf(t testing.TB, db postgresdb.DBTX) contents {
 	all := contents{}
 	for _, table := range column[string](t, db, `SELECT table_name::text FROM information_schema.tables
 		WHERE table_schema = current_schema() AND table_type = 'BASE TABLE' AND table_name <> 'schema_migrations'`) {
-		all[table] = column[map[string]any](t, db, "SELECT to_jsonb(row) FROM "+table+" AS row ORDER BY id")
+		all[table] = column[map[string]any](t, db, "SELECT to_jsonb(row) FROM "+table+" AS row ORDER BY 1")
 	}
 	return all
 }

@@ -97,7 +97,8 @@ func checkSource(ctx context.Context, from *sql.Tx) error {
 
 // lockEmpty keeps other writers out, and refuses to mix two ledgers.
 func lockEmpty(ctx context.Context, to pgx.Tx) error {
-	if _, err := to.Exec(ctx, "LOCK TABLE servers, alerts, remediation_actions, remediation_events IN ACCESS EXCLUSIVE MODE"); err != nil {
+	if _, err := to.Exec(ctx, `LOCK TABLE servers, alerts, remediation_servers, remediation_actions, remediation_events
+		IN ACCESS EXCLUSIVE MODE`); err != nil {
 		return err
 	}
 	var used bool
@@ -125,6 +126,21 @@ func copyRows(ctx context.Context, tx *sql.Tx, to *postgresdb.Queries) error {
 		})
 	if err != nil {
 		return fmt.Errorf("copy servers: %w", err)
+	}
+	err = pages("", func(s sqlitedb.RemediationServer) string { return s.ServerID + "\x00" },
+		func(first string) ([]sqlitedb.RemediationServer, error) {
+			return from.ExportServerSettings(ctx, sqlitedb.ExportServerSettingsParams{First: first, MaxRows: importPage})
+		},
+		func(page []sqlitedb.RemediationServer) error {
+			rows := make([]postgresdb.ImportServerSettingsParams, len(page))
+			for i, s := range page {
+				rows[i] = postgresdb.ImportServerSettingsParams(s)
+			}
+			_, err := to.ImportServerSettings(ctx, rows)
+			return err
+		})
+	if err != nil {
+		return fmt.Errorf("copy remediation_servers: %w", err)
 	}
 	err = pages(int64(math.MinInt64), func(a sqlitedb.Alert) int64 { return a.ID },
 		func(after int64) ([]sqlitedb.Alert, error) {

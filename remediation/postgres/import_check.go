@@ -16,11 +16,12 @@ import (
 
 // imported is every table in the order of the foreign keys, and which of its columns must hold what PostgreSQL takes.
 // The host program may have given servers and alerts more columns; outputs are sanitized and always fit.
-var imported = []struct{ table, columns string }{
-	{"servers", "attname IN ('id', 'is_paused', 'paused_at')"},
-	{"alerts", "attname IN ('id', 'server_id', 'title')"},
-	{"remediation_actions", "attname NOT IN ('stdout', 'stderr')"},
-	{"remediation_events", "attname <> 'feed_position'"},
+var imported = []struct{ table, id, columns string }{
+	{"servers", "id", "attname IN ('id', 'is_paused', 'paused_at')"},
+	{"alerts", "id", "attname IN ('id', 'server_id', 'title')"},
+	{"remediation_servers", "server_id", "TRUE"},
+	{"remediation_actions", "id", "attname NOT IN ('stdout', 'stderr')"},
+	{"remediation_events", "id", "attname <> 'feed_position'"},
 }
 
 // importColumn is a column as PostgreSQL describes it.
@@ -43,7 +44,7 @@ func checkRows(ctx context.Context, from *sql.Tx, to pgx.Tx) error {
 		if err != nil {
 			return err
 		}
-		if err := checkTable(ctx, from, i.table, columns, servers); err != nil {
+		if err := checkTable(ctx, from, i.table, i.id, columns, servers); err != nil {
 			return fmt.Errorf("%s %w", i.table, err)
 		}
 	}
@@ -51,8 +52,8 @@ func checkRows(ctx context.Context, from *sql.Tx, to pgx.Tx) error {
 }
 
 // checkTable adds to servers the ids of that table.
-func checkTable(ctx context.Context, from *sql.Tx, table string, columns []importColumn, servers map[any]bool) error {
-	query := "SELECT id"
+func checkTable(ctx context.Context, from *sql.Tx, table, id string, columns []importColumn, servers map[any]bool) error {
+	query := "SELECT " + id
 	for _, c := range columns {
 		query += ", " + c.Name
 	}

@@ -45,8 +45,7 @@ func (s *store) list(ctx context.Context, f remediation.Filter, skip bool) ([]re
 
 // listed is every shape of row that sqlc generates for many actions; all of them convert to an Action as they are.
 type listed interface {
-	postgresdb.RemediationAction | postgresdb.ListActionsRow | postgresdb.ListActionsByAlertRow | postgresdb.ListActionsByServerRow |
-		postgresdb.ListActionsByServerAndStatusRow | postgresdb.ListActionsByStatusRow | postgresdb.ListActionsByTypeRow
+	postgresdb.RemediationAction | postgresdb.RemediationListed
 }
 
 func actions[Row listed](rows []Row, err error) ([]remediation.Action, error) {

@@ -19,11 +19,15 @@ func (s *store) RejectActions(ctx context.Context, ids []int64, by, reason strin
 	}))
 }
 
-func (s *store) FailOverdueActions(ctx context.Context, executedBefore time.Time, stderr string, limit int,
+func (s *store) FailOverdueActions(ctx context.Context, aliveBefore time.Time, stderr string, limit int,
 	at time.Time) ([]remediation.Action, error) {
 	return actions(run(ctx, s, (*queries).FailOverdueActions, postgresdb.FailOverdueActionsParams{
-		ExecutedBefore: executedBefore, Stderr: stderr, MaxRows: int64(limit), CompletedAt: &at,
+		AliveBefore: aliveBefore, Stderr: stderr, MaxRows: int64(limit), CompletedAt: &at,
 	}))
+}
+
+func (s *store) ExpireActions(ctx context.Context, limit int, at time.Time) ([]remediation.Action, error) {
+	return actions(run(ctx, s, (*queries).ExpireActions, postgresdb.ExpireActionsParams{MaxRows: int64(limit), RejectedAt: &at}))
 }
 
 func (s *store) ActionStatuses(ctx context.Context, ids []int64) (map[int64]remediation.Status, error) {
@@ -38,12 +42,41 @@ func (s *store) ActionStatuses(ctx context.Context, ids []int64) (map[int64]reme
 	return statuses, nil
 }
 
-func (s *store) ActionStanding(ctx context.Context, id int64) (remediation.Standing, error) {
-	row, err := run(ctx, s, (*queries).ExplainAction, postgresdb.ExplainActionParams{ID: id})
-	if isUnreadable(err) { // only paused_at can be, and only if it is older than the rules
-		row, err = run(ctx, s, (*queries).ExplainAction, postgresdb.ExplainActionParams{ID: id, SkipPausedAt: true})
-	}
+func (s *store) ActionStanding(ctx context.Context, id int64, now time.Time) (remediation.Standing, error) {
+	row, err := skipPausedAt(func(skip bool) (postgresdb.ExplainActionRow, error) {
+		return run(ctx, s, (*queries).ExplainAction, postgresdb.ExplainActionParams{ID: id, Now: &now, SkipPausedAt: skip})
+	})
 	return remediation.Standing(row), missing(err, remediation.ErrNotFound)
+}
+
+func (s *store) GetServer(ctx context.Context, id string) (remediation.Server, error) {
+	row, err := skipPausedAt(func(skip bool) (postgresdb.GetServerRow, error) {
+		return run(ctx, s, (*queries).GetServer, postgresdb.GetServerParams{ID: id, SkipPausedAt: skip})
+	})
+	return remediation.Server(row), missing(err, remediation.ErrServerNotFound)
+}
+
+func (s *store) ListServers(ctx context.Context, after string, limit int) ([]remediation.Server, error) {
+	rows, err := skipPausedAt(func(skip bool) ([]postgresdb.ListServersRow, error) {
+		return run(ctx, s, (*queries).ListServers, postgresdb.ListServersParams{After: after, MaxRows: int64(limit), SkipPausedAt: skip})
+	})
+	if err != nil {
+		return nil, err
+	}
+	list := make([]remediation.Server, len(rows))
+	for i, row := range rows {
+		list[i] = remediation.Server(row)
+	}
+	return list, nil
+}
+
+// skipPausedAt runs a query again without paused_at if the driver can't read one: it predates the rules.
+func skipPausedAt[T any](query func(skip bool) (T, error)) (T, error) {
+	result, err := query(false)
+	if isUnreadable(err) {
+		return query(true)
+	}
+	return result, err
 }
 
 func (s *store) CountActions(ctx context.Context, statuses []remediation.Status) (map[remediation.Status]int64, error) {

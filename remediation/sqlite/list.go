@@ -45,9 +45,7 @@ func (s *store) list(ctx context.Context, f remediation.Filter, skip bool) ([]re
 
 // listed is every shape of row that sqlc generates for many actions; all of them convert to an Action as they are.
 type listed interface {
-	sqlitedb.RemediationAction | sqlitedb.ListActionsRow | sqlitedb.ListActionsByAlertRow |
-		sqlitedb.ListActionsByServerRow | sqlitedb.ListActionsByServerAndStatusRow | sqlitedb.ListActionsByStatusRow |
-		sqlitedb.ListActionsByTypeRow
+	sqlitedb.RemediationAction | sqlitedb.RemediationListed
 }
 
 func actions[Row listed](rows []Row, err error) ([]remediation.Action, error) {

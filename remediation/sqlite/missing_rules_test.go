@@ -96,7 +96,7 @@ func TestRuleThatCannotBePutBackLeavesTheDatabaseAsItIs(t *testing.T) {
 	path := ledgerFile(t)
 	serverStore(t, path)
 	db := rawPool(t, path, goodPool)
-	rawExec(t, db, "DROP TRIGGER servers_types_insert; DROP INDEX remediation_actions_open_key; DROP TRIGGER remediation_actions_key_insert")
+	rawExec(t, db, "DROP TRIGGER servers_types_insert; DROP INDEX remediation_actions_open_key; DROP TRIGGER remediation_actions_limits_insert")
 	rawExec(t, db, `INSERT INTO remediation_actions (server_id, action_type, command, created_at, created_by, dedupe_key)
 		SELECT 'web-1', 'reboot', 'reboot', '2026-01-19 15:36:01', 'ann', 'reboot' FROM (VALUES (1), (2))`)
 	before := rawSchema(t, db)

@@ -25,13 +25,17 @@ func (s *store) RejectActions(ctx context.Context, ids []int64, by, reason strin
 	}))
 }
 
-func (s *store) FailOverdueActions(ctx context.Context, executedBefore time.Time, stderr string, limit int,
+func (s *store) FailOverdueActions(ctx context.Context, aliveBefore time.Time, stderr string, limit int,
 	at time.Time) ([]remediation.Action, error) {
 	return actions(readable(s, func(skip bool) ([]row, error) {
 		return write(ctx, s, (*queries).FailOverdueActions, sqlitedb.FailOverdueActionsParams{
-			ExecutedBefore: executedBefore, Stderr: stderr, MaxRows: int64(limit), CompletedAt: &at, SkipUnreadable: skip,
+			AliveBefore: aliveBefore, Stderr: stderr, MaxRows: int64(limit), CompletedAt: &at, SkipUnreadable: skip,
 		})
 	}))
+}
+
+func (s *store) ExpireActions(ctx context.Context, limit int, at time.Time) ([]remediation.Action, error) {
+	return actions(write(ctx, s, (*queries).ExpireActions, sqlitedb.ExpireActionsParams{MaxRows: int64(limit), RejectedAt: &at}))
 }
 
 func (s *store) PruneActions(ctx context.Context, before time.Time, limit int) (int64, error) {
@@ -54,12 +58,41 @@ func (s *store) ActionStatuses(ctx context.Context, ids []int64) (map[int64]reme
 	return statuses, nil
 }
 
-func (s *store) ActionStanding(ctx context.Context, id int64) (remediation.Standing, error) {
-	row, err := read(ctx, s, (*queries).ExplainAction, sqlitedb.ExplainActionParams{ID: id})
-	if isUnreadable(err) { // only paused_at can be, and only if it is older than the rules
-		row, err = read(ctx, s, (*queries).ExplainAction, sqlitedb.ExplainActionParams{ID: id, SkipPausedAt: true})
-	}
+func (s *store) ActionStanding(ctx context.Context, id int64, now time.Time) (remediation.Standing, error) {
+	row, err := skipPausedAt(func(skip bool) (sqlitedb.ExplainActionRow, error) {
+		return read(ctx, s, (*queries).ExplainAction, sqlitedb.ExplainActionParams{ID: id, Now: &now, SkipPausedAt: skip})
+	})
 	return remediation.Standing(row), missing(err, remediation.ErrNotFound)
+}
+
+func (s *store) GetServer(ctx context.Context, id string) (remediation.Server, error) {
+	row, err := skipPausedAt(func(skip bool) (sqlitedb.GetServerRow, error) {
+		return read(ctx, s, (*queries).GetServer, sqlitedb.GetServerParams{ID: id, SkipPausedAt: skip})
+	})
+	return remediation.Server(row), missing(err, remediation.ErrServerNotFound)
+}
+
+func (s *store) ListServers(ctx context.Context, after string, limit int) ([]remediation.Server, error) {
+	rows, err := skipPausedAt(func(skip bool) ([]sqlitedb.ListServersRow, error) {
+		return read(ctx, s, (*queries).ListServers, sqlitedb.ListServersParams{After: after, MaxRows: int64(limit), SkipPausedAt: skip})
+	})
+	if err != nil {
+		return nil, err
+	}
+	list := make([]remediation.Server, len(rows))
+	for i, row := range rows {
+		list[i] = remediation.Server(row)
+	}
+	return list, nil
+}
+
+// skipPausedAt runs a query again without paused_at if the driver can't read one: it predates the rules.
+func skipPausedAt[T any](query func(skip bool) (T, error)) (T, error) {
+	result, err := query(false)
+	if isUnreadable(err) {
+		return query(true)
+	}
+	return result, err
 }
 
 func (s *store) CountActions(ctx context.Context, statuses []remediation.Status) (map[remediation.Status]int64, error) {

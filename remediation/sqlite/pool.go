@@ -79,7 +79,9 @@ func asText(args []any) []any {
 		case time.Time:
 			args[i] = t.Format(timeLayout)
 		case *time.Time:
-			args[i] = t.Format(timeLayout)
+			if t != nil {
+				args[i] = t.Format(timeLayout)
+			}
 		}
 	}
 	return args

@@ -4,6 +4,7 @@ DROP TRIGGER remediation_events_append_only_delete;
 DROP TRIGGER remediation_events_append_only_update;
 DROP TRIGGER remediation_events_output_cleared;
 DROP TRIGGER remediation_events_deleted;
+DROP TRIGGER remediation_events_cancel_requested;
 DROP TRIGGER remediation_events_updated;
 DROP TRIGGER remediation_events_inserted;
 DROP VIEW remediation_events_refused;

@@ -56,7 +56,10 @@ FROM (
     SELECT a.id, a.server_id, 4, 'executing', a.server_id, a.executed_at, NULL
     FROM remediation_actions AS a WHERE a.executed_at IS NOT NULL
     UNION ALL
-    SELECT a.id, a.server_id, 5, CASE a.status WHEN 'timed_out' THEN 'failed' ELSE a.status END,
+    SELECT a.id, a.server_id, 5, 'cancel_requested', a.cancel_requested_by, a.cancel_requested_at, a.cancel_reason
+    FROM remediation_actions AS a WHERE a.cancel_requested_at IS NOT NULL
+    UNION ALL
+    SELECT a.id, a.server_id, 6, CASE a.status WHEN 'timed_out' THEN 'failed' ELSE a.status END,
         CASE WHEN a.exit_code IS NOT NULL THEN a.server_id END, a.completed_at,
         CAST(a.exit_code AS TEXT)
     FROM remediation_actions AS a WHERE a.completed_at IS NOT NULL AND a.status IN ('completed', 'failed', 'timed_out')
@@ -81,6 +84,9 @@ BEGIN
     INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at)
     SELECT NEW.id, NEW.server_id, 'executing', NEW.server_id, NEW.executed_at
     WHERE NEW.executed_at IS NOT NULL;
+    INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
+    SELECT NEW.id, NEW.server_id, 'cancel_requested', NEW.cancel_requested_by, NEW.cancel_requested_at, NEW.cancel_reason
+    WHERE NEW.cancel_requested_at IS NOT NULL;
     INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
     SELECT NEW.id, NEW.server_id, NEW.status, CASE WHEN NEW.exit_code IS NOT NULL THEN NEW.server_id END,
         NEW.completed_at, CAST(NEW.exit_code AS TEXT)
@@ -113,6 +119,14 @@ BEGIN
             WHEN 'rejected' THEN CAST(NEW.rejection_reason AS TEXT)
             ELSE CAST(NEW.exit_code AS TEXT)
             END);
+END;
+
+CREATE TRIGGER remediation_events_cancel_requested
+AFTER UPDATE OF cancel_requested_at ON remediation_actions
+WHEN OLD.cancel_requested_at IS NULL AND NEW.cancel_requested_at IS NOT NULL
+BEGIN
+    INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
+    VALUES (NEW.id, CAST(NEW.server_id AS TEXT), 'cancel_requested', NEW.cancel_requested_by, NEW.cancel_requested_at, NEW.cancel_reason);
 END;
 
 -- Only here and below the database reads the clock itself: nobody else is asked when a row is deleted or cleared. SQLite
@@ -181,6 +195,8 @@ BEGIN
                     (CAST(a.rejected_by AS TEXT), CAST(a.rejection_reason AS TEXT)) IS (NEW.actor, NEW.detail)
                     AND NEW.occurred_at IN (a.rejected_at, strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'))
                 WHEN 'executing' THEN (a.executed_at, a.server_id, NULL) IS (NEW.occurred_at, NEW.actor, NEW.detail)
+                WHEN 'cancel_requested' THEN
+                    (a.cancel_requested_at, a.cancel_requested_by, a.cancel_reason) IS (NEW.occurred_at, NEW.actor, NEW.detail)
                 WHEN 'output_cleared' THEN (a.stdout, a.stderr, NULL, NULL) IS (NULL, NULL, NEW.actor, NEW.detail)
                     AND a.status IN ('completed', 'failed', 'rejected', 'timed_out')
                 ELSE (CASE a.status WHEN 'timed_out' THEN 'failed' ELSE a.status END,

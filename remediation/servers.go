@@ -1,0 +1,127 @@
+package remediation
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Server is what the ledger knows of a server.
+type Server struct {
+	ID                  string     `json:"id"`
+	Paused              bool       `json:"paused"`                // in maintenance
+	PausedAt            *time.Time `json:"paused_at,omitempty"`   // since when
+	ForbidsSelfApproval bool       `json:"forbids_self_approval"` // see ForbidSelfApproval
+}
+
+// AddServer registers a server, in normal mode. Adding one that exists changes nothing, whoever registered it. The id
+// has 1 to 100 characters; otherwise the error is an *InputError.
+func (l *Ledger) AddServer(ctx context.Context, id string) error {
+	if err := checkName("server_id", id, maxServerID); err != nil {
+		return fmt.Errorf("add server: %w", err)
+	}
+	if err := l.store.AddServer(ctx, id); err != nil {
+		return fmt.Errorf("add server %q: %w", id, err)
+	}
+	return nil
+}
+
+// Pause puts a server into maintenance: actions created from now on wait for a person (criterion AC3), and what only
+// "auto" approved is held back from Claim and Start. What executes already is not touched. Pausing a paused server
+// changes nothing, not even since when it is paused.
+//
+// ErrServerNotFound if the server doesn't exist. A Create or Claim that runs at the same time falls wholly before the
+// pause or wholly after it.
+func (l *Ledger) Pause(ctx context.Context, id string) error {
+	if err := checkName("server_id", id, maxServerID); err != nil {
+		return fmt.Errorf("pause server: %w", err)
+	}
+	now, err := l.now()
+	if err == nil {
+		err = l.store.PauseServer(ctx, id, now)
+	}
+	if err != nil {
+		return fmt.Errorf("pause server %q: %w", id, err)
+	}
+	return nil
+}
+
+// Unpause ends a server's maintenance; ErrServerNotFound if the server doesn't exist. Unpausing a server in normal mode
+// changes nothing. What waits for approval goes on waiting: it was asked for under maintenance.
+func (l *Ledger) Unpause(ctx context.Context, id string) error {
+	if err := checkName("server_id", id, maxServerID); err != nil {
+		return fmt.Errorf("unpause server: %w", err)
+	}
+	if err := l.store.UnpauseServer(ctx, id); err != nil {
+		return fmt.Errorf("unpause server %q: %w", id, err)
+	}
+	return nil
+}
+
+// AddAlert records an alert of a server and returns its id, for NewAction.AlertID. The title has 1 to 255 characters.
+// ErrServerNotFound if the server doesn't exist.
+func (l *Ledger) AddAlert(ctx context.Context, serverID, title string) (int64, error) {
+	if err := checkName("server_id", serverID, maxServerID); err != nil {
+		return 0, fmt.Errorf("add alert: %w", err)
+	}
+	if err := checkTitle("title", title, maxTitle); err != nil {
+		return 0, fmt.Errorf("add alert: %w", err)
+	}
+	id, err := l.store.AddAlert(ctx, serverID, title)
+	if err != nil {
+		return 0, fmt.Errorf("add alert to server %q: %w", serverID, err)
+	}
+	return id, nil
+}
+
+// ForbidSelfApproval says whether who created an action of this server may approve it: with forbid, only somebody else
+// may. It changes nothing that was decided before, and automatic approval in normal mode goes on.
+//
+// ErrServerNotFound if the server doesn't exist.
+func (l *Ledger) ForbidSelfApproval(ctx context.Context, serverID string, forbid bool) error {
+	if err := checkName("server_id", serverID, maxServerID); err != nil {
+		return fmt.Errorf("forbid self-approval: %w", err)
+	}
+	if err := l.store.ForbidSelfApproval(ctx, serverID, forbid); err != nil {
+		return fmt.Errorf("forbid self-approval on server %q: %w", serverID, err)
+	}
+	return nil
+}
+
+// Server returns one server, or ErrServerNotFound.
+func (l *Ledger) Server(ctx context.Context, id string) (Server, error) {
+	if err := checkName("server_id", id, maxServerID); err != nil {
+		return Server{}, fmt.Errorf("get server: %w", err)
+	}
+	s, err := l.store.GetServer(ctx, id)
+	if err != nil {
+		return Server{}, fmt.Errorf("get server %q: %w", id, err)
+	}
+	return s.utc(), nil
+}
+
+// Servers returns up to limit servers in the order of their ids, those after the given one; start with "".
+func (l *Ledger) Servers(ctx context.Context, after string, limit int) ([]Server, error) {
+	limit, err := checkLimit(limit)
+	if err == nil && after != "" {
+		err = checkName("after", after, maxServerID)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list servers: %w", err)
+	}
+	servers, err := l.store.ListServers(ctx, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list servers: %w", err)
+	}
+	for i, s := range servers {
+		servers[i] = s.utc()
+	}
+	return servers, nil
+}
+
+func (s Server) utc() Server {
+	if s.PausedAt != nil {
+		*s.PausedAt = s.PausedAt.UTC()
+	}
+	return s
+}

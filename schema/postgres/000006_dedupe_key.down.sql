@@ -1,3 +1,0 @@
-DROP TRIGGER remediation_actions_immutable_key ON remediation_actions;
-DROP INDEX remediation_actions_open_key;
-ALTER TABLE remediation_actions DROP COLUMN dedupe_key;

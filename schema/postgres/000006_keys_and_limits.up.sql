@@ -1,0 +1,100 @@
+-- What Create may ask for beside the command: keys that keep it from being queued twice, when it may run and for how long.
+-- And what is noted while it runs: the agent's last sign of life, and that somebody wants it stopped.
+ALTER TABLE remediation_actions
+    ADD COLUMN dedupe_key VARCHAR(255),
+    ADD COLUMN idempotency_key VARCHAR(255),
+    ADD COLUMN not_before TIMESTAMPTZ,
+    ADD COLUMN expires_at TIMESTAMPTZ,
+    ADD COLUMN max_runtime_seconds BIGINT,
+    ADD COLUMN heartbeat_at TIMESTAMPTZ,
+    ADD COLUMN cancel_requested_at TIMESTAMPTZ,
+    ADD COLUMN cancel_requested_by VARCHAR(50),
+    ADD COLUMN cancel_reason TEXT;
+
+-- At most one open action per server and key, and one action per idempotency key. The indexes decide, so that two creates
+-- at once can't both succeed.
+CREATE UNIQUE INDEX remediation_actions_open_key ON remediation_actions (server_id, dedupe_key)
+WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'approved', 'executing');
+
+CREATE UNIQUE INDEX remediation_actions_idempotency_key ON remediation_actions (idempotency_key)
+WHERE idempotency_key IS NOT NULL;
+
+-- Claim takes the oldest of three kinds of actions: without limits, without a not_before, and those that are due.
+CREATE INDEX remediation_actions_claim ON remediation_actions (server_id, id)
+WHERE status = 'approved' AND not_before IS NULL AND expires_at IS NULL;
+
+CREATE INDEX remediation_actions_claim_limited ON remediation_actions (server_id, not_before, expires_at)
+WHERE status = 'approved' AND (not_before IS NOT NULL OR expires_at IS NOT NULL);
+
+-- Expire.
+CREATE INDEX remediation_actions_expire ON remediation_actions (expires_at, id)
+WHERE status IN ('pending', 'approved') AND expires_at IS NOT NULL;
+
+CREATE TRIGGER remediation_actions_immutable_limits
+BEFORE UPDATE OF dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds ON remediation_actions
+FOR EACH ROW WHEN (
+    (OLD.dedupe_key, OLD.idempotency_key, OLD.not_before, OLD.expires_at, OLD.max_runtime_seconds)
+    IS DISTINCT FROM
+    (NEW.dedupe_key, NEW.idempotency_key, NEW.not_before, NEW.expires_at, NEW.max_runtime_seconds))
+EXECUTE FUNCTION remediation_actions_refuse('what an action is never changes');
+
+-- Nothing is approved or started at or after its expires_at, or started before its not_before.
+CREATE TRIGGER remediation_actions_limits_insert
+BEFORE INSERT ON remediation_actions
+FOR EACH ROW WHEN (
+    NEW.max_runtime_seconds NOT BETWEEN 1 AND 2147483647
+    OR NEW.expires_at <= greatest(NEW.created_at, NEW.not_before, NEW.approved_at, NEW.executed_at)
+    OR NEW.executed_at < NEW.not_before
+    OR least(NEW.not_before, NEW.heartbeat_at) < '0001-01-01 00:00:00+00'
+    OR greatest(NEW.not_before, NEW.expires_at, NEW.heartbeat_at) >= '10000-01-01 00:00:00+00'
+    OR (NEW.executed_at IS NULL AND num_nonnulls(NEW.heartbeat_at, NEW.cancel_requested_at) > 0)
+    OR (CASE WHEN NEW.cancel_requested_at IS NULL THEN num_nonnulls(NEW.cancel_requested_by, NEW.cancel_reason) = 0
+        ELSE NEW.cancel_requested_by <> '' AND NEW.cancel_reason <> '' END) IS NOT TRUE)
+EXECUTE FUNCTION remediation_actions_refuse('the limits, the heartbeat or the request to cancel do not fit the action');
+
+CREATE TRIGGER remediation_actions_limits_update
+BEFORE UPDATE OF status ON remediation_actions
+FOR EACH ROW WHEN (
+    (NEW.status = 'approved' AND NEW.expires_at <= NEW.approved_at)
+    OR (NEW.status = 'executing' AND (NEW.expires_at <= greatest(NEW.approved_at, NEW.executed_at)
+        OR NEW.executed_at < NEW.not_before)))
+EXECUTE FUNCTION remediation_actions_refuse('an action is approved and started before its expires_at, and not started before its not_before');
+
+-- Only what executes has a heartbeat, and it never goes back.
+CREATE TRIGGER remediation_actions_heartbeat
+BEFORE UPDATE OF heartbeat_at ON remediation_actions
+FOR EACH ROW WHEN (NEW.heartbeat_at IS DISTINCT FROM OLD.heartbeat_at
+    AND (OLD.status = 'executing' AND NEW.status = 'executing' AND NEW.heartbeat_at < '10000-01-01 00:00:00+00'
+        AND NEW.heartbeat_at >= coalesce(OLD.heartbeat_at, '0001-01-01 00:00:00+00')) IS NOT TRUE)
+EXECUTE FUNCTION remediation_actions_refuse('only what executes has a heartbeat, and it never goes back');
+
+-- A request to cancel is made once, while the action executes, and changes nothing else.
+CREATE TRIGGER remediation_actions_cancel
+BEFORE UPDATE OF cancel_requested_at, cancel_requested_by, cancel_reason ON remediation_actions
+FOR EACH ROW WHEN (
+    (OLD.cancel_requested_at, OLD.cancel_requested_by, OLD.cancel_reason)
+    IS DISTINCT FROM (NEW.cancel_requested_at, NEW.cancel_requested_by, NEW.cancel_reason)
+    AND (OLD.status = 'executing' AND NEW.status = 'executing' AND OLD.cancel_requested_at IS NULL
+        AND NEW.cancel_requested_at IS NOT NULL AND NEW.cancel_requested_by <> '' AND NEW.cancel_reason <> '') IS NOT TRUE)
+EXECUTE FUNCTION remediation_actions_refuse('a request to cancel is made once, while the action executes');
+
+-- Actions that may be started if their limits and their server's mode allow it. A row that predates the rules is not among
+-- them if it holds more, or less, than an approval, or a time that the driver can't read. Whoever reads this view or the
+-- next needs the right to read the table.
+CREATE VIEW remediation_startable WITH (security_invoker = true) AS
+SELECT a.id, a.server_id, a.approved_by, a.not_before, a.expires_at
+FROM remediation_actions AS a
+WHERE a.status = 'approved' AND isfinite(a.created_at) AND isfinite(a.approved_at) AND a.approved_by <> ''
+    AND coalesce(a.rejected_at, a.executed_at, a.completed_at) IS NULL
+    AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL;
+GRANT SELECT ON remediation_startable TO PUBLIC;
+
+-- Actions as lists return them.
+CREATE VIEW remediation_listed WITH (security_invoker = true) AS
+SELECT a.id, a.server_id, a.action_type, a.status, a.service_name, a.command, a.created_at, a.created_by, a.alert_id,
+    a.approved_at, a.approved_by, a.rejected_at, a.rejected_by, a.rejection_reason, a.executed_at, a.completed_at, a.exit_code,
+    CAST(NULL AS TEXT) AS stdout, CAST(NULL AS TEXT) AS stderr,
+    a.dedupe_key, a.idempotency_key, a.not_before, a.expires_at, a.max_runtime_seconds,
+    a.heartbeat_at, a.cancel_requested_at, a.cancel_requested_by, a.cancel_reason
+FROM remediation_actions AS a;
+GRANT SELECT ON remediation_listed TO PUBLIC;

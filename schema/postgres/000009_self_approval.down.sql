@@ -1,0 +1,4 @@
+DROP TRIGGER remediation_actions_self_approval_update ON remediation_actions;
+DROP TRIGGER remediation_actions_self_approval_insert ON remediation_actions;
+DROP FUNCTION remediation_actions_self_approval();
+DROP TABLE remediation_servers;

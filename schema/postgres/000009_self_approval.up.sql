@@ -1,0 +1,33 @@
+-- The function below keeps this search path, with temporary tables last: a caller's must not stand in for ours.
+SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
+
+-- What the ledger keeps of a server beside the host program's table: whether the one who created an action may approve it.
+-- Everybody may read it, so that whoever may approve actions needs no other right.
+CREATE TABLE remediation_servers (
+    server_id VARCHAR(100) NOT NULL PRIMARY KEY REFERENCES servers (id) ON DELETE CASCADE,
+    forbids_self_approval BOOLEAN NOT NULL
+);
+
+GRANT SELECT ON remediation_servers TO PUBLIC;
+
+-- STABLE, so that it sees what the statement saw that approves.
+CREATE FUNCTION remediation_actions_self_approval() RETURNS trigger
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM remediation_servers AS s WHERE s.server_id = NEW.server_id AND s.forbids_self_approval) THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'check_violation',
+        MESSAGE = 'remediation_actions_self_approval: this server forbids that who created an action approves it',
+        SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = 'remediation_actions_self_approval';
+END
+$$;
+REVOKE EXECUTE ON FUNCTION remediation_actions_self_approval() FROM PUBLIC;
+
+CREATE TRIGGER remediation_actions_self_approval_insert BEFORE INSERT ON remediation_actions
+FOR EACH ROW WHEN (NEW.approved_by = NEW.created_by)
+EXECUTE FUNCTION remediation_actions_self_approval();
+
+CREATE TRIGGER remediation_actions_self_approval_update BEFORE UPDATE OF approved_by ON remediation_actions
+FOR EACH ROW WHEN (NEW.approved_by = NEW.created_by AND NEW.approved_by IS DISTINCT FROM OLD.approved_by)
+EXECUTE FUNCTION remediation_actions_self_approval();

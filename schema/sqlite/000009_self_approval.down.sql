@@ -1,0 +1,3 @@
+DROP TRIGGER remediation_actions_self_approval_update;
+DROP TRIGGER remediation_actions_self_approval_insert;
+DROP TABLE remediation_servers;
