@@ -10,14 +10,15 @@ import (
 type EventKind string
 
 const (
-	EventCreated       EventKind = "created"
-	EventApproved      EventKind = "approved"
-	EventRejected      EventKind = "rejected" // also by Withdraw
-	EventExecuting     EventKind = "executing"
-	EventCompleted     EventKind = "completed"
-	EventFailed        EventKind = "failed"
-	EventOutputCleared EventKind = "output_cleared" // stdout and stderr, by ClearOutput or by hand
-	EventDeleted       EventKind = "deleted"        // by Prune, with its server, or by hand
+	EventCreated         EventKind = "created"
+	EventApproved        EventKind = "approved"
+	EventRejected        EventKind = "rejected" // also by Withdraw
+	EventExecuting       EventKind = "executing"
+	EventCancelRequested EventKind = "cancel_requested" // a wish: the action goes on executing
+	EventCompleted       EventKind = "completed"
+	EventFailed          EventKind = "failed"
+	EventOutputCleared   EventKind = "output_cleared" // stdout and stderr, by ClearOutput or by hand
+	EventDeleted         EventKind = "deleted"        // by Prune, with its server, or by hand
 )
 
 // Event is one line of the record that the database keeps of every change to an action, whoever made it. Events are
@@ -29,7 +30,7 @@ type Event struct {
 	Kind       EventKind
 	Actor      *string // the person, "auto", or for executing and its result the server; nil if nobody reported or is known
 	OccurredAt time.Time
-	Detail     *string // created: the command; rejected: the reason; completed, failed: the exit code; deleted: the status it had
+	Detail     *string // created: the command; rejected, cancel_requested: the reason; completed, failed: the exit code; deleted: the status it had
 }
 
 // Events returns up to limit events (0 means 50) that come after the event with the id after: the change feed. Call it

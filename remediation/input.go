@@ -115,11 +115,11 @@ func (a NewAction) check() error {
 
 func (a NewAction) checkLimits() error {
 	for field, t := range map[string]*time.Time{"not_before": a.NotBefore, "expires_at": a.ExpiresAt} {
-		if t != nil && !storable(*t).Equal(*t) {
+		if t != nil && !storable(*t).Equal(t.UTC().Truncate(time.Microsecond)) {
 			return &InputError{field, fmt.Sprintf("is %s, which is not in the years 1 to 9999", t.UTC().Format(time.DateTime))}
 		}
 	}
-	if a.NotBefore != nil && a.ExpiresAt != nil && !a.ExpiresAt.After(*a.NotBefore) {
+	if a = a.truncate(); a.NotBefore != nil && a.ExpiresAt != nil && !a.ExpiresAt.After(*a.NotBefore) {
 		return &InputError{"expires_at", "is not after not_before"}
 	}
 	if n := a.MaxRuntimeSeconds; n != nil && (*n < 1 || *n > math.MaxInt32) {

@@ -80,12 +80,13 @@ func clockOutside(t *testing.T, l *ledger) {
 		t.Run(name, func(t *testing.T) {
 			l.clock.now = now
 			for _, name := range []string{"Pause", "Create", "Approve", "Reject", "Withdraw", "Claim", "Start", "Finish",
-				"ApproveMany", "RejectMany", "FailOverdue"} {
+				"ApproveMany", "RejectMany", "FailOverdue", "Expire", "Heartbeat", "RequestCancel"} {
 				badInput(t, calls[name](t.Context(), l.Ledger), "clock")
 			}
 			same(t, "what the refused calls left", l.contents(t), before)
 			same(t, "their events", l.count(t, "remediation_events"), events)
-			for _, name := range []string{"Get", "List", "Counts", "Explain", "Events", "AddServer", "Unpause"} {
+			for _, name := range []string{"Get", "List", "Counts", "Explain", "Events", "AddServer", "Unpause",
+				"Server", "Servers", "ForbidSelfApproval"} {
 				if err := calls[name](context.WithoutCancel(t.Context()), l.Ledger); err != nil {
 					t.Errorf("%s, which reads no clock: %v", name, err)
 				}

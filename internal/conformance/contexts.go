@@ -50,7 +50,19 @@ func everyCall(pending, approved, executing int64) map[string]func(ctx context.C
 			_, err := l.FailOverdue(ctx, time.Nanosecond, 10)
 			return err
 		},
-		"Get": func(ctx context.Context, l *remediation.Ledger) error { return action(l.Get(ctx, pending)) },
+		"Expire": func(ctx context.Context, l *remediation.Ledger) error { _, err := l.Expire(ctx, 10); return err },
+		"Heartbeat": func(ctx context.Context, l *remediation.Ledger) error {
+			return action(l.Heartbeat(ctx, paused, executing))
+		},
+		"RequestCancel": func(ctx context.Context, l *remediation.Ledger) error {
+			return action(l.RequestCancel(ctx, executing, "erin", "wrong host"))
+		},
+		"ForbidSelfApproval": func(ctx context.Context, l *remediation.Ledger) error {
+			return l.ForbidSelfApproval(ctx, normal, false)
+		},
+		"Server":  func(ctx context.Context, l *remediation.Ledger) error { _, err := l.Server(ctx, normal); return err },
+		"Servers": func(ctx context.Context, l *remediation.Ledger) error { _, err := l.Servers(ctx, "", 10); return err },
+		"Get":     func(ctx context.Context, l *remediation.Ledger) error { return action(l.Get(ctx, pending)) },
 		"List": func(ctx context.Context, l *remediation.Ledger) error {
 			_, err := l.List(ctx, remediation.Filter{})
 			return err

@@ -66,6 +66,9 @@ func history(a remediation.Action) []remediation.Event {
 	if a.ExecutedAt != nil {
 		list = append(list, event(remediation.EventExecuting, &a.ServerID, *a.ExecutedAt, nil))
 	}
+	if a.CancelRequestedAt != nil {
+		list = append(list, event(remediation.EventCancelRequested, a.CancelRequestedBy, *a.CancelRequestedAt, a.CancelReason))
+	}
 	if a.CompletedAt != nil && a.ExitCode != nil {
 		list = append(list, event(remediation.EventKind(a.Status), &a.ServerID, *a.CompletedAt, new(number(*a.ExitCode))))
 	} else if a.CompletedAt != nil {

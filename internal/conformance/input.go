@@ -58,6 +58,26 @@ func (l *ledger) arguments(pending, approved, executing int64) []argument {
 		{"Create", "command", longestText, create(func(a *remediation.NewAction, s string) { a.Command = s })},
 		{"Create", "created_by", longestActor, create(func(a *remediation.NewAction, s string) { a.CreatedBy = s })},
 		{"Create", "service_name", longestServiceName, create(func(a *remediation.NewAction, s string) { a.ServiceName = &s })},
+		{"Create", "idempotency_key", longestServiceName, create(func(a *remediation.NewAction, s string) { a.IdempotencyKey = &s })},
+		{"ForbidSelfApproval", "server_id", longestServerID, func(ctx context.Context, s string) error {
+			return l.ForbidSelfApproval(ctx, s, false)
+		}},
+		{"Server", "server_id", longestServerID, func(ctx context.Context, s string) error {
+			_, err := l.Server(ctx, s)
+			return err
+		}},
+		{"Heartbeat", "server_id", longestServerID, func(ctx context.Context, s string) error {
+			_, err := l.Heartbeat(ctx, s, executing)
+			return err
+		}},
+		{"RequestCancel", "by", longestActor, func(ctx context.Context, s string) error {
+			_, err := l.RequestCancel(ctx, pending, s, "no")
+			return err
+		}},
+		{"RequestCancel", "reason", longestText, func(ctx context.Context, s string) error {
+			_, err := l.RequestCancel(ctx, pending, "ann", s)
+			return err
+		}},
 		{"Approve", "by", longestActor, func(ctx context.Context, s string) error {
 			_, err := l.Approve(ctx, pending, s)
 			return err

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -49,6 +50,8 @@ var (
 	given = []string{"server_id", "action_type", "service_name", "command", "created_at", "created_by"}
 	audit = []string{"approved_at", "approved_by", "rejected_at", "rejected_by", "rejection_reason",
 		"executed_at", "completed_at", "exit_code", "stdout", "stderr"}
+	limits = []string{"dedupe_key", "idempotency_key", "not_before", "expires_at", "max_runtime_seconds", "heartbeat_at",
+		"cancel_requested_at", "cancel_requested_by", "cancel_reason"}
 )
 
 func rowOf(a remediation.Action) row {
@@ -72,6 +75,15 @@ func rowOf(a remediation.Action) row {
 		"stdout":           null(a.Stdout, quote),
 		"stderr":           null(a.Stderr, quote),
 		"dedupe_key":       null(a.DedupeKey, quote),
+
+		"idempotency_key":     null(a.IdempotencyKey, quote),
+		"not_before":          null(a.NotBefore, literal),
+		"expires_at":          null(a.ExpiresAt, literal),
+		"max_runtime_seconds": null(a.MaxRuntimeSeconds, number),
+		"heartbeat_at":        null(a.HeartbeatAt, literal),
+		"cancel_requested_at": null(a.CancelRequestedAt, literal),
+		"cancel_requested_by": null(a.CancelRequestedBy, quote),
+		"cancel_reason":       null(a.CancelReason, quote),
 	}
 }
 
@@ -96,7 +108,7 @@ func (r row) set(columns ...string) string {
 // insert writes rows past the ledger and returns their ids.
 func (l *ledger) insert(t *testing.T, rows ...row) ([]int64, error) {
 	t.Helper()
-	columns := append(append([]string{"status", "alert_id", "dedupe_key"}, given...), audit...)
+	columns := slices.Concat([]string{"status", "alert_id"}, given, audit, limits)
 	list := make([]string, len(rows))
 	for i, r := range rows {
 		list[i] = r.values(columns)

@@ -43,13 +43,19 @@ var kinds = map[string]string{
 	"server_id": "text", "action_type": "text", "service_name": "text", "command": "text", "created_by": "text",
 	"approved_by": "text", "rejected_by": "text", "rejection_reason": "text", "dedupe_key": "text", "stdout": "output", "stderr": "output",
 	"created_at": "time", "approved_at": "time", "rejected_at": "time", "executed_at": "time", "completed_at": "time",
-	"exit_code": "integer", "alert_id": "integer",
+	"exit_code": "integer", "alert_id": "integer", "idempotency_key": "text", "not_before": "time", "expires_at": "time",
+	"max_runtime_seconds": "integer", "heartbeat_at": "time", "cancel_requested_at": "time", "cancel_requested_by": "text",
+	"cancel_reason": "text",
 }
 
 func noValueOfAnotherType(t *testing.T, l *ledger) {
 	alert := l.alert(t, normal)
 	for _, a := range append(examples(), withdrawn()) {
-		a.AlertID, a.DedupeKey = &alert, new("apt")
+		a.AlertID, a.DedupeKey, a.IdempotencyKey = &alert, new("apt"), new("k")
+		a.NotBefore, a.ExpiresAt, a.MaxRuntimeSeconds = new(at(0)), new(at(60)), new(int64(60))
+		if a.ExecutedAt != nil {
+			a.HeartbeatAt, a.CancelRequestedAt, a.CancelRequestedBy, a.CancelReason = new(at(2)), new(at(2)), new("erin"), new("no")
+		}
 		good := rowOf(a)
 		for c, kind := range kinds {
 			if good[c] == "NULL" {
@@ -81,6 +87,28 @@ func noChangeToAnotherType(t *testing.T, l *ledger) {
 			}
 		}
 	}
+	executing := l.in(t, remediation.Executing)
+	asked := row{"cancel_requested_at": literal(at(2)), "cancel_requested_by": "'erin'", "cancel_reason": "'no'"}
+	for c := range asked {
+		for _, value := range l.odd(kinds[c]) {
+			bad := maps.Clone(asked)
+			bad[c] = value
+			l.wontChange(t, executing, bad.set("cancel_requested_at", "cancel_requested_by", "cancel_reason"))
+		}
+	}
+	for _, value := range l.odd("time") {
+		l.wontChange(t, executing, "heartbeat_at = "+value)
+	}
+}
+
+// wontChange is wontUpdate for SQL that may be wrong by itself.
+func (l *ledger) wontChange(t *testing.T, a remediation.Action, set string) {
+	t.Helper()
+	query := "UPDATE remediation_actions SET " + set + " WHERE id = " + number(a.ID)
+	if _, err := l.db.Raw.ExecContext(t.Context(), query); err == nil {
+		t.Errorf("%s was accepted", query)
+	}
+	same(t, "the row", l.get(t, a.ID), a)
 }
 
 func onlyIDsThatJSONKeeps(t *testing.T, l *ledger) {

@@ -329,6 +329,54 @@ func TestCreateThatATriggerSkipsFails(t *testing.T) {
 }
 
 // A time that the ledger can't read back would make every list with that action fail.
+// insertAt is an INSERT whose only parameter is a time.
+func insertAt(or, column string) string {
+	return fmt.Sprintf(`INSERT OR %s INTO remediation_actions (%s, created_at, server_id, action_type, command, created_by)
+		VALUES (?, '2026-01-19 15:36:01', 'web-1', 'restart_service', 'true', 'dashboard')`, or, column)
+}
+
+// One moment has several forms; a limit is the moment and not its text.
+func TestLimitsCompareMoments(t *testing.T) {
+	t.Parallel()
+	path := ledgerFile(t)
+	serverStore(t, path)
+	db := rawPool(t, path, goodPool)
+	insert := func(notBefore, expires, approved, executed string) error {
+		_, err := db.Exec(`INSERT INTO remediation_actions (server_id, action_type, command, created_by, created_at, status,
+				approved_by, not_before, expires_at, approved_at, executed_at)
+			VALUES ('web-1', 'reboot', 'reboot', 'ann', '2026-01-19 15:00:00', iif(? = '', 'approved', 'executing'), 'bob',
+				nullif(?, ''), nullif(?, ''), ?, nullif(?, ''))`, executed, notBefore, expires, approved, executed)
+		return err
+	}
+	forms := [][]string{ // of four moments, in their order
+		{"2026-01-19 15:36:09.999999", "2026-01-19 15:36:09.999999+00:00", "2026-01-19 15:36:09.99999900"},
+		{"2026-01-19 15:36:10", "2026-01-19 15:36:10+00:00", "2026-01-19 15:36:10.0", "2026-01-19 15:36:10.000000+00:00"},
+		{"2026-01-19 15:36:10.5", "2026-01-19 15:36:10.5+00:00", "2026-01-19 15:36:10.500000", "2026-01-19 15:36:10.50+00:00"},
+		{"2026-01-19 15:40:00", "2026-01-19 15:40:00+00:00", "2026-01-19 15:40:00.000"},
+	}
+	for i, limits := range forms {
+		for j, times := range forms {
+			for _, limit := range limits {
+				for _, at := range times {
+					for name, refused := range map[string]struct {
+						got  error
+						want bool
+					}{
+						"approved": {insert("", limit, at, ""), j >= i},
+						"executed": {insert("", limit, "2026-01-19 15:30:00", at), j >= i},
+						"started":  {insert(limit, "", "2026-01-19 15:30:00", at), j < i},
+						"spans":    {insert(at, limit, "2026-01-19 15:30:00", ""), j >= i},
+					} {
+						if (refused.got != nil) != refused.want {
+							t.Errorf("%s: limit %s, time %s: %v", name, limit, at, refused.got)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestUnreadableTimesAreRefused(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
@@ -354,6 +402,10 @@ func TestUnreadableTimesAreRefused(t *testing.T) {
 				ids[remediation.Pending][0]),
 			fmt.Sprintf("UPDATE remediation_actions SET status = 'approved', approved_by = 'alice', approved_at = ? WHERE id = %d",
 				ids[remediation.Pending][0]),
+			insertAt("IGNORE", "not_before"), insertAt("IGNORE", "expires_at"), insertAt("REPLACE", "expires_at"),
+			fmt.Sprintf("UPDATE OR IGNORE remediation_actions SET heartbeat_at = ? WHERE id = %d", ids[remediation.Executing][0]),
+			fmt.Sprintf("UPDATE OR IGNORE remediation_actions SET cancel_requested_at = ?, cancel_requested_by = 'ann', cancel_reason = 'no' WHERE id = %d",
+				ids[remediation.Executing][0]),
 		} {
 			tx := beginRaw(t, db)
 			_, err := tx.Exec(write, at)

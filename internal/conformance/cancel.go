@@ -1,0 +1,176 @@
+package conformance
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var cancel = []behaviour{
+	{"CancelRequestIsAWish", cancelIsAWish},
+	{"CancelRequestIsOfWhatExecutes", cancelExecutingOnly},
+	{"CancelRequestRaceHasOneWinner", cancelRace},
+	{"CancelRequestRaceWithFinishLeavesBothOrOne", cancelRacesWithFinish},
+	{"CancelRequestHoldsAgainstRawSQL", cancelAgainstRaw},
+	{"CancelRequestInTheCallersTransaction", cancelInTx},
+}
+
+func cancelIsAWish(t *testing.T, l *ledger) {
+	for _, end := range []step{complete, fail} {
+		a := l.in(t, remediation.Executing)
+		last := l.lastEvent(t)
+		want := a
+		want.CancelRequestedAt, want.CancelRequestedBy, want.CancelReason = new(l.clock.tick()), new("erin"), new("wrong host")
+		got, err := l.RequestCancel(t.Context(), a.ID, "erin", "wrong host")
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "RequestCancel", got, want)
+		same(t, "the row", l.get(t, a.ID), want)
+		sameEvents(t, "of RequestCancel", l.events(t, last), []remediation.Event{{ActionID: a.ID, ServerID: a.ServerID,
+			Kind: remediation.EventCancelRequested, Actor: new("erin"), OccurredAt: l.clock.now, Detail: new("wrong host")}})
+		e := l.explain(t, a.ID)
+		same(t, "explained", e.Reason, remediation.ReasonExecuting)
+		if !strings.Contains(e.String(), "erin") {
+			t.Errorf("%q doesn't name who asked to cancel", e)
+		}
+		last = l.lastEvent(t)
+		_, err = l.RequestCancel(t.Context(), a.ID, "frank", "again")
+		refused(t, err, remediation.TransitionError{ID: a.ID, From: remediation.Executing, To: remediation.Rejected})
+		if !strings.Contains(err.Error(), "erin") {
+			t.Errorf("%q doesn't name who asked first", err)
+		}
+		same(t, "events of a second one", len(l.events(t, last)), 0)
+		l.clock.tick()
+		l.takeNow(t, want, end)
+	}
+}
+
+func cancelExecutingOnly(t *testing.T, l *ledger) {
+	for status, way := range map[remediation.Status]string{
+		remediation.Pending: "Reject", remediation.Approved: "Withdraw",
+		remediation.Rejected: "rejected", remediation.Completed: "completed", remediation.Failed: "failed",
+	} {
+		a := l.in(t, status)
+		_, err := l.RequestCancel(t.Context(), a.ID, "erin", "wrong host")
+		refused(t, err, remediation.TransitionError{ID: a.ID, From: status, To: remediation.Rejected})
+		if !strings.Contains(err.Error(), way) {
+			t.Errorf("%q doesn't say %s", err, way)
+		}
+		same(t, "the row", l.get(t, a.ID), a)
+	}
+	_, err := l.RequestCancel(t.Context(), 4711, "erin", "wrong host")
+	wantError(t, "of an unknown action", err, remediation.ErrNotFound)
+}
+
+func cancelRace(t *testing.T, l *ledger) {
+	racers := l.racers(t, 16)
+	a := l.in(t, remediation.Executing)
+	last := l.lastEvent(t)
+	outcomes := make([]error, len(racers))
+	race(racers, func(i int, racer *remediation.Ledger) {
+		_, outcomes[i] = racer.RequestCancel(t.Context(), a.ID, "erin", "attempt "+number(int64(i)))
+	})
+	winners := 0
+	for i, err := range outcomes {
+		if err == nil {
+			winners++
+			same(t, "reason", l.get(t, a.ID).CancelReason, new("attempt "+number(int64(i))))
+			continue
+		}
+		refused(t, err, remediation.TransitionError{ID: a.ID, From: remediation.Executing, To: remediation.Rejected})
+	}
+	same(t, "winners", winners, 1)
+	same(t, "events", len(l.events(t, last)), 1)
+}
+
+func cancelRacesWithFinish(t *testing.T, l *ledger) {
+	racers := l.racers(t, 2)
+	for range rounds(20) {
+		a := l.in(t, remediation.Executing)
+		var late error
+		race(racers, func(i int, racer *remediation.Ledger) {
+			if i == 0 {
+				_, late = racer.RequestCancel(t.Context(), a.ID, "erin", "wrong host")
+			} else if _, err := complete.call(t.Context(), racer, paused, a.ID); err != nil {
+				t.Error(err)
+			}
+		})
+		got := l.get(t, a.ID)
+		same(t, "status", got.Status, remediation.Completed)
+		same(t, "cancel recorded", got.CancelRequestedAt != nil, late == nil)
+		if late != nil {
+			refused(t, late, remediation.TransitionError{ID: a.ID, From: remediation.Completed, To: remediation.Rejected})
+		}
+	}
+}
+
+func cancelAgainstRaw(t *testing.T, l *ledger) {
+	set := func(minute int, by, reason string) string {
+		return "cancel_requested_at = " + literal(at(minute)) + ", cancel_requested_by = " + by + ", cancel_reason = " + reason
+	}
+	good := set(50, "'erin'", "'wrong host'")
+	for _, status := range remediation.Statuses() {
+		a := l.in(t, status)
+		if status != remediation.Executing {
+			l.wontUpdate(t, a, good)
+			continue
+		}
+		for _, bad := range []string{
+			set(50, "''", "'wrong host'"), set(50, "'erin'", "''"), set(50, "NULL", "'wrong host'"), set(50, "'erin'", "NULL"),
+			"cancel_requested_at = " + literal(at(50)), "cancel_requested_by = 'erin'", "cancel_reason = 'wrong host'",
+			"cancel_requested_by = 'erin', cancel_reason = 'wrong host'",
+			"cancel_requested_at = 'infinity', cancel_requested_by = 'erin', cancel_reason = 'wrong host'",
+			good + ", status = 'completed', exit_code = 0, completed_at = " + literal(at(51)),
+		} {
+			l.wontUpdate(t, a, bad)
+		}
+		if err := l.update(t, a.ID, good); err != nil {
+			t.Fatal(err)
+		}
+		a = l.get(t, a.ID)
+		for _, bad := range []string{set(51, "'erin'", "'wrong host'"), set(50, "'frank'", "'wrong host'"), set(50, "'erin'", "'no'"),
+			"cancel_requested_at = NULL, cancel_requested_by = NULL, cancel_reason = NULL", "cancel_reason = NULL"} {
+			l.wontUpdate(t, a, bad)
+		}
+	}
+	for _, status := range remediation.Statuses() {
+		a := example(status)
+		a.CancelRequestedAt, a.CancelRequestedBy, a.CancelReason = new(at(30)), new("erin"), new("wrong host")
+		stored, err := l.insert(t, rowOf(a))
+		if accepted := err == nil; accepted != (a.ExecutedAt != nil) {
+			t.Errorf("a %s row with a request to cancel: %v", status, err)
+		} else if accepted {
+			a.ID = stored[0]
+			same(t, "the row", l.get(t, a.ID), a)
+		}
+		for _, column := range []string{"cancel_requested_at", "cancel_requested_by", "cancel_reason"} {
+			r := rowOf(a)
+			r[column] = "NULL"
+			if _, err := l.insert(t, r); err == nil {
+				t.Errorf("a %s row with a request to cancel, but without %s, was accepted", status, column)
+			}
+		}
+	}
+}
+
+func cancelInTx(t *testing.T, l *ledger) {
+	a := l.in(t, remediation.Executing)
+	tx := l.db.Begin(t)
+	inside := l.on(tx.Store)
+	if _, err := inside.RequestCancel(t.Context(), a.ID, "erin", "wrong host"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := inside.RequestCancel(t.Context(), a.ID, "erin", "wrong host")
+	refused(t, err, remediation.TransitionError{ID: a.ID, From: remediation.Executing, To: remediation.Rejected})
+	got, err := inside.Heartbeat(t.Context(), paused, a.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "cancel_requested_by inside", got.CancelRequestedBy, new("erin"))
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "afterwards", l.get(t, a.ID), a)
+}

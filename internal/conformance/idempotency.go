@@ -1,0 +1,230 @@
+package conformance
+
+import (
+	"testing"
+	"time"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var idempotency = []behaviour{
+	{"IdempotentCreateReturnsTheFirstWhateverBecameOfIt", repeatedCreate},
+	{"IdempotentCreateOfOtherContentIsADuplicate", keyWithOtherContent},
+	{"IdempotentCreateRaceMakesOneRow", repeatedCreatesRace},
+	{"IdempotentCreateIsIndependentOfDedupeKey", bothKeys},
+	{"IdempotentCreateOutlivesItsReferences", repeatedWithoutReferences},
+	{"IdempotencyKeyIsFreeAfterPrune", keyIsFreeAfterPrune},
+	{"IdempotencyKeyInTheCallersTransaction", idempotencyInTx},
+	{"IdempotencyKeyIsChecked", idempotencyKeyIsChecked},
+	{"IdempotencyKeyHoldsAgainstRawSQL", idempotencyAgainstRaw},
+}
+
+// repeatable is an action with every optional field set.
+func (l *ledger) repeatable(t *testing.T, key string) remediation.NewAction {
+	t.Helper()
+	a := newAction(paused)
+	a.IdempotencyKey, a.AlertID, a.MaxRuntimeSeconds = &key, new(l.alert(t, paused)), new(int64(60))
+	a.NotBefore, a.ExpiresAt = new(at(-10).In(time.FixedZone("+0100", 3600)).Add(7)), new(at(600).Add(7))
+	return a
+}
+
+// again repeats a Create and expects that it writes nothing.
+func (l *ledger) again(t *testing.T, a remediation.NewAction, want remediation.Action) {
+	t.Helper()
+	last, rows := l.lastEvent(t), l.count(t, "remediation_actions")
+	got, err := l.Create(t.Context(), a)
+	if err != nil {
+		t.Fatalf("%s: %v", want.Status, err)
+	}
+	same(t, "a repeated Create of what is "+string(want.Status), got, want)
+	same(t, "its events", len(l.events(t, last)), 0)
+	same(t, "the rows", l.count(t, "remediation_actions"), rows)
+}
+
+func repeatedCreate(t *testing.T, l *ledger) {
+	for status, path := range way {
+		a := l.repeatable(t, "key of "+string(status))
+		first := l.create(t, a)
+		l.again(t, a, first)
+		first = l.take(t, first, path...)
+		l.again(t, a, first)
+		l.unpause(t, paused) // another mode makes no other action
+		l.again(t, a, first)
+		l.pause(t, paused)
+		now := l.clock.now
+		l.clock.now = at(700) // the time at which it expires is over
+		l.again(t, a, first)
+		l.clock.now = now
+	}
+}
+
+func keyWithOtherContent(t *testing.T, l *ledger) {
+	a := l.repeatable(t, "k")
+	first := l.create(t, a)
+	other := l.alert(t, paused)
+	for name, change := range map[string]func(a *remediation.NewAction){
+		"server":      func(a *remediation.NewAction) { a.ServerID, a.AlertID = normal, nil },
+		"type":        func(a *remediation.NewAction) { a.ActionType = "reboot" },
+		"command":     func(a *remediation.NewAction) { a.Command += " " },
+		"creator":     func(a *remediation.NewAction) { a.CreatedBy = "bob" },
+		"service":     func(a *remediation.NewAction) { a.ServiceName = new("apache2") },
+		"no service":  func(a *remediation.NewAction) { a.ServiceName = nil },
+		"alert":       func(a *remediation.NewAction) { a.AlertID = &other },
+		"no alert":    func(a *remediation.NewAction) { a.AlertID = nil },
+		"dedupe key":  func(a *remediation.NewAction) { a.DedupeKey = new("apt") },
+		"not_before":  func(a *remediation.NewAction) { a.NotBefore = new(a.NotBefore.Add(time.Microsecond)) },
+		"no start":    func(a *remediation.NewAction) { a.NotBefore = nil },
+		"expires_at":  func(a *remediation.NewAction) { a.ExpiresAt = new(a.ExpiresAt.Add(time.Microsecond)) },
+		"no expiry":   func(a *remediation.NewAction) { a.ExpiresAt = nil },
+		"max_runtime": func(a *remediation.NewAction) { a.MaxRuntimeSeconds = new(int64(61)) },
+		"no runtime":  func(a *remediation.NewAction) { a.MaxRuntimeSeconds = nil },
+	} {
+		b := a
+		change(&b)
+		got, err := l.Create(t.Context(), b)
+		if duplicateOf(t, err, first.ID); t.Failed() {
+			t.Fatalf("with another %s: %v", name, err)
+		}
+		same(t, "the action of a refused Create", got, remediation.Action{})
+	}
+	same(t, "the rows", l.list(t, remediation.Filter{}), []remediation.Action{first})
+	a.IdempotencyKey = new("K") // keys are compared to the byte
+	l.create(t, a)
+}
+
+func repeatedCreatesRace(t *testing.T, l *ledger) {
+	racers := l.racers(t, 32)
+	for _, serverID := range []string{normal, paused} {
+		a := newAction(serverID)
+		a.IdempotencyKey, a.DedupeKey = new("key on "+serverID), new("nginx")
+		last := l.lastEvent(t)
+		created := make([]remediation.Action, len(racers))
+		race(racers, func(i int, racer *remediation.Ledger) {
+			var err error
+			if created[i], err = racer.Create(t.Context(), a); err != nil {
+				t.Error(err)
+			}
+		})
+		rows := l.list(t, remediation.Filter{ServerID: serverID})
+		same(t, "the rows", len(rows), 1)
+		for _, got := range created {
+			same(t, "what each caller got", got, rows[0])
+		}
+		sameEvents(t, "the events", l.events(t, last), history(rows[0]))
+	}
+}
+
+func bothKeys(t *testing.T, l *ledger) {
+	a := keyed(normal, "apt")
+	a.IdempotencyKey = new("first")
+	first := l.create(t, a)
+	l.again(t, a, first)
+	b := keyed(normal, "apt")
+	b.IdempotencyKey = new("second")
+	_, err := l.Create(t.Context(), b)
+	duplicateOf(t, err, first.ID)
+	first = l.take(t, first, start, complete)
+	second := l.create(t, b) // the refused one holds no key
+	l.again(t, a, first)
+	l.again(t, b, second)
+	c := keyed(normal, "nginx")
+	c.IdempotencyKey = new("first")
+	_, err = l.Create(t.Context(), c)
+	duplicateOf(t, err, first.ID)
+}
+
+func repeatedWithoutReferences(t *testing.T, l *ledger) {
+	a := l.repeatable(t, "k")
+	first := l.create(t, a)
+	l.exec(t, "DELETE FROM alerts WHERE id = "+number(*a.AlertID))
+	first.AlertID = nil
+	l.again(t, a, first)
+	l.exec(t, "DELETE FROM servers WHERE id = "+quote(paused)) // and its actions with it
+	_, err := l.Create(t.Context(), a)
+	wantError(t, "on a server that is gone", err, remediation.ErrServerNotFound)
+}
+
+func keyIsFreeAfterPrune(t *testing.T, l *ledger) {
+	a := newAction(normal)
+	a.IdempotencyKey = new("k")
+	first := l.take(t, l.create(t, a), start, complete)
+	l.again(t, a, first)
+	same(t, "pruned", l.prune(t, at(30), 10), int64(1))
+	if second := l.create(t, a); second.ID == first.ID {
+		t.Error("the second action has the first one's id")
+	}
+}
+
+func idempotencyInTx(t *testing.T, l *ledger) {
+	a := newAction(normal)
+	a.IdempotencyKey = new("k")
+	for _, commit := range []bool{false, true} {
+		tx := l.db.Begin(t)
+		inside := l.on(tx.Store)
+		first, err := inside.Create(t.Context(), a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := inside.Create(t.Context(), a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "inside", again, first)
+		b := a
+		b.Command = "reboot"
+		_, err = inside.Create(t.Context(), b)
+		duplicateOf(t, err, first.ID)
+		outside := make(chan remediation.Action, 1)
+		go func() {
+			got, err := l.Create(t.Context(), a) // waits for what the transaction does
+			if err != nil {
+				t.Error(err)
+			}
+			outside <- got
+		}()
+		end := tx.Rollback
+		if commit {
+			end = tx.Commit
+		}
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+		got := <-outside
+		same(t, "the row", l.list(t, remediation.Filter{}), []remediation.Action{got})
+		if commit {
+			same(t, "outside", got, first)
+		}
+		l.exec(t, "DELETE FROM remediation_actions")
+	}
+}
+
+func idempotencyKeyIsChecked(t *testing.T, l *ledger) {
+	arg := argument{field: "idempotency_key", most: longestServiceName}
+	for problem, key := range arg.bad() {
+		a := newAction(normal)
+		a.IdempotencyKey = &key
+		_, err := l.Create(t.Context(), a)
+		if badInput(t, err, "idempotency_key"); t.Failed() {
+			t.Fatal(problem)
+		}
+	}
+	same(t, "the rows", l.count(t, "remediation_actions"), 0)
+}
+
+func idempotencyAgainstRaw(t *testing.T, l *ledger) {
+	for _, status := range remediation.Statuses() {
+		a := example(status)
+		a.IdempotencyKey = new("key of " + string(status))
+		stored := l.store(t, a)
+		for _, verb := range []string{"INSERT INTO", "INSERT OR REPLACE INTO"} {
+			_, err := l.db.Raw.ExecContext(t.Context(), verb+` remediation_actions (server_id, action_type, status, command, created_at,
+				created_by, idempotency_key) VALUES ('web-1', 'reboot', 'pending', 'reboot', `+literal(at(0))+`, 'ann', `+quote(*a.IdempotencyKey)+")")
+			if err == nil {
+				t.Errorf("%s a second action with a %s one's key was accepted", verb, status)
+			}
+		}
+		same(t, "the row", l.get(t, stored.ID), stored)
+		l.wontUpdate(t, stored, "idempotency_key = NULL")
+		l.wontUpdate(t, stored, "idempotency_key = 'other'")
+	}
+}

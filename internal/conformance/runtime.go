@@ -1,0 +1,192 @@
+package conformance
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var runtime = []behaviour{
+	{"HeartbeatIsASignOfLife", heartbeatCounts},
+	{"HeartbeatWritesNoEventAndTellsOfACancelRequest", heartbeatTells},
+	{"HeartbeatIsOfWhatExecutesOnItsServer", heartbeatIsScoped},
+	{"HeartbeatDoesNotGoBack", heartbeatDoesNotGoBack},
+	{"HeartbeatRaceWithFailOverdueHasOneWinner", heartbeatRace},
+	{"HeartbeatHoldsAgainstRawSQL", heartbeatAgainstRaw},
+	{"OwnRuntimeIsClosedAtOnce", ownRuntime},
+	{"OwnRuntimeCountsFromTheLatestTime", ownRuntimeFromLatest},
+}
+
+func (l *ledger) heartbeat(t *testing.T, a remediation.Action) remediation.Action {
+	t.Helper()
+	got, err := l.Heartbeat(t.Context(), a.ServerID, a.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func heartbeatCounts(t *testing.T, l *ledger) {
+	a, silent := l.in(t, remediation.Executing), l.in(t, remediation.Executing)
+	for range 3 {
+		l.clock.now = l.clock.now.Add(50 * time.Minute)
+		want := a
+		want.HeartbeatAt = new(l.clock.now)
+		a = l.heartbeat(t, a)
+		same(t, "Heartbeat", a, want)
+		same(t, "the row", l.get(t, a.ID), want)
+		for _, closed := range l.sweep(t, time.Hour, 10) {
+			same(t, "closed", closed.ID, silent.ID)
+		}
+	}
+	same(t, "the silent one", l.get(t, silent.ID).Status, remediation.Failed)
+	l.clock.now = a.HeartbeatAt.Add(time.Hour)
+	same(t, "closed at the limit", len(l.sweep(t, time.Hour, 10)), 0)
+	l.clock.now = l.clock.now.Add(time.Microsecond)
+	closed := l.sweep(t, time.Hour, 10)
+	same(t, "closed after it", closed, []remediation.Action{unreported(a, l.clock.now, new("no result came within 1h0m0s"))})
+}
+
+func heartbeatTells(t *testing.T, l *ledger) {
+	a := l.in(t, remediation.Executing)
+	last := l.lastEvent(t)
+	same(t, "cancel_requested_at", l.heartbeat(t, a).CancelRequestedAt, (*time.Time)(nil))
+	same(t, "events", len(l.events(t, last)), 0)
+	if _, err := l.RequestCancel(t.Context(), a.ID, "erin", "wrong host"); err != nil {
+		t.Fatal(err)
+	}
+	a = l.heartbeat(t, a)
+	same(t, "cancel_reason", a.CancelReason, new("wrong host"))
+	same(t, "command", a.Command, "systemctl restart nginx")
+}
+
+func heartbeatIsScoped(t *testing.T, l *ledger) {
+	for _, status := range remediation.Statuses() {
+		a := l.in(t, status)
+		_, err := l.Heartbeat(t.Context(), normal, a.ID)
+		wantError(t, "of another server's action", err, remediation.ErrNotFound)
+		if status != remediation.Executing {
+			_, err = l.Heartbeat(t.Context(), a.ServerID, a.ID)
+			refused(t, err, remediation.TransitionError{ID: a.ID, From: status, To: remediation.Executing})
+		}
+		same(t, "the row", l.get(t, a.ID), a)
+	}
+	_, err := l.Heartbeat(t.Context(), normal, 4711)
+	wantError(t, "of an unknown action", err, remediation.ErrNotFound)
+	_, err = l.Heartbeat(t.Context(), "", 1)
+	badInput(t, err, "server_id")
+}
+
+func heartbeatDoesNotGoBack(t *testing.T, l *ledger) {
+	a := l.in(t, remediation.Executing)
+	l.clock.now = at(30)
+	want := l.heartbeat(t, a)
+	for _, minute := range []int{20, -500, 30} {
+		l.clock.now = at(minute)
+		same(t, "Heartbeat", l.heartbeat(t, a), want)
+	}
+}
+
+func heartbeatRace(t *testing.T, l *ledger) {
+	racers := l.racers(t, 2)
+	for range rounds(30) {
+		a := l.in(t, remediation.Executing)
+		l.clock.now = l.clock.now.Add(2 * time.Hour)
+		var beat remediation.Action
+		var stopped error
+		var closed []remediation.Action
+		race(racers, func(i int, racer *remediation.Ledger) {
+			var err error
+			if i == 0 {
+				beat, stopped = racer.Heartbeat(t.Context(), paused, a.ID)
+			} else if closed, err = racer.FailOverdue(t.Context(), time.Hour, 10); err != nil {
+				t.Error(err)
+			}
+		})
+		if stopped != nil {
+			refused(t, stopped, remediation.TransitionError{ID: a.ID, From: remediation.Failed, To: remediation.Executing})
+			same(t, "closed", ids(closed), []int64{a.ID})
+			continue
+		}
+		same(t, "closed beside a heartbeat", len(closed), 0)
+		same(t, "closed after a heartbeat", len(l.sweep(t, time.Hour, 10)), 0)
+		same(t, "the row", l.get(t, a.ID), beat)
+		l.takeNow(t, beat, complete)
+	}
+}
+
+func heartbeatAgainstRaw(t *testing.T, l *ledger) {
+	const beat = "heartbeat_at = "
+	for _, status := range remediation.Statuses() {
+		a := l.in(t, status)
+		if status != remediation.Executing {
+			l.wontUpdate(t, a, beat+literal(at(50)))
+			continue
+		}
+		for _, value := range []string{"'infinity'", "'10000-01-01 00:00:00+00'"} {
+			l.wontUpdate(t, a, beat+value)
+		}
+		l.clock.now = at(40)
+		a = l.heartbeat(t, a)
+		for _, set := range []string{"NULL", literal(at(39)), literal(at(41)) + ", status = 'completed', exit_code = 0, completed_at = " + literal(at(42))} {
+			l.wontUpdate(t, a, beat+set)
+		}
+		if err := l.update(t, a.ID, beat+literal(at(41))); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, status := range []remediation.Status{remediation.Pending, remediation.Approved, remediation.Rejected} {
+		a := example(status)
+		a.HeartbeatAt = new(at(30))
+		if _, err := l.insert(t, rowOf(a)); err == nil {
+			t.Errorf("a %s row with a heartbeat was accepted", status)
+		}
+	}
+	a := example(remediation.Completed)
+	a.HeartbeatAt = new(at(30))
+	stored := l.store(t, a)
+	same(t, "the row", l.get(t, stored.ID), stored)
+}
+
+func ownRuntime(t *testing.T, l *ledger) {
+	n := newAction(paused)
+	n.MaxRuntimeSeconds = new(int64(90))
+	for range 2 {
+		a := l.take(t, l.create(t, n), approve, start)
+		l.clock.now = a.ExecutedAt.Add(90 * time.Second)
+		a = l.heartbeat(t, a)
+		same(t, "closed at the limit", len(l.sweep(t, math.MaxInt64, 10)), 0)
+		l.clock.now = l.clock.now.Add(time.Microsecond)
+		a = l.heartbeat(t, a) // says that it runs, not that it may
+		same(t, "closed after it", l.sweep(t, math.MaxInt64, 10),
+			[]remediation.Action{unreported(a, l.clock.now, new("no result came within its 90 seconds"))})
+	}
+	n.MaxRuntimeSeconds = new(int64(math.MaxInt32))
+	a := l.take(t, l.create(t, n), approve, start)
+	l.clock.now = a.ExecutedAt.Add(time.Hour + time.Microsecond)
+	same(t, "both", l.sweep(t, time.Hour, 10), []remediation.Action{unreported(a, l.clock.now, new("no result came within 1h0m0s"))})
+}
+
+// As everywhere, a clock that was wrong when the action was claimed closes nothing early.
+func ownRuntimeFromLatest(t *testing.T, l *ledger) {
+	n := newAction(paused)
+	n.MaxRuntimeSeconds = new(int64(60))
+	a := l.take(t, l.create(t, n), approve)
+	approvedAt := *a.ApprovedAt
+	l.clock.now = approvedAt.Add(-time.Hour)
+	a = l.takeNow(t, a, start)
+	l.clock.now = approvedAt.Add(time.Minute)
+	same(t, "closed", len(l.sweep(t, math.MaxInt64, 10)), 0)
+	l.clock.now = l.clock.now.Add(time.Microsecond)
+	same(t, "closed", ids(l.sweep(t, math.MaxInt64, 10)), []int64{a.ID})
+
+	last := time.Date(9999, 12, 31, 23, 59, 58, 0, time.UTC)
+	l.clock.now = last
+	a = l.create(t, func() remediation.NewAction { n.ServerID = normal; return n }())
+	a = l.claim(t, normal)
+	l.clock.now = last.Add(time.Second)
+	same(t, "closed at the end of time", len(l.sweep(t, math.MaxInt64, 10)), 0)
+	l.takeNow(t, a, complete)
+}

@@ -1,0 +1,204 @@
+package conformance
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var selfApproval = []behaviour{
+	{"SelfApprovalIsRefusedWhereItIsForbidden", selfApprovalRefused},
+	{"SelfApprovalChangesNothingThatWasDecided", selfApprovalLater},
+	{"SelfApprovalLeavesAutomaticApprovalAlone", selfApprovalAuto},
+	{"SelfApprovalHoldsAgainstRawSQL", selfApprovalAgainstRaw},
+}
+
+var servers = []behaviour{
+	{"ServersAreListedInPages", serversPages},
+	{"ServerTellsItsModeAndSettings", serverTells},
+	{"UnknownServerHasNoSettings", unknownServerSettings},
+}
+
+func (l *ledger) forbid(t *testing.T, serverID string, forbid bool) {
+	t.Helper()
+	if err := l.ForbidSelfApproval(t.Context(), serverID, forbid); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func selfApprovalRefused(t *testing.T, l *ledger) {
+	l.forbid(t, paused, true)
+	for range 2 {
+		own, others := l.create(t, newAction(paused)), l.create(t, newAction(paused))
+		last := l.lastEvent(t)
+		_, err := l.Approve(t.Context(), own.ID, "ann")
+		held(t, err, own.ID, approve, remediation.ReasonSelfApproval)
+		outcomes, err := l.ApproveMany(t.Context(), []int64{own.ID, 4711}, "ann")
+		if err != nil {
+			t.Fatal(err)
+		}
+		held(t, outcomes[0].Err, own.ID, approve, remediation.ReasonSelfApproval)
+		wantError(t, "of an unknown action", outcomes[1].Err, remediation.ErrNotFound)
+		same(t, "the row", l.get(t, own.ID), own)
+		same(t, "events", len(l.events(t, last)), 0)
+		l.takeNow(t, own, approve) // by bob
+		outcomes, err = l.ApproveMany(t.Context(), []int64{others.ID}, "bob")
+		if err != nil || outcomes[0].Err != nil {
+			t.Fatal(err, outcomes)
+		}
+		// Another server's setting says nothing here, and creating is no approval.
+		l.forbid(t, normal, true)
+		l.pause(t, normal)
+		onNormal := l.create(t, newAction(normal))
+		l.forbid(t, normal, false)
+		if _, err := l.Approve(t.Context(), onNormal.ID, "ann"); err != nil {
+			t.Error(err)
+		}
+		l.forbid(t, paused, true) // again
+	}
+	rejected := l.create(t, newAction(paused))
+	if _, err := l.Reject(t.Context(), rejected.ID, "ann", "my mistake"); err != nil {
+		t.Errorf("to reject one's own: %v", err)
+	}
+}
+
+func selfApprovalLater(t *testing.T, l *ledger) {
+	decided, err := l.Approve(t.Context(), l.create(t, newAction(paused)).ID, "ann")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pending := l.create(t, newAction(paused))
+	l.forbid(t, paused, true)
+	same(t, "what was decided", l.get(t, decided.ID), decided)
+	for _, s := range []step{start, complete} {
+		decided = l.takeNow(t, decided, s)
+	}
+	_, err = l.Approve(t.Context(), pending.ID, "ann")
+	held(t, err, pending.ID, approve, remediation.ReasonSelfApproval)
+	l.forbid(t, paused, false)
+	if _, err := l.Approve(t.Context(), pending.ID, "ann"); err != nil {
+		t.Error(err)
+	}
+}
+
+func selfApprovalAuto(t *testing.T, l *ledger) {
+	l.forbid(t, normal, true)
+	a := l.create(t, newAction(normal))
+	same(t, "status", a.Status, remediation.Approved)
+	same(t, "claimed", l.claim(t, normal).ID, a.ID)
+}
+
+func selfApprovalAgainstRaw(t *testing.T, l *ledger) {
+	l.forbid(t, paused, true)
+	by := func(who string) string {
+		return "status = 'approved', approved_by = " + quote(who) + ", approved_at = " + literal(at(1))
+	}
+	pending := l.create(t, newAction(paused))
+	l.wontUpdate(t, pending, by("ann"))
+	for _, status := range remediation.Statuses() {
+		a := example(status)
+		a.ServerID = paused
+		r := rowOf(a)
+		if a.ApprovedBy == nil {
+			continue
+		}
+		r["approved_by"] = "'ann'"
+		if _, err := l.insert(t, r); err == nil {
+			t.Errorf("a %s row that its creator approved was accepted", status)
+		}
+		r["server_id"] = quote(normal)
+		if _, err := l.insert(t, r); err != nil {
+			t.Errorf("a %s row of a server that does not forbid it: %v", status, err)
+		}
+	}
+	if err := l.update(t, pending.ID, by("bob")); err != nil {
+		t.Error(err)
+	}
+	for _, value := range []string{"NULL", "2"} {
+		if _, err := l.db.Raw.ExecContext(t.Context(), "UPDATE remediation_servers SET forbids_self_approval = "+value); err == nil {
+			t.Errorf("forbids_self_approval = %s was accepted", value)
+		}
+	}
+}
+
+func serversPages(t *testing.T, l *ledger) {
+	want := []string{paused}
+	for i := range 60 {
+		id := fmt.Sprintf("host-%02d", i)
+		want = append(want, id)
+		if err := l.AddServer(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want = append(want, normal)
+	for limit, size := range map[int]int{1: 1, 7: 7, 0: 50, 1000: 1000} {
+		var got []string
+		for after := ""; ; after = got[len(got)-1] {
+			page, err := l.Servers(t.Context(), after, limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range page {
+				got = append(got, s.ID)
+			}
+			if len(page) == 0 {
+				break
+			}
+			same(t, "a page", len(page), min(size, len(want)-len(got)+len(page)))
+		}
+		same(t, "servers", got, want)
+	}
+	for _, limit := range []int{-1, 1001} {
+		_, err := l.Servers(t.Context(), "", limit)
+		badInput(t, err, "limit")
+	}
+	_, err := l.Servers(t.Context(), "a\x00", 0)
+	badInput(t, err, "after")
+}
+
+func serverTells(t *testing.T, l *ledger) {
+	want := map[string]remediation.Server{
+		normal: {ID: normal},
+		paused: {ID: paused, Paused: true, PausedAt: new(at(0))},
+	}
+	check := func() {
+		t.Helper()
+		list, err := l.Servers(t.Context(), "", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "Servers", list, []remediation.Server{want[paused], want[normal]})
+		for _, s := range list {
+			got, err := l.Server(t.Context(), s.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, "Server", got, s)
+		}
+	}
+	check()
+	l.clock.tick()
+	l.forbid(t, normal, true)
+	l.pause(t, normal)
+	l.unpause(t, paused)
+	want[normal] = remediation.Server{ID: normal, Paused: true, PausedAt: new(at(1)), ForbidsSelfApproval: true}
+	want[paused] = remediation.Server{ID: paused}
+	check()
+	l.forbid(t, normal, false)
+	l.unpause(t, normal)
+	want[normal] = remediation.Server{ID: normal}
+	check()
+	l.exec(t, "DELETE FROM servers WHERE id = "+quote(normal))
+	same(t, "settings of a deleted server", l.count(t, "remediation_servers WHERE server_id = "+quote(normal)), 0)
+}
+
+func unknownServerSettings(t *testing.T, l *ledger) {
+	_, err := l.Server(t.Context(), "nowhere")
+	wantError(t, "Server", err, remediation.ErrServerNotFound)
+	wantError(t, "ForbidSelfApproval", l.ForbidSelfApproval(t.Context(), "nowhere", true), remediation.ErrServerNotFound)
+	same(t, "settings", l.count(t, "remediation_servers"), 0)
+	_, err = l.Server(t.Context(), "")
+	badInput(t, err, "server_id")
+	badInput(t, l.ForbidSelfApproval(t.Context(), "", true), "server_id")
+}
