@@ -66,7 +66,7 @@ type Standing struct {
 	Approvable          bool  // its audit fields are those of a pending action
 	Startable           bool  // its audit fields are those of an approved action
 	BehindExecuting     int64 // the oldest action that executes on its server, 0 if there is none
-	BehindApproved      int64 // the oldest that Claim would take before it, 0 if there is none
+	NextToClaim         int64 // what Claim would take on its server, 0 if there is nothing
 }
 
 // Explain says why an action isn't running, in terms that a person can act on, or ErrNotFound. It is one read: what it
@@ -135,8 +135,8 @@ func (s Standing) explain(now time.Time) Explanation {
 		case e.Reason != "":
 		case s.BehindExecuting != 0:
 			e.Reason, e.Behind = ReasonBehind, s.BehindExecuting
-		case s.BehindApproved != 0:
-			e.Reason, e.Behind = ReasonBehind, s.BehindApproved
+		case s.NextToClaim != 0 && s.NextToClaim < s.ID:
+			e.Reason, e.Behind = ReasonBehind, s.NextToClaim
 		default:
 			e.Reason = ReasonUnclaimed
 		}

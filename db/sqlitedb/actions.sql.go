@@ -8,28 +8,55 @@ package sqlitedb
 import (
 	"context"
 	"time"
+
+	"github.com/homelab-cmd/actionledger/remediation"
 )
 
 const claimAction = `-- name: ClaimAction :one
 UPDATE remediation_actions
 SET status = 'executing', executed_at = ?1
 WHERE id = (
-    SELECT q.id
-    FROM (
-        SELECT plain.id, plain.approved_by FROM remediation_startable AS plain
-        WHERE plain.server_id = ?2 AND plain.not_before IS NULL AND plain.expires_at IS NULL
+    SELECT c.id FROM (
+        SELECT (
+            SELECT a.id FROM remediation_actions AS a INDEXED BY remediation_actions_claim
+            WHERE a.server_id = ?2 AND a.status = 'approved' AND a.not_before IS NULL AND a.expires_at IS NULL
+                AND (a.approved_by <> 'auto' OR EXISTS (SELECT 1 FROM servers AS s WHERE s.id = ?2 AND s.is_paused = FALSE))
+                AND a.approved_at IS NOT NULL AND typeof(a.approved_by) = 'text' AND a.approved_by <> ''
+                AND coalesce(a.rejected_at, a.executed_at, a.completed_at) IS NULL
+                AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
+                AND (NOT CAST(?3 AS BOOLEAN)
+                    OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
+            ORDER BY a.id
+            LIMIT 1
+        ) AS id
         UNION ALL
-        SELECT expiring.id, expiring.approved_by FROM remediation_startable AS expiring
-        WHERE expiring.server_id = ?2 AND expiring.not_before IS NULL AND expiring.expires_at > ?1
-        UNION ALL
-        SELECT due.id, due.approved_by FROM remediation_startable AS due
-        WHERE due.server_id = ?2 AND due.not_before <= ?1
-            AND (due.expires_at IS NULL OR due.expires_at > ?1)
-    ) AS q
-    WHERE (q.approved_by <> 'auto' OR EXISTS (SELECT 1 FROM servers AS s WHERE s.id = ?2 AND s.is_paused = FALSE))
-        AND (NOT CAST(?3 AS BOOLEAN)
-            OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = q.id))
-    ORDER BY q.id
+        SELECT coalesce((
+            SELECT early.id FROM (
+                SELECT a.id, a.approved_by,
+                    (a.not_before IS NULL OR a.not_before <= ?1) AND (a.expires_at IS NULL OR a.expires_at > ?1) AS may_run
+                FROM remediation_actions AS a INDEXED BY remediation_actions_claim_limited
+                WHERE a.server_id = ?2 AND a.status = 'approved' AND (a.not_before IS NOT NULL OR a.expires_at IS NOT NULL)
+                ORDER BY a.id
+                LIMIT 32
+            ) AS early
+            WHERE early.may_run AND (early.approved_by <> 'auto' OR EXISTS (SELECT 1 FROM servers AS s WHERE s.id = ?2 AND s.is_paused = FALSE))
+            ORDER BY early.id
+            LIMIT 1
+        ), (
+            SELECT late.id FROM (
+                SELECT e.id, e.approved_by FROM remediation_actions AS e INDEXED BY remediation_actions_claim_due
+                WHERE e.server_id = ?2 AND e.status = 'approved' AND e.not_before IS NULL AND e.expires_at > ?1
+                UNION ALL
+                SELECT d.id, d.approved_by FROM remediation_actions AS d INDEXED BY remediation_actions_claim_due
+                WHERE d.server_id = ?2 AND d.status = 'approved' AND d.not_before <= ?1
+                    AND (d.expires_at IS NULL OR d.expires_at > ?1)
+            ) AS late
+            WHERE late.approved_by <> 'auto' OR EXISTS (SELECT 1 FROM servers AS s WHERE s.id = ?2 AND s.is_paused = FALSE)
+            ORDER BY late.id
+            LIMIT 1
+        )) AS id
+    ) AS c
+    ORDER BY c.id IS NULL, c.id
     LIMIT 1
 ) AND status = 'approved'
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
@@ -41,9 +68,10 @@ type ClaimActionParams struct {
 	SkipUnreadable bool
 }
 
-// The oldest by id that is due and has not expired. In maintenance nothing
-// runs that no person approved. A row that predates the rules and can't become executing under them is passed over; so is
-// one that the driver can't read, once one was met.
+// The oldest by id that is due and has not expired. In maintenance nothing runs that no person approved. early are the first
+// actions with limits, late those that are found by their times if none of the early ones may run. INDEXED BY, because
+// statistics of a database may make SQLite prefer an index that passes over all that wait. A row that predates the rules and
+// can't become executing under them is passed over; so is one that the driver can't read, once one was met.
 func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (RemediationAction, error) {
 	row := q.queryRow(ctx, q.claimActionStmt, claimAction, arg.ExecutedAt, arg.ServerID, arg.SkipUnreadable)
 	var i RemediationAction
@@ -164,6 +192,142 @@ func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (Rem
 		&i.CancelRequestedAt,
 		&i.CancelRequestedBy,
 		&i.CancelReason,
+	)
+	return i, err
+}
+
+const explainAction = `-- name: ExplainAction :one
+SELECT t.id, t.server_id, t.status, r.created_at, r.created_by, r.approved_at, r.approved_by, r.rejected_at, r.rejected_by,
+    r.rejection_reason, r.executed_at, r.completed_at, r.exit_code, r.not_before, r.expires_at,
+    r.cancel_requested_at, r.cancel_requested_by,
+    CAST(NOT (s.is_paused = FALSE) AS BOOLEAN) AS is_paused, p.paused_at,
+    CAST(coalesce(f.forbids_self_approval, FALSE) AS BOOLEAN) AS forbids_self_approval,
+    CAST(r.id IS NOT NULL
+        AND coalesce(r.approved_at, r.rejected_at, r.executed_at, r.completed_at) IS NULL
+        AND coalesce(r.approved_by, r.rejected_by, r.rejection_reason, r.stdout, r.stderr) IS NULL AND r.exit_code IS NULL
+        AS BOOLEAN) AS approvable,
+    CAST(r.id IS NOT NULL AND EXISTS (SELECT 1 FROM remediation_startable AS q WHERE q.id = t.id) AS BOOLEAN) AS startable,
+    CAST(coalesce((
+        SELECT e.id FROM remediation_actions AS e
+        WHERE e.server_id = t.server_id AND e.status = 'executing' AND e.completed_at IS NULL AND e.exit_code IS NULL
+        ORDER BY e.id
+        LIMIT 1
+    ), 0) AS BIGINT) AS behind_executing,
+    CAST(coalesce((
+        SELECT c.id FROM (
+            SELECT (
+                SELECT a.id FROM remediation_actions AS a INDEXED BY remediation_actions_claim
+                WHERE a.server_id = t.server_id AND a.status = 'approved' AND a.not_before IS NULL AND a.expires_at IS NULL
+                    AND (a.approved_by <> 'auto' OR s.is_paused = FALSE)
+                    AND a.approved_at IS NOT NULL AND typeof(a.approved_by) = 'text' AND a.approved_by <> ''
+                    AND coalesce(a.rejected_at, a.executed_at, a.completed_at) IS NULL
+                    AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
+                    AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id)
+                ORDER BY a.id
+                LIMIT 1
+            ) AS id
+            UNION ALL
+            SELECT coalesce((
+                SELECT early.id FROM (
+                    SELECT a.id, a.approved_by,
+                        (a.not_before IS NULL OR a.not_before <= ?1) AND (a.expires_at IS NULL OR a.expires_at > ?1) AS may_run
+                    FROM remediation_actions AS a INDEXED BY remediation_actions_claim_limited
+                    WHERE a.server_id = t.server_id AND a.status = 'approved' AND (a.not_before IS NOT NULL OR a.expires_at IS NOT NULL)
+                    ORDER BY a.id
+                    LIMIT 32
+                ) AS early
+                WHERE early.may_run AND (early.approved_by <> 'auto' OR s.is_paused = FALSE)
+                ORDER BY early.id
+                LIMIT 1
+            ), (
+                SELECT late.id FROM (
+                    SELECT e.id, e.approved_by FROM remediation_actions AS e INDEXED BY remediation_actions_claim_due
+                    WHERE e.server_id = t.server_id AND e.status = 'approved' AND e.not_before IS NULL AND e.expires_at > ?1
+                    UNION ALL
+                    SELECT d.id, d.approved_by FROM remediation_actions AS d INDEXED BY remediation_actions_claim_due
+                    WHERE d.server_id = t.server_id AND d.status = 'approved' AND d.not_before <= ?1
+                        AND (d.expires_at IS NULL OR d.expires_at > ?1)
+                ) AS late
+                WHERE late.approved_by <> 'auto' OR s.is_paused = FALSE
+                ORDER BY late.id
+                LIMIT 1
+            )) AS id
+        ) AS c
+        ORDER BY c.id IS NULL, c.id
+        LIMIT 1
+    ), 0) AS BIGINT) AS next_to_claim
+FROM remediation_actions AS t
+JOIN servers AS s ON s.id = t.server_id
+LEFT JOIN remediation_servers AS f ON f.server_id = s.id
+LEFT JOIN remediation_actions AS r
+    ON r.id = t.id AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = t.id)
+LEFT JOIN servers AS p ON p.id = s.id AND NOT CAST(?2 AS BOOLEAN)
+WHERE t.id = ?3
+`
+
+type ExplainActionParams struct {
+	Now          *time.Time
+	SkipPausedAt bool
+	ID           int64
+}
+
+type ExplainActionRow struct {
+	ID                  int64
+	ServerID            string
+	Status              remediation.Status
+	CreatedAt           *time.Time
+	CreatedBy           *string
+	ApprovedAt          *time.Time
+	ApprovedBy          *string
+	RejectedAt          *time.Time
+	RejectedBy          *string
+	RejectionReason     *string
+	ExecutedAt          *time.Time
+	CompletedAt         *time.Time
+	ExitCode            *int64
+	NotBefore           *time.Time
+	ExpiresAt           *time.Time
+	CancelRequestedAt   *time.Time
+	CancelRequestedBy   *string
+	IsPaused            bool
+	PausedAt            *time.Time
+	ForbidsSelfApproval bool
+	Approvable          bool
+	Startable           bool
+	BehindExecuting     int64
+	NextToClaim         int64
+}
+
+// Everything that Explain needs, in one look. What is ahead on the server is what an agent runs, or Claim takes first. What
+// the driver can't read is NULL: r is the action's row if it can be read; skip_paused_at is for a server that can't be.
+func (q *Queries) ExplainAction(ctx context.Context, arg ExplainActionParams) (ExplainActionRow, error) {
+	row := q.queryRow(ctx, q.explainActionStmt, explainAction, arg.Now, arg.SkipPausedAt, arg.ID)
+	var i ExplainActionRow
+	err := row.Scan(
+		&i.ID,
+		&i.ServerID,
+		&i.Status,
+		&i.CreatedAt,
+		&i.CreatedBy,
+		&i.ApprovedAt,
+		&i.ApprovedBy,
+		&i.RejectedAt,
+		&i.RejectedBy,
+		&i.RejectionReason,
+		&i.ExecutedAt,
+		&i.CompletedAt,
+		&i.ExitCode,
+		&i.NotBefore,
+		&i.ExpiresAt,
+		&i.CancelRequestedAt,
+		&i.CancelRequestedBy,
+		&i.IsPaused,
+		&i.PausedAt,
+		&i.ForbidsSelfApproval,
+		&i.Approvable,
+		&i.Startable,
+		&i.BehindExecuting,
+		&i.NextToClaim,
 	)
 	return i, err
 }

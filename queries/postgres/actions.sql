@@ -22,32 +22,58 @@ FOR SHARE OF s
 ON CONFLICT DO NOTHING
 RETURNING *;
 
--- The oldest by id that is due and has not expired. In maintenance nothing
--- runs that no person approved. The outer status guard is what delivers an action once; SKIP LOCKED only keeps claimers
--- from waiting for each other.
+-- The oldest by id that is due and has not expired. In maintenance nothing runs that no person approved. The outer status
+-- guard is what delivers an action once; SKIP LOCKED only keeps claimers from waiting for each other. early are those of the
+-- first with limits, late those that are found by their times if there are none. Each list is longer than the number of
+-- claimers at once, which may hold its first ones.
 -- name: ClaimAction :one
+WITH early AS (
+    SELECT f.id
+    FROM (
+        SELECT l.id, l.approved_by, l.not_before, l.expires_at FROM remediation_actions AS l
+        WHERE l.server_id = @server_id AND l.status = 'approved' AND (l.not_before IS NOT NULL OR l.expires_at IS NOT NULL)
+        ORDER BY -l.id DESC
+        LIMIT 32
+    ) AS f
+    WHERE (f.not_before IS NULL OR f.not_before <= @executed_at) AND (f.expires_at IS NULL OR f.expires_at > @executed_at)
+        AND (f.approved_by <> 'auto' OR (SELECT m.is_paused = FALSE FROM servers AS m WHERE m.id = @server_id))
+)
 UPDATE remediation_actions
 SET status = 'executing', executed_at = @executed_at
 WHERE id = (
-    SELECT a.id
+    SELECT x.id
     FROM (
-        SELECT plain.id FROM remediation_startable AS plain
-        WHERE plain.server_id = @server_id AND plain.not_before IS NULL AND plain.expires_at IS NULL
+        (SELECT p.id FROM remediation_startable AS p
+        WHERE p.server_id = @server_id AND p.not_before IS NULL AND p.expires_at IS NULL
+            AND (p.approved_by <> 'auto' OR (SELECT m.is_paused = FALSE FROM servers AS m WHERE m.id = @server_id))
+        ORDER BY -p.id DESC
+        LIMIT 32)
         UNION ALL
-        SELECT expiring.id FROM remediation_startable AS expiring
-        WHERE expiring.server_id = @server_id AND expiring.not_before IS NULL AND expiring.expires_at > @executed_at
+        SELECT early.id FROM early
         UNION ALL
-        SELECT due.id FROM remediation_startable AS due
-        WHERE due.server_id = @server_id AND due.not_before <= @executed_at
-            AND (due.expires_at IS NULL OR due.expires_at > @executed_at)
-    ) AS q
-    JOIN remediation_actions AS a ON a.id = q.id
-    JOIN servers AS s ON s.id = a.server_id
-    WHERE a.status = 'approved' AND (a.approved_by <> 'auto' OR s.is_paused = FALSE)
-    ORDER BY q.id
+        (SELECT late.id
+        FROM (
+            SELECT e.id, e.approved_by FROM remediation_actions AS e
+            WHERE e.server_id = @server_id AND e.status = 'approved' AND e.not_before IS NULL AND e.expires_at > @executed_at
+            UNION ALL
+            SELECT d.id, d.approved_by FROM remediation_actions AS d
+            WHERE d.server_id = @server_id AND d.status = 'approved' AND d.not_before <= @executed_at
+                AND (d.expires_at IS NULL OR d.expires_at > @executed_at)
+        ) AS late
+        WHERE NOT EXISTS (SELECT 1 FROM early)
+            AND (late.approved_by <> 'auto' OR (SELECT m.is_paused = FALSE FROM servers AS m WHERE m.id = @server_id))
+        ORDER BY late.id
+        LIMIT 32)
+    ) AS c
+    CROSS JOIN LATERAL (
+        SELECT a.id FROM remediation_actions AS a
+        JOIN servers AS s ON s.id = a.server_id
+        WHERE a.id = c.id AND a.status = 'approved' AND (a.approved_by <> 'auto' OR s.is_paused = FALSE)
+        FOR SHARE OF s
+        FOR UPDATE OF a SKIP LOCKED
+    ) AS x
+    ORDER BY c.id
     LIMIT 1
-    FOR SHARE OF s
-    FOR UPDATE OF a SKIP LOCKED
 ) AND status = 'approved'
 RETURNING *;
 
@@ -68,3 +94,47 @@ SET heartbeat_at = greatest(heartbeat_at, CAST(@heartbeat_at AS TIMESTAMPTZ))
 WHERE id = @id AND remediation_actions.server_id = @server_id AND status = 'executing'
     AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = @id)
 RETURNING *;
+
+-- Everything that Explain needs, in one look. What is ahead on the server is what an agent runs, or Claim takes first. What
+-- the driver can't read is NULL: r is the action's row if it can be read; skip_paused_at is for a server that can't be.
+-- name: ExplainAction :one
+SELECT a.id, a.server_id, a.status, r.created_at, r.created_by, r.approved_at, r.approved_by, r.rejected_at, r.rejected_by,
+    r.rejection_reason, r.executed_at, r.completed_at, r.exit_code, r.not_before, r.expires_at,
+    r.cancel_requested_at, r.cancel_requested_by,
+    CAST(NOT (s.is_paused = FALSE) AS BOOLEAN) AS is_paused, p.paused_at,
+    CAST(coalesce(f.forbids_self_approval, FALSE) AS BOOLEAN) AS forbids_self_approval,
+    CAST(r.id IS NOT NULL
+        AND coalesce(r.approved_at, r.rejected_at, r.executed_at, r.completed_at) IS NULL
+        AND coalesce(r.approved_by, r.rejected_by, r.rejection_reason, r.stdout, r.stderr) IS NULL AND r.exit_code IS NULL
+        AS BOOLEAN) AS approvable,
+    CAST(r.id IS NOT NULL AND EXISTS (SELECT 1 FROM remediation_startable AS q WHERE q.id = a.id) AS BOOLEAN) AS startable,
+    CAST(coalesce((
+        SELECT e.id FROM remediation_actions AS e
+        WHERE e.server_id = a.server_id AND e.status = 'executing' AND e.completed_at IS NULL AND e.exit_code IS NULL
+        ORDER BY e.id
+        LIMIT 1
+    ), 0) AS BIGINT) AS behind_executing,
+    CAST(coalesce((
+        SELECT q.id
+        FROM (
+            SELECT plain.id, plain.approved_by FROM remediation_startable AS plain
+            WHERE plain.server_id = a.server_id AND plain.not_before IS NULL AND plain.expires_at IS NULL
+            UNION ALL
+            SELECT expiring.id, expiring.approved_by FROM remediation_startable AS expiring
+            WHERE expiring.server_id = a.server_id AND expiring.not_before IS NULL AND expiring.expires_at > @now
+            UNION ALL
+            SELECT due.id, due.approved_by FROM remediation_startable AS due
+            WHERE due.server_id = a.server_id AND due.not_before <= @now AND (due.expires_at IS NULL OR due.expires_at > @now)
+        ) AS q
+        WHERE (q.approved_by <> 'auto' OR s.is_paused = FALSE)
+            AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = q.id)
+        ORDER BY q.id
+        LIMIT 1
+    ), 0) AS BIGINT) AS next_to_claim
+FROM remediation_actions AS a
+JOIN servers AS s ON s.id = a.server_id
+LEFT JOIN remediation_servers AS f ON f.server_id = s.id
+LEFT JOIN remediation_actions AS r
+    ON r.id = a.id AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id)
+LEFT JOIN servers AS p ON p.id = s.id AND NOT CAST(@skip_paused_at AS BOOLEAN)
+WHERE a.id = @id;

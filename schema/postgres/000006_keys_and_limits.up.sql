@@ -19,11 +19,15 @@ WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'approved', 'executing');
 CREATE UNIQUE INDEX remediation_actions_idempotency_key ON remediation_actions (idempotency_key)
 WHERE idempotency_key IS NOT NULL;
 
--- Claim takes the oldest of three kinds of actions: without limits, without a not_before, and those that are due.
-CREATE INDEX remediation_actions_claim ON remediation_actions (server_id, id)
+-- Claim: actions without limits, and those with limits, in their order; and those with limits by when they are due or expire.
+-- The minus keeps PostgreSQL from walking the primary key instead, past the actions of every other server.
+CREATE INDEX remediation_actions_claim ON remediation_actions (server_id, (-id))
 WHERE status = 'approved' AND not_before IS NULL AND expires_at IS NULL;
 
-CREATE INDEX remediation_actions_claim_limited ON remediation_actions (server_id, not_before, expires_at)
+CREATE INDEX remediation_actions_claim_limited ON remediation_actions (server_id, (-id))
+WHERE status = 'approved' AND (not_before IS NOT NULL OR expires_at IS NOT NULL);
+
+CREATE INDEX remediation_actions_claim_due ON remediation_actions (server_id, not_before, expires_at)
 WHERE status = 'approved' AND (not_before IS NOT NULL OR expires_at IS NOT NULL);
 
 -- Expire.
@@ -79,14 +83,17 @@ FOR EACH ROW WHEN (
 EXECUTE FUNCTION remediation_actions_refuse('a request to cancel is made once, while the action executes');
 
 -- Actions that may be started if their limits and their server's mode allow it. A row that predates the rules is not among
--- them if it holds more, or less, than an approval, or a time that the driver can't read. Whoever reads this view or the
--- next needs the right to read the table.
+-- them if it holds more, or less, than an approval, or a time that the driver can't read. It is one CASE because PostgreSQL
+-- takes each NULL to be rare, and would sort what it then expects to be one row. Whoever reads this view or the next needs
+-- the right to read the table.
 CREATE VIEW remediation_startable WITH (security_invoker = true) AS
 SELECT a.id, a.server_id, a.approved_by, a.not_before, a.expires_at
 FROM remediation_actions AS a
-WHERE a.status = 'approved' AND isfinite(a.created_at) AND isfinite(a.approved_at) AND a.approved_by <> ''
-    AND coalesce(a.rejected_at, a.executed_at, a.completed_at) IS NULL
-    AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL;
+WHERE a.status = 'approved' AND CASE
+    WHEN isfinite(a.created_at) AND isfinite(a.approved_at) AND a.approved_by <> ''
+        AND coalesce(a.rejected_at, a.executed_at, a.completed_at) IS NULL
+        AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL THEN TRUE
+    ELSE FALSE END;
 GRANT SELECT ON remediation_startable TO PUBLIC;
 
 -- Actions as lists return them.

@@ -7,6 +7,8 @@ DROP TRIGGER remediation_actions_limits_step;
 DROP TRIGGER remediation_actions_limits_update;
 DROP TRIGGER remediation_actions_limits_insert;
 DROP INDEX remediation_actions_expire;
+DROP INDEX remediation_actions_claim_due;
+DROP INDEX remediation_actions_claim_limited;
 DROP INDEX remediation_actions_claim;
 DROP INDEX remediation_actions_idempotency_key;
 DROP INDEX remediation_actions_open_key;

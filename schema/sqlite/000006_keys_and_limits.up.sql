@@ -18,8 +18,15 @@ WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'approved', 'executing');
 CREATE UNIQUE INDEX remediation_actions_idempotency_key ON remediation_actions (idempotency_key)
 WHERE idempotency_key IS NOT NULL;
 
--- Claim takes the oldest of three kinds of actions: without limits, without a not_before, and those that are due.
-CREATE INDEX remediation_actions_claim ON remediation_actions (server_id, not_before, expires_at) WHERE status = 'approved';
+-- Claim: actions without limits, and those with limits, in their order; and those with limits by when they are due or expire.
+CREATE INDEX remediation_actions_claim ON remediation_actions (server_id)
+WHERE status = 'approved' AND not_before IS NULL AND expires_at IS NULL;
+
+CREATE INDEX remediation_actions_claim_limited ON remediation_actions (server_id)
+WHERE status = 'approved' AND (not_before IS NOT NULL OR expires_at IS NOT NULL);
+
+CREATE INDEX remediation_actions_claim_due ON remediation_actions (server_id, not_before, expires_at)
+WHERE status = 'approved' AND (not_before IS NOT NULL OR expires_at IS NOT NULL);
 
 -- Expire. IS TRUE, because SQLite would otherwise prefer the index on status and sort.
 CREATE INDEX remediation_actions_expire ON remediation_actions (expires_at)
