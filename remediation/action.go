@@ -75,5 +75,5 @@ type Filter struct {
 	Status     Status // one of the six, or "timed_out", which only the Python original writes
 	AlertID    *int64
 	Before     int64 // only ids below this one: the last id of the page before
-	Limit      int   // how many at most; 0 means 50, at most 1000
+	Limit      int   // how many at most: 1 to 1,000, 0 means 50
 }

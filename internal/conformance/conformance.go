@@ -39,7 +39,8 @@ func Run(t *testing.T, open func(t *testing.T) Database) {
 	var done tally
 	t.Cleanup(func() { t.Logf("recorded by the databases: %s", &done) })
 	for _, b := range slices.Concat(lifecycle, results, alerts, claims, errs, input, text, times, lists, transactions,
-		races, rules, immutability, dedupe, bulk, overdue, explain, events, retention, counts, guards, types, oldRows, contexts, clocks) {
+		races, rules, immutability, dedupe, bulk, overdue, explain, events, retention, counts, guards, types, oldRows, contexts, clocks,
+		limits) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			l := newLedger(t, open(t))
