@@ -10,6 +10,7 @@ import (
 // Each change is one statement; a read may take several. The Ledger has checked the input and read the clock: times are UTC, whole
 // microseconds. A method that finds no row to work on returns the sentinel named beside it, as it is.
 type Store interface {
+	feed() *Feed // by an embedded Feed, whose Changed the store calls after each change
 	AddServer(ctx context.Context, id string) error
 	PauseServer(ctx context.Context, id string, at time.Time) error              // ErrServerNotFound
 	UnpauseServer(ctx context.Context, id string) error                          // ErrServerNotFound

@@ -10,18 +10,18 @@ import (
 )
 
 func (s *store) ApproveActions(ctx context.Context, ids []int64, by string, at time.Time) ([]remediation.Action, error) {
-	return actions(run(ctx, s, (*queries).ApproveActions, postgresdb.ApproveActionsParams{Ids: ids, ApprovedBy: by, ApprovedAt: &at}))
+	return actions(change(ctx, s, (*queries).ApproveActions, postgresdb.ApproveActionsParams{Ids: ids, ApprovedBy: by, ApprovedAt: &at}))
 }
 
 func (s *store) RejectActions(ctx context.Context, ids []int64, by, reason string, at time.Time) ([]remediation.Action, error) {
-	return actions(run(ctx, s, (*queries).RejectActions, postgresdb.RejectActionsParams{
+	return actions(change(ctx, s, (*queries).RejectActions, postgresdb.RejectActionsParams{
 		Ids: ids, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
 	}))
 }
 
 func (s *store) FailOverdueActions(ctx context.Context, executedBefore time.Time, stderr string, limit int,
 	at time.Time) ([]remediation.Action, error) {
-	return actions(run(ctx, s, (*queries).FailOverdueActions, postgresdb.FailOverdueActionsParams{
+	return actions(change(ctx, s, (*queries).FailOverdueActions, postgresdb.FailOverdueActionsParams{
 		ExecutedBefore: executedBefore, Stderr: stderr, MaxRows: int64(limit), CompletedAt: &at,
 	}))
 }
@@ -100,9 +100,9 @@ func (s *store) listEvents(ctx context.Context, after int64, limit int, elsewher
 }
 
 func (s *store) PruneActions(ctx context.Context, before time.Time, limit int) (int64, error) {
-	return run(ctx, s, (*queries).PruneActions, postgresdb.PruneActionsParams{Before: before, MaxRows: int64(limit)})
+	return change(ctx, s, (*queries).PruneActions, postgresdb.PruneActionsParams{Before: before, MaxRows: int64(limit)})
 }
 
 func (s *store) ClearOutput(ctx context.Context, before time.Time, limit int) (int64, error) {
-	return run(ctx, s, (*queries).ClearOutput, postgresdb.ClearOutputParams{Before: before, MaxRows: int64(limit)})
+	return change(ctx, s, (*queries).ClearOutput, postgresdb.ClearOutputParams{Before: before, MaxRows: int64(limit)})
 }
