@@ -36,6 +36,7 @@ type Store interface {
 	ActionStanding(ctx context.Context, id int64) (Standing, error)                 // ErrNotFound
 	CountActions(ctx context.Context, statuses []Status) (map[Status]int64, error)  // without those that have none
 	ListEvents(ctx context.Context, after int64, limit int) ([]Event, error)        // oldest first
+	ListActionEvents(ctx context.Context, actionID int64) ([]Event, error)          // oldest first
 
 	PruneActions(ctx context.Context, before time.Time, limit int) (int64, error)
 	ClearOutput(ctx context.Context, before time.Time, limit int) (int64, error)

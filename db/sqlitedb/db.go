@@ -75,6 +75,9 @@ func Prepare(ctx context.Context, db DBTX) (*Queries, error) {
 	if q.getActionStmt, err = db.PrepareContext(ctx, getAction); err != nil {
 		return nil, fmt.Errorf("error preparing query GetAction: %w", err)
 	}
+	if q.listActionEventsStmt, err = db.PrepareContext(ctx, listActionEvents); err != nil {
+		return nil, fmt.Errorf("error preparing query ListActionEvents: %w", err)
+	}
 	if q.listActionsStmt, err = db.PrepareContext(ctx, listActions); err != nil {
 		return nil, fmt.Errorf("error preparing query ListActions: %w", err)
 	}
@@ -210,6 +213,11 @@ func (q *Queries) Close() error {
 			err = fmt.Errorf("error closing getActionStmt: %w", cerr)
 		}
 	}
+	if q.listActionEventsStmt != nil {
+		if cerr := q.listActionEventsStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing listActionEventsStmt: %w", cerr)
+		}
+	}
 	if q.listActionsStmt != nil {
 		if cerr := q.listActionsStmt.Close(); cerr != nil {
 			err = fmt.Errorf("error closing listActionsStmt: %w", cerr)
@@ -341,6 +349,7 @@ type Queries struct {
 	failOverdueActionsStmt           *sql.Stmt
 	finishActionStmt                 *sql.Stmt
 	getActionStmt                    *sql.Stmt
+	listActionEventsStmt             *sql.Stmt
 	listActionsStmt                  *sql.Stmt
 	listActionsByAlertStmt           *sql.Stmt
 	listActionsByServerStmt          *sql.Stmt
@@ -379,6 +388,7 @@ func (q *Queries) WithTx(tx *sql.Tx) *Queries {
 		failOverdueActionsStmt:           q.failOverdueActionsStmt,
 		finishActionStmt:                 q.finishActionStmt,
 		getActionStmt:                    q.getActionStmt,
+		listActionEventsStmt:             q.listActionEventsStmt,
 		listActionsStmt:                  q.listActionsStmt,
 		listActionsByAlertStmt:           q.listActionsByAlertStmt,
 		listActionsByServerStmt:          q.listActionsByServerStmt,

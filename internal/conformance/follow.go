@@ -244,4 +244,16 @@ func followInput(t *testing.T, l *ledger) {
 		n++
 	}
 	same(t, "errors", n, 1)
+
+	var none context.Context
+	wantPanic(t, "Follow", func() error {
+		for range l.Follow(none, 0) {
+			t.Error("it gives an event")
+		}
+		return nil
+	})
+	f := follows(t, l.Ledger, 0) // nothing is left behind that would stop it
+	l.create(t, newAction(normal))
+	f.next(t, 2)
+	f.wantNoMore(t)
 }

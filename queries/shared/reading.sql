@@ -133,3 +133,10 @@ LEFT JOIN remediation_actions AS r
     ON r.id = a.id AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id)
 LEFT JOIN servers AS p ON p.id = s.id AND NOT CAST(@skip_paused_at AS BOOLEAN)
 WHERE a.id = @id;
+
+-- The ids of one action's events are in the order of its changes on both engines, because each change waits for the one
+-- before it.
+-- name: ListActionEvents :many
+SELECT id, action_id, server_id, kind, actor, occurred_at, detail FROM remediation_events
+WHERE action_id = @action_id
+ORDER BY id;

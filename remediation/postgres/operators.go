@@ -86,9 +86,16 @@ func (s *store) ListEvents(ctx context.Context, after int64, limit int) ([]remed
 }
 
 func (s *store) listEvents(ctx context.Context, after int64, limit int, elsewhere []int64) ([]remediation.Event, error) {
-	rows, err := run(ctx, s, (*queries).ListEvents, postgresdb.ListEventsParams{
+	return events(run(ctx, s, (*queries).ListEvents, postgresdb.ListEventsParams{
 		After: after, Elsewhere: elsewhere, MaxRows: int64(limit),
-	})
+	}))
+}
+
+func (s *store) ListActionEvents(ctx context.Context, actionID int64) ([]remediation.Event, error) {
+	return events(run(ctx, s, (*queries).ListActionEvents, actionID))
+}
+
+func events[Row postgresdb.ListEventsRow | postgresdb.ListActionEventsRow](rows []Row, err error) ([]remediation.Event, error) {
 	if err != nil {
 		return nil, err
 	}
