@@ -23,13 +23,13 @@ const (
 // Event is one line of the record that the database keeps of every change to an action, whoever made it. Events are
 // only ever appended, and outlive their action and its server. The fields are the columns, in their order.
 type Event struct {
-	ID         int64
-	ActionID   int64
-	ServerID   string
-	Kind       EventKind
-	Actor      *string // the person, "auto", or for executing and its result the server; nil if nobody reported or is known
-	OccurredAt time.Time
-	Detail     *string // created: the command; rejected: the reason; completed, failed: the exit code; deleted: the status it had
+	ID         int64     `json:"id"`
+	ActionID   int64     `json:"action_id"`
+	ServerID   string    `json:"server_id"`
+	Kind       EventKind `json:"kind"`
+	Actor      *string   `json:"actor,omitempty"` // the person, "auto", or for executing and its result the server; nil if nobody reported or is known
+	OccurredAt time.Time `json:"occurred_at"`
+	Detail     *string   `json:"detail,omitempty"` // created: the command; rejected: the reason; completed, failed: the exit code; deleted: the status it had
 }
 
 // Events returns up to limit events that come after the event with the id after: the change feed. Call it
