@@ -12,12 +12,12 @@ import (
 // could not be read when they began, has none: then the list is empty.
 func (l *Ledger) History(ctx context.Context, actionID int64) ([]Event, error) {
 	// The action is looked for first: if it is created between the two reads, the second one finds its events.
-	found, err := l.store.ActionStatuses(ctx, []int64{actionID})
+	statuses, err := l.store.ActionStatuses(ctx, []int64{actionID})
 	if err != nil {
 		return nil, fmt.Errorf("read history of action %d: %w", actionID, err)
 	}
 	events, err := inUTC(l.store.ListActionEvents(ctx, actionID))
-	if err == nil && len(events)+len(found) == 0 {
+	if _, exists := statuses[actionID]; err == nil && len(events) == 0 && !exists {
 		err = ErrNotFound
 	}
 	if err != nil {
