@@ -225,6 +225,7 @@ func ExampleLedger_Events() {
 // A follower gets what was there before, then each event as it happens, until its context ends.
 func ExampleLedger_Follow() {
 	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	ledger, done := exampleLedger("web-1")
 	defer done()
 	exampleQueue(ledger, "web-1", "uptime")

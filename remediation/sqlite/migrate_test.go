@@ -137,8 +137,13 @@ func everyCall(ctx context.Context, ledger *remediation.Ledger) map[string]error
 	for _, all = range ledger.All(ctx, remediation.Filter{}) {
 		break
 	}
+	following, stop := context.WithCancel(ctx)
+	defer stop()
+	if events == nil {
+		stop() // or it would wait for an event
+	}
 	var follow error
-	for _, follow = range ledger.Follow(ctx, 0) {
+	for _, follow = range ledger.Follow(following, 0) {
 		break
 	}
 	return map[string]error{
