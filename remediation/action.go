@@ -10,36 +10,36 @@ const AutoApprover = "auto"
 // converts to it as it is. Times are in UTC, whole microseconds. A nil field was not filled yet; which function fills
 // which is said there.
 type Action struct {
-	ID          int64 // never used twice
-	ServerID    string
-	ActionType  string // the host program's own kind, such as "restart_service"
-	Status      Status
-	ServiceName *string
-	Command     string // never changes after Create: what was approved is what runs
-	CreatedAt   time.Time
-	CreatedBy   string
+	ID          int64     `json:"id"` // never used twice
+	ServerID    string    `json:"server_id"`
+	ActionType  string    `json:"action_type"` // the host program's own kind, such as "restart_service"
+	Status      Status    `json:"status"`
+	ServiceName *string   `json:"service_name,omitempty"`
+	Command     string    `json:"command"` // never changes after Create: what was approved is what runs
+	CreatedAt   time.Time `json:"created_at"`
+	CreatedBy   string    `json:"created_by"`
 
-	AlertID         *int64     // becomes nil when the alert is deleted (criterion AC7)
-	ApprovedAt      *time.Time // Create (auto) or Approve (criterion AC5)
-	ApprovedBy      *string
-	RejectedAt      *time.Time // Reject or Withdraw
-	RejectedBy      *string
-	RejectionReason *string
-	ExecutedAt      *time.Time // Claim or Start (criterion AC6)
-	CompletedAt     *time.Time // Finish
-	ExitCode        *int64
-	Stdout          *string // never loaded by List
-	Stderr          *string // never loaded by List
+	AlertID         *int64     `json:"alert_id,omitempty"`    // becomes nil when the alert is deleted (criterion AC7)
+	ApprovedAt      *time.Time `json:"approved_at,omitempty"` // Create (auto) or Approve (criterion AC5)
+	ApprovedBy      *string    `json:"approved_by,omitempty"`
+	RejectedAt      *time.Time `json:"rejected_at,omitempty"` // Reject or Withdraw
+	RejectedBy      *string    `json:"rejected_by,omitempty"`
+	RejectionReason *string    `json:"rejection_reason,omitempty"`
+	ExecutedAt      *time.Time `json:"executed_at,omitempty"`  // Claim or Start (criterion AC6)
+	CompletedAt     *time.Time `json:"completed_at,omitempty"` // Finish
+	ExitCode        *int64     `json:"exit_code,omitempty"`
+	Stdout          *string    `json:"stdout,omitempty"` // never loaded by List
+	Stderr          *string    `json:"stderr,omitempty"` // never loaded by List
 
-	DedupeKey         *string // released when the action ends
-	IdempotencyKey    *string // kept as long as the action exists
-	NotBefore         *time.Time
-	ExpiresAt         *time.Time
-	MaxRuntimeSeconds *int64
-	HeartbeatAt       *time.Time // the last Heartbeat
-	CancelRequestedAt *time.Time // RequestCancel
-	CancelRequestedBy *string
-	CancelReason      *string
+	DedupeKey         *string    `json:"dedupe_key,omitempty"`      // released when the action ends
+	IdempotencyKey    *string    `json:"idempotency_key,omitempty"` // kept as long as the action exists
+	NotBefore         *time.Time `json:"not_before,omitempty"`
+	ExpiresAt         *time.Time `json:"expires_at,omitempty"`
+	MaxRuntimeSeconds *int64     `json:"max_runtime_seconds,omitempty"`
+	HeartbeatAt       *time.Time `json:"heartbeat_at,omitempty"`        // the last Heartbeat
+	CancelRequestedAt *time.Time `json:"cancel_requested_at,omitempty"` // RequestCancel
+	CancelRequestedBy *string    `json:"cancel_requested_by,omitempty"`
+	CancelReason      *string    `json:"cancel_reason,omitempty"`
 }
 
 // utc puts every time of a into UTC, whatever zone the driver read it in.
@@ -56,45 +56,47 @@ func (a Action) utc() Action {
 
 // NewAction is what Create needs. The lengths are in characters and are the columns' own.
 type NewAction struct {
-	ServerID    string  // a server that was added; at most 100
-	ActionType  string  // at most 50
-	Command     string  // at most 1 MiB; kept to the byte
-	CreatedBy   string  // at most 50, not "auto"
-	ServiceName *string // optional; at most 255
-	AlertID     *int64  // optional; an alert that exists
+	ServerID    string  `json:"server_id"`              // a server that was added; at most 100
+	ActionType  string  `json:"action_type"`            // at most 50
+	Command     string  `json:"command"`                // at most 1 MiB; kept to the byte
+	CreatedBy   string  `json:"created_by"`             // at most 50, not "auto"
+	ServiceName *string `json:"service_name,omitempty"` // optional; at most 255
+	AlertID     *int64  `json:"alert_id,omitempty"`     // optional; an alert that exists
 
 	// DedupeKey is optional, at most 255. While an action with this key is open on this server (pending, approved or
 	// executing), Create makes no other: one restart of a service at a time, say, or one apt run of any kind.
-	DedupeKey *string
+	DedupeKey *string `json:"dedupe_key,omitempty"`
 
 	// IdempotencyKey is optional, at most 255, and unique over all actions that exist. It makes Create safe to repeat: see
 	// there.
-	IdempotencyKey *string
+	IdempotencyKey *string `json:"idempotency_key,omitempty"`
 
 	// An action is never claimed or started before NotBefore, and never approved, claimed or started at or after ExpiresAt.
 	// Both are optional; ExpiresAt lies after the ledger's clock and after NotBefore.
-	NotBefore, ExpiresAt *time.Time
+	NotBefore *time.Time `json:"not_before,omitempty"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
 
 	// MaxRuntimeSeconds is how long the command may run: 1 to 2,147,483,647. The approver sees it, the agent gets it, and
 	// FailOverdue closes what ran longer. Optional.
-	MaxRuntimeSeconds *int64
+	MaxRuntimeSeconds *int64 `json:"max_runtime_seconds,omitempty"`
 }
 
 // Result is what an agent reports of a command that ran.
 type Result struct {
-	ExitCode int64 // 0 makes the action completed, any other failed
+	ExitCode int64 `json:"exit_code"` // 0 makes the action completed, any other failed
 
 	// Stdout and Stderr are evidence and kept whole, up to the engine's own limit on a value. Each byte that is not
 	// UTF-8 and each NUL becomes U+FFFD.
-	Stdout, Stderr string
+	Stdout string `json:"stdout"`
+	Stderr string `json:"stderr"`
 }
 
 // Filter says which actions List returns; the zero value of a field means any.
 type Filter struct {
-	ServerID   string
-	ActionType string
-	Status     Status // one of the six, or "timed_out", which only the Python original writes
-	AlertID    *int64
-	Before     int64 // only ids below this one: the last id of the page before
-	Limit      int   // how many at most; 0 means 50, at most 1000
+	ServerID   string `json:"server_id,omitempty"`
+	ActionType string `json:"action_type,omitempty"`
+	Status     Status `json:"status,omitempty"` // one of the six, or "timed_out", which only the Python original writes
+	AlertID    *int64 `json:"alert_id,omitempty"`
+	Before     int64  `json:"before,omitempty"` // only ids below this one: the last id of the page before
+	Limit      int    `json:"limit,omitempty"`  // how many at most: 1 to 1,000, 0 means 50
 }

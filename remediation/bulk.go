@@ -106,9 +106,9 @@ func (l *Ledger) whyNotDecided(ctx context.Context, s step, id int64, from Statu
 // recorded an exit code without ending the action, the exit code stays and decides the status.
 //
 // However many sweepers run at once, each action is closed once, and one that is finished meanwhile is left alone.
-// *InputError if olderThan is not positive or limit is below 1.
+// *InputError if olderThan is not positive.
 func (l *Ledger) FailOverdue(ctx context.Context, olderThan time.Duration, limit int) ([]Action, error) {
-	err := checkAtMost(limit)
+	limit, err := checkLimit(limit)
 	if olderThan <= 0 {
 		err = &InputError{"older_than", fmt.Sprintf("is %s, but must be positive", olderThan)}
 	}

@@ -24,16 +24,16 @@ const (
 // Event is one line of the record that the database keeps of every change to an action, whoever made it. Events are
 // only ever appended, and outlive their action and its server. The fields are the columns, in their order.
 type Event struct {
-	ID         int64
-	ActionID   int64
-	ServerID   string
-	Kind       EventKind
-	Actor      *string // the person, "auto", or for executing and its result the server; nil if nobody reported or is known
-	OccurredAt time.Time
-	Detail     *string // created: the command; rejected, cancel_requested: the reason; completed, failed: the exit code; deleted: the status it had
+	ID         int64     `json:"id"`
+	ActionID   int64     `json:"action_id"`
+	ServerID   string    `json:"server_id"`
+	Kind       EventKind `json:"kind"`
+	Actor      *string   `json:"actor,omitempty"` // the person, "auto", or for executing and its result the server; nil if nobody reported or is known
+	OccurredAt time.Time `json:"occurred_at"`
+	Detail     *string   `json:"detail,omitempty"` // created: the command; rejected, cancel_requested: the reason; completed, failed: the exit code; deleted: the status it had
 }
 
-// Events returns up to limit events (0 means 50) that come after the event with the id after: the change feed. Call it
+// Events returns up to limit events that come after the event with the id after: the change feed. Call it
 // again with the ID of the last one returned, and no event is missed or repeated, whatever transactions are open
 // meanwhile; an empty answer means that there is nothing new yet. Start with 0.
 //
@@ -46,22 +46,27 @@ type Event struct {
 //
 // ErrSchemaVersion if the events were restored from another PostgreSQL cluster and Migrate has not run since.
 func (l *Ledger) Events(ctx context.Context, after int64, limit int) ([]Event, error) {
-	if limit == 0 {
-		limit = defaultLimit
+	if err := checkAfter(after); err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
 	}
-	err := checkAtMost(limit)
-	if after < 0 {
-		err = &InputError{"after", "is negative"}
-	}
+	limit, err := checkLimit(limit)
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
 	}
-	events, err := l.store.ListEvents(ctx, after, limit)
+	events, err := listEvents(ctx, l.store, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
 	}
+	return events, nil
+}
+
+func listEvents(ctx context.Context, store Store, after int64, limit int) ([]Event, error) {
+	return inUTC(store.ListEvents(ctx, after, limit))
+}
+
+func inUTC(events []Event, err error) ([]Event, error) {
 	for i := range events {
 		events[i].OccurredAt = events[i].OccurredAt.UTC()
 	}
-	return events, nil
+	return events, err
 }

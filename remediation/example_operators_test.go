@@ -222,6 +222,62 @@ func ExampleLedger_Events() {
 	// 3 executing by web-1
 }
 
+// A follower gets what was there before, then each event as it happens, until its context ends.
+func ExampleLedger_Follow() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ledger, done := exampleLedger("web-1")
+	defer done()
+	exampleQueue(ledger, "web-1", "uptime")
+
+	for event, err := range ledger.Follow(ctx, 0) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(event.ID, event.Kind, "by", *event.Actor)
+		switch event.Kind {
+		case remediation.EventApproved:
+			if _, err := ledger.Claim(ctx, "web-1"); err != nil {
+				log.Fatal(err)
+			}
+		case remediation.EventExecuting:
+			cancel()
+		}
+	}
+	fmt.Println(ctx.Err())
+	// Output:
+	// 1 created by dashboard
+	// 2 approved by auto
+	// 3 executing by web-1
+	// context canceled
+}
+
+// The history of an action stays after the action itself was deleted.
+func ExampleLedger_History() {
+	ctx := context.Background()
+	ledger, done := exampleLedger("web-1")
+	defer done()
+	id := exampleQueue(ledger, "web-1", "uptime")
+	if _, err := ledger.Withdraw(ctx, id, "alice", "not tonight"); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := ledger.Prune(ctx, time.Now().AddDate(100, 0, 0), 0); err != nil {
+		log.Fatal(err)
+	}
+	events, err := ledger.History(ctx, id)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, event := range events {
+		fmt.Println(event.ID, event.Kind)
+	}
+	// Output:
+	// 1 created
+	// 2 approved
+	// 3 rejected
+	// 4 deleted
+}
+
 // Outputs are the larger part of a long history; what was run, by whom and with which result stays.
 func ExampleLedger_ClearOutput() {
 	ctx := context.Background()

@@ -26,18 +26,18 @@ const (
 
 // Explanation is the answer of Explain. String gives it as a sentence for a person.
 type Explanation struct {
-	ActionID int64
-	ServerID string
-	Status   Status
-	Reason   Reason
-	Since    time.Time // since when: created, paused, approved, executed, completed, rejected or expired, by Reason; zero if unknown
-	By       string    // who approved or rejected it, if somebody did
-	Behind   int64     // for ReasonBehind: the first action before it on that server, executing or next to be claimed
+	ActionID int64     `json:"action_id"`
+	ServerID string    `json:"server_id"`
+	Status   Status    `json:"status"`
+	Reason   Reason    `json:"reason"`
+	Since    time.Time `json:"since,omitzero"`   // since when: created, paused, approved, executed, completed, rejected or expired, by Reason; zero if unknown
+	By       string    `json:"by,omitempty"`     // who approved or rejected it, if somebody did
+	Behind   int64     `json:"behind,omitempty"` // for ReasonBehind: the first action before it on that server, executing or next to be claimed
 
 	// Detail is the reason for ReasonRejected, the exit code for ReasonFinished or "" if there is none, and when it is due for
 	// ReasonNotYetDue. For ReasonExecuting it says who asked to cancel it, and for ReasonExecuting and ReasonNoApproval what an
 	// older program left in the action; there it is often "".
-	Detail string
+	Detail string `json:"detail,omitempty"`
 }
 
 // Standing is an action among what decides whether it may run, as a Store reads it in one statement. If the action predates

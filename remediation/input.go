@@ -1,6 +1,7 @@
 package remediation
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strings"
@@ -22,7 +23,7 @@ const (
 
 const (
 	defaultLimit = 50
-	maxLimit     = 1000 // actions in a page, and ids in a bulk decision
+	maxLimit     = 1000 // of every limit, and of the ids in a bulk decision
 )
 
 // checkName refuses a name that could look like another on a screen, besides what checkTitle refuses.
@@ -173,10 +174,8 @@ func (f Filter) check() error {
 	if f.Before < 0 {
 		return &InputError{"before", "is negative"}
 	}
-	if f.Limit < 0 || f.Limit > maxLimit {
-		return &InputError{"limit", fmt.Sprintf("is %d, but may be 0 to %d", f.Limit, maxLimit)}
-	}
-	return nil
+	_, err := checkLimit(f.Limit)
+	return err
 }
 
 // checkStatus takes what the ledger writes, and what the Python original may have written besides.
@@ -187,22 +186,19 @@ func checkStatus(s Status) error {
 	return &InputError{"status", fmt.Sprintf("%q is none of the six", string(s))}
 }
 
-// checkLimit gives 0 its meaning.
-func checkLimit(limit int) (int, error) {
-	switch {
-	case limit < 0 || limit > maxLimit:
-		return 0, &InputError{"limit", fmt.Sprintf("is %d, but may be 0 to %d", limit, maxLimit)}
-	case limit == 0:
-		return defaultLimit, nil
-	}
-	return limit, nil
-}
-
-func checkAtMost(limit int) error {
-	if limit < 1 {
-		return &InputError{"limit", fmt.Sprintf("is %d, but must be at least 1", limit)}
+func checkAfter(after int64) error {
+	if after < 0 {
+		return &InputError{"after", "is negative"}
 	}
 	return nil
+}
+
+// checkLimit returns the limit that a caller means.
+func checkLimit(limit int) (int, error) {
+	if limit < 0 || limit > maxLimit {
+		return 0, &InputError{"limit", fmt.Sprintf("is %d, but may be 0 to %d", limit, maxLimit)}
+	}
+	return cmp.Or(limit, defaultLimit), nil
 }
 
 // evidence makes a program's output storable on every engine without refusing any of it.

@@ -9,9 +9,12 @@
 // package nothing was written. After a context ends in the middle of a call, or a connection is lost, the change may or
 // may not have happened; Get tells, on PostgreSQL once the server has noticed. To make the same transition again is always
 // safe: it happens once.
+//
+// A limit, of List and of every method that takes one, is 1 to 1,000, and 0 means 50; any other is an *InputError.
 package remediation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -226,9 +229,7 @@ func (l *Ledger) List(ctx context.Context, f Filter) ([]Action, error) {
 	if f.Before == 0 {
 		f.Before = math.MaxInt64
 	}
-	if f.Limit == 0 {
-		f.Limit = defaultLimit
-	}
+	f.Limit = cmp.Or(f.Limit, defaultLimit)
 	actions, err := l.store.ListActions(ctx, f)
 	if err != nil {
 		return nil, fmt.Errorf("list actions: %w", err)

@@ -35,10 +35,11 @@ func (l *Ledger) Counts(ctx context.Context, statuses ...Status) (map[Status]int
 }
 
 // Prune deletes up to limit terminal actions whose latest time lies before a time, oldest first, and returns how many. That
-// is when they finished or were rejected, unless a clock was wrong. It never deletes an open action. Their events stay. Call it until it returns less than limit: short
-// statements let others write in between. *InputError if limit is below 1.
+// is when they finished or were rejected, unless a clock was wrong. It never deletes an open action. Their events stay.
+// Call it until it returns less than limit: short statements let others write in between.
 func (l *Ledger) Prune(ctx context.Context, before time.Time, limit int) (int64, error) {
-	if err := checkAtMost(limit); err != nil {
+	limit, err := checkLimit(limit)
+	if err != nil {
 		return 0, fmt.Errorf("prune actions: %w", err)
 	}
 	n, err := l.store.PruneActions(ctx, storable(before), limit)
@@ -50,9 +51,10 @@ func (l *Ledger) Prune(ctx context.Context, before time.Time, limit int) (int64,
 
 // ClearOutput sets stdout and stderr to NULL on up to limit terminal actions, chosen as Prune chooses them, and returns how
 // many had an output. It is the one change to a terminal action that the database allows, and leaves an event; the rest
-// of the audit trail stays. *InputError if limit is below 1.
+// of the audit trail stays.
 func (l *Ledger) ClearOutput(ctx context.Context, before time.Time, limit int) (int64, error) {
-	if err := checkAtMost(limit); err != nil {
+	limit, err := checkLimit(limit)
+	if err != nil {
 		return 0, fmt.Errorf("clear output: %w", err)
 	}
 	n, err := l.store.ClearOutput(ctx, storable(before), limit)

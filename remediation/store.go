@@ -10,6 +10,7 @@ import (
 // Each change is one statement; a read may take several. The Ledger has checked the input and read the clock: times are UTC, whole
 // microseconds. A method that finds no row to work on returns the sentinel named beside it, as it is.
 type Store interface {
+	feed() *Feed // by an embedded Feed, whose Changed the store calls after each change
 	AddServer(ctx context.Context, id string) error
 	PauseServer(ctx context.Context, id string, at time.Time) error             // ErrServerNotFound
 	UnpauseServer(ctx context.Context, id string) error                         // ErrServerNotFound
@@ -43,6 +44,7 @@ type Store interface {
 	ActionStanding(ctx context.Context, id int64, now time.Time) (Standing, error)  // ErrNotFound
 	CountActions(ctx context.Context, statuses []Status) (map[Status]int64, error)  // without those that have none
 	ListEvents(ctx context.Context, after int64, limit int) ([]Event, error)        // oldest first
+	ListActionEvents(ctx context.Context, actionID int64) ([]Event, error)          // oldest first
 
 	PruneActions(ctx context.Context, before time.Time, limit int) (int64, error)
 	ClearOutput(ctx context.Context, before time.Time, limit int) (int64, error)

@@ -7,6 +7,7 @@ package postgresdb
 
 import (
 	"context"
+	"time"
 
 	"github.com/homelab-cmd/actionledger/remediation"
 )
@@ -99,6 +100,52 @@ func (q *Queries) GetAction(ctx context.Context, id int64) (RemediationAction, e
 		&i.CancelReason,
 	)
 	return i, err
+}
+
+const listActionEvents = `-- name: ListActionEvents :many
+SELECT id, action_id, server_id, kind, actor, occurred_at, detail FROM remediation_events
+WHERE action_id = $1
+ORDER BY id
+`
+
+type ListActionEventsRow struct {
+	ID         int64
+	ActionID   int64
+	ServerID   string
+	Kind       remediation.EventKind
+	Actor      *string
+	OccurredAt time.Time
+	Detail     *string
+}
+
+// The ids of one action's events are in the order of its changes on both engines, because each change waits for the one
+// before it.
+func (q *Queries) ListActionEvents(ctx context.Context, actionID int64) ([]ListActionEventsRow, error) {
+	rows, err := q.db.Query(ctx, listActionEvents, actionID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListActionEventsRow
+	for rows.Next() {
+		var i ListActionEventsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.ActionID,
+			&i.ServerID,
+			&i.Kind,
+			&i.Actor,
+			&i.OccurredAt,
+			&i.Detail,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const listActions = `-- name: ListActions :many

@@ -90,6 +90,9 @@ func Prepare(ctx context.Context, db DBTX) (*Queries, error) {
 	if q.heartbeatActionStmt, err = db.PrepareContext(ctx, heartbeatAction); err != nil {
 		return nil, fmt.Errorf("error preparing query HeartbeatAction: %w", err)
 	}
+	if q.listActionEventsStmt, err = db.PrepareContext(ctx, listActionEvents); err != nil {
+		return nil, fmt.Errorf("error preparing query ListActionEvents: %w", err)
+	}
 	if q.listActionsStmt, err = db.PrepareContext(ctx, listActions); err != nil {
 		return nil, fmt.Errorf("error preparing query ListActions: %w", err)
 	}
@@ -256,6 +259,11 @@ func (q *Queries) Close() error {
 			err = fmt.Errorf("error closing heartbeatActionStmt: %w", cerr)
 		}
 	}
+	if q.listActionEventsStmt != nil {
+		if cerr := q.listActionEventsStmt.Close(); cerr != nil {
+			err = fmt.Errorf("error closing listActionEventsStmt: %w", cerr)
+		}
+	}
 	if q.listActionsStmt != nil {
 		if cerr := q.listActionsStmt.Close(); cerr != nil {
 			err = fmt.Errorf("error closing listActionsStmt: %w", cerr)
@@ -402,6 +410,7 @@ type Queries struct {
 	getActionStmt                    *sql.Stmt
 	getServerStmt                    *sql.Stmt
 	heartbeatActionStmt              *sql.Stmt
+	listActionEventsStmt             *sql.Stmt
 	listActionsStmt                  *sql.Stmt
 	listActionsByAlertStmt           *sql.Stmt
 	listActionsByServerStmt          *sql.Stmt
@@ -447,6 +456,7 @@ func (q *Queries) WithTx(tx *sql.Tx) *Queries {
 		getActionStmt:                    q.getActionStmt,
 		getServerStmt:                    q.getServerStmt,
 		heartbeatActionStmt:              q.heartbeatActionStmt,
+		listActionEventsStmt:             q.listActionEventsStmt,
 		listActionsStmt:                  q.listActionsStmt,
 		listActionsByAlertStmt:           q.listActionsByAlertStmt,
 		listActionsByServerStmt:          q.listActionsByServerStmt,

@@ -101,6 +101,45 @@ func (q *Queries) GetAction(ctx context.Context, id int64) (RemediationAction, e
 	return i, err
 }
 
+const listActionEvents = `-- name: ListActionEvents :many
+SELECT id, action_id, server_id, kind, actor, occurred_at, detail FROM remediation_events
+WHERE action_id = ?1
+ORDER BY id
+`
+
+// The ids of one action's events are in the order of its changes on both engines, because each change waits for the one
+// before it.
+func (q *Queries) ListActionEvents(ctx context.Context, actionID int64) ([]RemediationEvent, error) {
+	rows, err := q.query(ctx, q.listActionEventsStmt, listActionEvents, actionID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []RemediationEvent
+	for rows.Next() {
+		var i RemediationEvent
+		if err := rows.Scan(
+			&i.ID,
+			&i.ActionID,
+			&i.ServerID,
+			&i.Kind,
+			&i.Actor,
+			&i.OccurredAt,
+			&i.Detail,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listActions = `-- name: ListActions :many
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason FROM remediation_listed AS a
 WHERE a.id < ?1

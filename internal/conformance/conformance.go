@@ -40,7 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) Database) {
 	t.Cleanup(func() { t.Logf("recorded by the databases: %s", &done) })
 	for _, b := range slices.Concat(lifecycle, results, alerts, claims, errs, input, text, times, lists, transactions,
 		races, rules, immutability, dedupe, bulk, overdue, explain, events, retention, counts, guards, types, oldRows, contexts, clocks,
-		schedule, runtime, cancel, idempotency, selfApproval, servers) {
+		schedule, runtime, cancel, idempotency, selfApproval, servers, pages, follow, histories) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			l := newLedger(t, open(t))

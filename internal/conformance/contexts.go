@@ -70,6 +70,7 @@ func everyCall(pending, approved, executing int64) map[string]func(ctx context.C
 		"Counts":  func(ctx context.Context, l *remediation.Ledger) error { _, err := l.Counts(ctx); return err },
 		"Explain": func(ctx context.Context, l *remediation.Ledger) error { _, err := l.Explain(ctx, pending); return err },
 		"Events":  func(ctx context.Context, l *remediation.Ledger) error { _, err := l.Events(ctx, 0, 10); return err },
+		"History": func(ctx context.Context, l *remediation.Ledger) error { _, err := l.History(ctx, pending); return err },
 		"Prune":   func(ctx context.Context, l *remediation.Ledger) error { _, err := l.Prune(ctx, at(59), 10); return err },
 		"ClearOutput": func(ctx context.Context, l *remediation.Ledger) error {
 			_, err := l.ClearOutput(ctx, at(59), 10)

@@ -356,7 +356,7 @@ func eventsPages(t *testing.T, l *ledger) {
 	}
 	all := l.events(t, 0)
 	same(t, "how many", len(all), 60)
-	for limit, want := range map[int]int{0: 50, 1: 1, 7: 7, 60: 60, 61: 60, 5000: 60} {
+	for limit, want := range map[int]int{0: 50, 1: 1, 7: 7, 60: 60, 61: 60, 1000: 60} {
 		page, err := l.Events(t.Context(), 0, limit)
 		if err != nil {
 			t.Fatal(err)
@@ -379,9 +379,7 @@ func eventsPages(t *testing.T, l *ledger) {
 }
 
 func eventsInput(t *testing.T, l *ledger) {
-	_, err := l.Events(t.Context(), 0, -1)
-	badInput(t, err, "limit")
-	_, err = l.Events(t.Context(), -1, 10)
+	_, err := l.Events(t.Context(), -1, 10)
 	badInput(t, err, "after")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

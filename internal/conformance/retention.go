@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"slices"
 	"testing"
 	"time"
 
@@ -19,7 +18,6 @@ var retention = []behaviour{
 	{"ClearOutputAndPruneAtOnceKeepTheirCounts", clearAndPruneRace},
 	{"OutputIsClearedWholeOrNotAtAll", rawClears},
 	{"RetentionInTheCallersTransaction", retentionInTx},
-	{"RetentionInputIsChecked", retentionInput},
 }
 
 // endedAt is a well-formed terminal action that ended at a time.
@@ -305,18 +303,4 @@ func retentionInTx(t *testing.T, l *ledger) {
 		}
 		same(t, "the row", l.get(t, a.ID), a)
 	}
-}
-
-func retentionInput(t *testing.T, l *ledger) {
-	l.in(t, remediation.Completed)
-	before := slices.Clone(l.list(t, remediation.Filter{}))
-	for _, limit := range []int{0, -1, -1 << 62} {
-		n, err := l.Prune(t.Context(), at(59), limit)
-		badInput(t, err, "limit")
-		same(t, "pruned", n, int64(0))
-		n, err = l.ClearOutput(t.Context(), at(59), limit)
-		badInput(t, err, "limit")
-		same(t, "cleared", n, int64(0))
-	}
-	same(t, "what the refused calls left", l.list(t, remediation.Filter{}), before)
 }

@@ -73,3 +73,10 @@ SELECT
     CAST(coalesce((
         SELECT a.id FROM remediation_actions AS a WHERE a.idempotency_key = CAST(@idempotency_key AS TEXT)
     ), 0) AS BIGINT) AS first_id;
+
+-- The ids of one action's events are in the order of its changes on both engines, because each change waits for the one
+-- before it.
+-- name: ListActionEvents :many
+SELECT id, action_id, server_id, kind, actor, occurred_at, detail FROM remediation_events
+WHERE action_id = @action_id
+ORDER BY id;

@@ -12,29 +12,29 @@ import (
 )
 
 func (s *store) AddServer(ctx context.Context, id string) error {
-	_, err := run(ctx, s, (*queries).AddServer, id)
+	_, err := change(ctx, s, (*queries).AddServer, id)
 	return err
 }
 
 func (s *store) PauseServer(ctx context.Context, id string, at time.Time) error {
-	return server(run(ctx, s, (*queries).PauseServer, postgresdb.PauseServerParams{ID: id, PausedAt: &at}))
+	return server(change(ctx, s, (*queries).PauseServer, postgresdb.PauseServerParams{ID: id, PausedAt: &at}))
 }
 
 func (s *store) UnpauseServer(ctx context.Context, id string) error {
-	return server(run(ctx, s, (*queries).UnpauseServer, id))
+	return server(change(ctx, s, (*queries).UnpauseServer, id))
 }
 
 func (s *store) AddAlert(ctx context.Context, serverID, title string) (int64, error) {
-	id, err := run(ctx, s, (*queries).AddAlert, postgresdb.AddAlertParams{ServerID: serverID, Title: title})
+	id, err := change(ctx, s, (*queries).AddAlert, postgresdb.AddAlertParams{ServerID: serverID, Title: title})
 	return id, missing(err, remediation.ErrServerNotFound)
 }
 
 func (s *store) ForbidSelfApproval(ctx context.Context, serverID string, forbid bool) error {
-	return server(run(ctx, s, (*queries).ForbidSelfApproval, postgresdb.ForbidSelfApprovalParams{ServerID: serverID, Forbids: forbid}))
+	return server(change(ctx, s, (*queries).ForbidSelfApproval, postgresdb.ForbidSelfApprovalParams{ServerID: serverID, Forbids: forbid}))
 }
 
 func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at time.Time) (remediation.Action, error) {
-	return oneAction(run(ctx, s, (*queries).CreateAction, postgresdb.CreateActionParams{
+	return oneAction(change(ctx, s, (*queries).CreateAction, postgresdb.CreateActionParams{
 		ServerID:          a.ServerID,
 		ActionType:        a.ActionType,
 		ServiceName:       a.ServiceName,
@@ -51,33 +51,33 @@ func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at ti
 }
 
 func (s *store) ApproveAction(ctx context.Context, id int64, by string, at time.Time) (remediation.Action, error) {
-	return oneAction(run(ctx, s, (*queries).ApproveAction, postgresdb.ApproveActionParams{ID: id, ApprovedBy: by, ApprovedAt: &at}))
+	return oneAction(change(ctx, s, (*queries).ApproveAction, postgresdb.ApproveActionParams{ID: id, ApprovedBy: by, ApprovedAt: &at}))
 }
 
 func (s *store) RejectAction(ctx context.Context, id int64, by, reason string, at time.Time) (remediation.Action, error) {
-	return oneAction(run(ctx, s, (*queries).RejectAction, postgresdb.RejectActionParams{
+	return oneAction(change(ctx, s, (*queries).RejectAction, postgresdb.RejectActionParams{
 		ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
 	}))
 }
 
 func (s *store) WithdrawAction(ctx context.Context, id int64, by, reason string, at time.Time) (remediation.Action, error) {
-	return oneAction(run(ctx, s, (*queries).WithdrawAction, postgresdb.WithdrawActionParams{
+	return oneAction(change(ctx, s, (*queries).WithdrawAction, postgresdb.WithdrawActionParams{
 		ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
 	}))
 }
 
 func (s *store) ClaimAction(ctx context.Context, serverID string, at time.Time) (remediation.Action, error) {
-	row, err := run(ctx, s, (*queries).ClaimAction, postgresdb.ClaimActionParams{ServerID: serverID, ExecutedAt: &at})
+	row, err := change(ctx, s, (*queries).ClaimAction, postgresdb.ClaimActionParams{ServerID: serverID, ExecutedAt: &at})
 	return remediation.Action(row), missing(err, remediation.ErrNothingToClaim)
 }
 
 func (s *store) StartAction(ctx context.Context, id int64, at time.Time) (remediation.Action, error) {
-	return oneAction(run(ctx, s, (*queries).StartAction, postgresdb.StartActionParams{ID: id, ExecutedAt: &at}))
+	return oneAction(change(ctx, s, (*queries).StartAction, postgresdb.StartActionParams{ID: id, ExecutedAt: &at}))
 }
 
 func (s *store) FinishAction(ctx context.Context, serverID string, id int64, r remediation.Result,
 	at time.Time) (remediation.Action, error) {
-	return oneAction(run(ctx, s, (*queries).FinishAction, postgresdb.FinishActionParams{
+	return oneAction(change(ctx, s, (*queries).FinishAction, postgresdb.FinishActionParams{
 		ID:          id,
 		ServerID:    serverID,
 		CompletedAt: &at,
@@ -88,13 +88,13 @@ func (s *store) FinishAction(ctx context.Context, serverID string, id int64, r r
 }
 
 func (s *store) HeartbeatAction(ctx context.Context, serverID string, id int64, at time.Time) (remediation.Action, error) {
-	return oneAction(run(ctx, s, (*queries).HeartbeatAction, postgresdb.HeartbeatActionParams{
+	return oneAction(change(ctx, s, (*queries).HeartbeatAction, postgresdb.HeartbeatActionParams{
 		ID: id, ServerID: serverID, HeartbeatAt: at,
 	}))
 }
 
 func (s *store) RequestCancel(ctx context.Context, id int64, by, reason string, at time.Time) (remediation.Action, error) {
-	return oneAction(run(ctx, s, (*queries).RequestCancel, postgresdb.RequestCancelParams{
+	return oneAction(change(ctx, s, (*queries).RequestCancel, postgresdb.RequestCancelParams{
 		ID: id, CancelRequestedBy: by, CancelReason: reason, CancelRequestedAt: &at,
 	}))
 }

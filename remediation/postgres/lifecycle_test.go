@@ -155,6 +155,13 @@ func calls(l *remediation.Ledger) map[string]func(ctx context.Context) error {
 		"Counts":      func(ctx context.Context) error { _, err := l.Counts(ctx); return err },
 		"Explain":     func(ctx context.Context) error { _, err := l.Explain(ctx, 1); return err },
 		"Events":      func(ctx context.Context) error { _, err := l.Events(ctx, 0, 1); return err },
+		"History":     func(ctx context.Context) error { _, err := l.History(ctx, 1); return err },
+		"Follow": func(ctx context.Context) error {
+			for _, err := range l.Follow(ctx, 0) {
+				return err
+			}
+			return ctx.Err()
+		},
 		"Prune":       func(ctx context.Context) error { _, err := l.Prune(ctx, now, 1); return err },
 		"ClearOutput": func(ctx context.Context) error { _, err := l.ClearOutput(ctx, now, 1); return err },
 	}

@@ -10,24 +10,24 @@ import (
 )
 
 func (s *store) ApproveActions(ctx context.Context, ids []int64, by string, at time.Time) ([]remediation.Action, error) {
-	return actions(run(ctx, s, (*queries).ApproveActions, postgresdb.ApproveActionsParams{Ids: ids, ApprovedBy: by, ApprovedAt: &at}))
+	return actions(change(ctx, s, (*queries).ApproveActions, postgresdb.ApproveActionsParams{Ids: ids, ApprovedBy: by, ApprovedAt: &at}))
 }
 
 func (s *store) RejectActions(ctx context.Context, ids []int64, by, reason string, at time.Time) ([]remediation.Action, error) {
-	return actions(run(ctx, s, (*queries).RejectActions, postgresdb.RejectActionsParams{
+	return actions(change(ctx, s, (*queries).RejectActions, postgresdb.RejectActionsParams{
 		Ids: ids, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
 	}))
 }
 
 func (s *store) FailOverdueActions(ctx context.Context, aliveBefore time.Time, stderr string, limit int,
 	at time.Time) ([]remediation.Action, error) {
-	return actions(run(ctx, s, (*queries).FailOverdueActions, postgresdb.FailOverdueActionsParams{
+	return actions(change(ctx, s, (*queries).FailOverdueActions, postgresdb.FailOverdueActionsParams{
 		AliveBefore: aliveBefore, Stderr: stderr, MaxRows: int64(limit), CompletedAt: &at,
 	}))
 }
 
 func (s *store) ExpireActions(ctx context.Context, limit int, at time.Time) ([]remediation.Action, error) {
-	return actions(run(ctx, s, (*queries).ExpireActions, postgresdb.ExpireActionsParams{MaxRows: int64(limit), RejectedAt: &at}))
+	return actions(change(ctx, s, (*queries).ExpireActions, postgresdb.ExpireActionsParams{MaxRows: int64(limit), RejectedAt: &at}))
 }
 
 func (s *store) ActionStatuses(ctx context.Context, ids []int64) (map[int64]remediation.Status, error) {
@@ -119,9 +119,16 @@ func (s *store) ListEvents(ctx context.Context, after int64, limit int) ([]remed
 }
 
 func (s *store) listEvents(ctx context.Context, after int64, limit int, elsewhere []int64) ([]remediation.Event, error) {
-	rows, err := run(ctx, s, (*queries).ListEvents, postgresdb.ListEventsParams{
+	return events(run(ctx, s, (*queries).ListEvents, postgresdb.ListEventsParams{
 		After: after, Elsewhere: elsewhere, MaxRows: int64(limit),
-	})
+	}))
+}
+
+func (s *store) ListActionEvents(ctx context.Context, actionID int64) ([]remediation.Event, error) {
+	return events(run(ctx, s, (*queries).ListActionEvents, actionID))
+}
+
+func events[Row postgresdb.ListEventsRow | postgresdb.ListActionEventsRow](rows []Row, err error) ([]remediation.Event, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -133,9 +140,9 @@ func (s *store) listEvents(ctx context.Context, after int64, limit int, elsewher
 }
 
 func (s *store) PruneActions(ctx context.Context, before time.Time, limit int) (int64, error) {
-	return run(ctx, s, (*queries).PruneActions, postgresdb.PruneActionsParams{Before: before, MaxRows: int64(limit)})
+	return change(ctx, s, (*queries).PruneActions, postgresdb.PruneActionsParams{Before: before, MaxRows: int64(limit)})
 }
 
 func (s *store) ClearOutput(ctx context.Context, before time.Time, limit int) (int64, error) {
-	return run(ctx, s, (*queries).ClearOutput, postgresdb.ClearOutputParams{Before: before, MaxRows: int64(limit)})
+	return change(ctx, s, (*queries).ClearOutput, postgresdb.ClearOutputParams{Before: before, MaxRows: int64(limit)})
 }

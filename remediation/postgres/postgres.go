@@ -32,6 +32,8 @@ func New(conn postgresdb.DBTX) remediation.Store {
 
 // store implements remediation.Store.
 type store struct {
+	remediation.Feed
+
 	conn          postgresdb.DBTX
 	queries       *queries
 	checked       atomic.Bool // the schema has the version that the queries were generated for
@@ -53,6 +55,15 @@ func run[P, T any](ctx context.Context, s *store, query func(*queries, context.C
 	}
 	result, err := query(s.queries, ctx, params)
 	return result, interpret(err)
+}
+
+// change runs one generated method that changes the database.
+func change[P, T any](ctx context.Context, s *store, query func(*queries, context.Context, P) (T, error), params P) (T, error) {
+	result, err := run(ctx, s, query, params)
+	if !errors.Is(err, pgx.ErrNoRows) {
+		s.Changed() // after other errors too: a commit may have happened, and a rollback may end what held events back
+	}
+	return result, err
 }
 
 // readable runs a list. A row from before the rules may hold an infinite time, which pgx can't read and which fails the

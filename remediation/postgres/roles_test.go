@@ -227,7 +227,7 @@ func TestAgentRoleExecutesAndNothingElse(t *testing.T) {
 	}
 	forbidden = append(forbidden, "UPDATE remediation_actions SET dedupe_key = 'x'")
 	// ClearOutput finds something to clear only later: what it would do is among the statements.
-	may := []string{"Claim", "Start", "Finish", "Get", "List", "FailOverdue", "Counts", "Explain", "Events", "ClearOutput"}
+	may := []string{"Claim", "Start", "Finish", "Get", "List", "FailOverdue", "Counts", "Explain", "Events", "Follow", "History", "ClearOutput"}
 	r.forbidden(t, "ledger_agent", may, forbidden, map[string]string{
 		"UPDATE remediation_actions SET status = 'approved' WHERE status = 'pending'":                       "23514",
 		"UPDATE remediation_actions SET status = 'rejected' WHERE status = 'approved'":                      "23514",
@@ -242,7 +242,7 @@ func TestAgentRoleExecutesAndNothingElse(t *testing.T) {
 		t.Errorf("the agent clears outputs: %v", err)
 	}
 	calls := calls(agent)
-	for _, name := range []string{"FailOverdue", "Counts", "Explain", "Events"} {
+	for _, name := range []string{"FailOverdue", "Counts", "Explain", "Events", "Follow", "History"} {
 		if err := calls[name](t.Context()); err != nil {
 			t.Errorf("the agent calls %s: %v", name, err)
 		}
@@ -293,7 +293,13 @@ func TestReaderRoleOnlyReads(t *testing.T) {
 	visible := contentsOf(t, r.owner)
 	delete(visible, "remediation_events_gone") // which the feed alone needs
 	same(t, "what it reads by itself", contentsOf(t, reader), visible)
-	r.forbidden(t, "ledger_reader", []string{"Get", "List", "Counts", "Explain", "Events"}, slices.Concat(owned, queued, []string{
+	may := []string{"Get", "List", "Counts", "Explain", "Events", "Follow", "History"}
+	for _, name := range may {
+		if err := calls(newLedger(postgres.New(reader)))[name](t.Context()); err != nil {
+			t.Errorf("the reader calls %s: %v", name, err)
+		}
+	}
+	r.forbidden(t, "ledger_reader", may, slices.Concat(owned, queued, []string{
 		"UPDATE remediation_actions SET status = 'executing', executed_at = now() WHERE status = 'approved'",
 		"UPDATE remediation_actions SET stdout = 'fine'",
 		"SELECT 1 FROM servers FOR SHARE",

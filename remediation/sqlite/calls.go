@@ -24,13 +24,19 @@ func write[P, T any](ctx context.Context, s *store, run query[P, T], params P) (
 	if err != nil {
 		return none, err
 	}
+	var result T
 	switch {
 	case s.commits != nil:
-		return commit(ctx, s.commits, st.write, run, params)
+		result, err = commit(ctx, s.commits, st.write, run, params)
 	case s.tx != nil:
-		return inside(ctx, s, st.write, run, params)
+		result, err = inside(ctx, s, st.write, run, params)
+	default:
+		result, err = single(ctx, s.pool, st.write, run, params)
 	}
-	return single(ctx, s.pool, st.write, run, params)
+	if !errors.Is(err, sql.ErrNoRows) {
+		s.Changed() // after other errors too: a commit may have happened all the same
+	}
+	return result, err
 }
 
 // single runs one statement in a transaction of its own, which says whether it holds: without one, a context that ends

@@ -128,12 +128,22 @@ func everyCall(ctx context.Context, ledger *remediation.Ledger) map[string]error
 	_, rejectMany := ledger.RejectMany(ctx, []int64{4}, "alice", "no")
 	_, failOverdue := ledger.FailOverdue(ctx, time.Hour, 1)
 	_, events := ledger.Events(ctx, 0, 1)
+	_, history := ledger.History(ctx, 1)
 	_, explain := ledger.Explain(ctx, 1)
 	_, counts := ledger.Counts(ctx)
 	_, prune := ledger.Prune(ctx, time.Time{}, 1)
 	_, clearOutput := ledger.ClearOutput(ctx, time.Time{}, 1)
 	var all error
 	for _, all = range ledger.All(ctx, remediation.Filter{}) {
+		break
+	}
+	following, stop := context.WithCancel(ctx)
+	defer stop()
+	if events == nil {
+		stop() // or it would wait for an event
+	}
+	var follow error
+	for _, follow = range ledger.Follow(following, 0) {
 		break
 	}
 	return map[string]error{
@@ -158,6 +168,8 @@ func everyCall(ctx context.Context, ledger *remediation.Ledger) map[string]error
 		"RejectMany":  rejectMany,
 		"FailOverdue": failOverdue,
 		"Events":      events,
+		"History":     history,
+		"Follow":      follow,
 		"Explain":     explain,
 		"Counts":      counts,
 		"Prune":       prune,

@@ -108,7 +108,14 @@ func (s *store) CountActions(ctx context.Context, statuses []remediation.Status)
 }
 
 func (s *store) ListEvents(ctx context.Context, after int64, limit int) ([]remediation.Event, error) {
-	rows, err := read(ctx, s, (*queries).ListEvents, sqlitedb.ListEventsParams{After: after, MaxRows: int64(limit)})
+	return events(read(ctx, s, (*queries).ListEvents, sqlitedb.ListEventsParams{After: after, MaxRows: int64(limit)}))
+}
+
+func (s *store) ListActionEvents(ctx context.Context, actionID int64) ([]remediation.Event, error) {
+	return events(read(ctx, s, (*queries).ListActionEvents, actionID))
+}
+
+func events(rows []sqlitedb.RemediationEvent, err error) ([]remediation.Event, error) {
 	if err != nil {
 		return nil, err
 	}

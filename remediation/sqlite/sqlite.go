@@ -140,6 +140,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
+	s.Changed() // followers that wait are told of it
 	var err error
 	if st := s.ready.Swap(nil); st != nil {
 		err = st.write.Close()
@@ -155,6 +156,8 @@ func (s *Store) Close() error {
 
 // store implements remediation.Store on whatever prepare connects it to.
 type store struct {
+	remediation.Feed
+
 	prepare func(context.Context) (*statements, error)
 	// How a change is made durable: one of them is set.
 	commits *commits // shared, after Open

@@ -96,6 +96,8 @@ CREATE TABLE remediation_events (
 
 CREATE INDEX remediation_events_feed ON remediation_events (feed_position, id);
 
+CREATE INDEX remediation_events_action ON remediation_events (action_id, id);
+
 -- Where deleted events were in the feed: a reader whose last event is gone goes on from there. The next lower id would not
 -- do, because its place may lie behind events that are still to be read.
 CREATE TABLE remediation_events_gone (

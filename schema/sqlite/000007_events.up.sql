@@ -11,6 +11,8 @@ CREATE TABLE remediation_events (
     detail TEXT
 );
 
+CREATE INDEX remediation_events_action ON remediation_events (action_id); -- and id, which every index ends in
+
 -- Events that may not be stored, and the rule that each breaks. The history below and every later event follow these rules.
 CREATE VIEW remediation_events_refused AS
 SELECT

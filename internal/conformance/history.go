@@ -1,0 +1,113 @@
+package conformance
+
+import (
+	"testing"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+var histories = []behaviour{
+	{"HistoryIsTheActionsOwnEventsInOrder", historyOfOne},
+	{"HistoryOutlivesTheAction", historyOfDeleted},
+	{"HistoryOfAnActionWithoutEventsIsEmpty", historyOfNothing},
+	{"HistoryBesideWritersIsNeverNotFoundOrEmpty", historyRace},
+}
+
+func (l *ledger) history(t *testing.T, id int64) []remediation.Event {
+	t.Helper()
+	events, err := l.History(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return events
+}
+
+func historyOfOne(t *testing.T, l *ledger) {
+	var all []remediation.Action
+	for range 3 { // beside others
+		for _, path := range [][]step{{approve, start, complete}, {approve, start, fail}, {reject}, {approve, withdraw}, {approve}, {}} {
+			a := l.create(t, newAction(paused))
+			for _, s := range path {
+				a = l.take(t, a, s)
+			}
+			all = append(all, a)
+		}
+	}
+	feed := l.events(t, 0)
+	for _, a := range all {
+		got := l.history(t, a.ID)
+		sameEvents(t, "the history", got, history(a))
+		var own []remediation.Event
+		for _, e := range feed {
+			if e.ActionID == a.ID {
+				own = append(own, e)
+			}
+		}
+		same(t, "the history, in the feed", got, own)
+	}
+	for _, id := range []int64{0, -1, all[len(all)-1].ID + 1, 1 << 62} {
+		events, err := l.History(t.Context(), id)
+		wantError(t, "History", err, remediation.ErrNotFound)
+		same(t, "how many came with the error", len(events), 0)
+	}
+}
+
+func historyOfDeleted(t *testing.T, l *ledger) {
+	for _, remove := range []func(id int64){
+		func(int64) { same(t, "pruned", l.prune(t, l.clock.tick(), 10), int64(1)) },
+		func(id int64) { l.exec(t, "DELETE FROM remediation_actions WHERE id = "+number(id)) },
+		func(int64) { l.exec(t, "DELETE FROM servers WHERE id = "+quote(paused)) },
+	} {
+		a := l.in(t, remediation.Completed)
+		before := l.history(t, a.ID)
+		remove(a.ID)
+		got := l.history(t, a.ID)
+		same(t, "how many events", len(got), len(before)+1)
+		same(t, "the events before", got[:len(before)], before)
+		same(t, "the last one", got[len(before)].Kind, remediation.EventDeleted)
+	}
+	a := l.create(t, newAction(normal))
+	l.exec(t, "DELETE FROM remediation_actions WHERE id = "+number(a.ID))
+	l.exec(t, "DELETE FROM remediation_events WHERE action_id = "+number(a.ID))
+	_, err := l.History(t.Context(), a.ID)
+	wantError(t, "History of what left nothing", err, remediation.ErrNotFound)
+}
+
+func historyOfNothing(t *testing.T, l *ledger) {
+	old := l.insertOld(t, rowOf(example(remediation.Completed)))
+	events, err := l.History(t.Context(), old.ID)
+	if err != nil || events == nil || len(events) > 0 {
+		t.Errorf("History gives %v, %v, want an empty list", events, err)
+	}
+}
+
+// historyRace asks for actions that are created at that moment: their events come with them.
+func historyRace(t *testing.T, l *ledger) {
+	reader := l.on(l.db.Another(t))
+	done := make(chan struct{})
+	last := l.create(t, newAction(normal)).ID
+	go func() {
+		defer close(done)
+		l.live(t, l.Ledger, rounds(100))
+	}()
+	for id := last + 1; ; {
+		events, err := reader.History(t.Context(), id)
+		if err == nil {
+			if len(events) < 2 {
+				t.Errorf("action %d has the history %v", id, events)
+			}
+			id++
+			continue
+		}
+		wantError(t, "History", err, remediation.ErrNotFound)
+		select {
+		case <-done:
+			if _, err := l.Get(t.Context(), id); err == nil {
+				continue // it was created since
+			}
+			same(t, "how many were read", int(id-last-1), rounds(100))
+			return
+		default:
+		}
+	}
+}

@@ -1,0 +1,69 @@
+package soak
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// A follower is told that the server went away, and follows again from where it was.
+func TestFollowerOfAServerThatIsRestartedMissesAndRepeatsNothing(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"fast", "immediate"} {
+		t.Run(mode, func(t *testing.T) {
+			c := newCluster(t)
+			d := ledgerOn(t, c)
+			l := tell(t, d.ledger(t))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			follower := d.ledger(t)
+			var seen []remediation.Event
+			follow := func(n int) error {
+				after := int64(0)
+				if len(seen) > 0 {
+					after = seen[len(seen)-1].ID
+				}
+				for e, err := range follower.Follow(ctx, after) {
+					if err != nil {
+						return err
+					}
+					if seen = append(seen, e); len(seen) == n {
+						break
+					}
+				}
+				return ctx.Err()
+			}
+			wantNone(t, l.createTogether(t, 16)...)
+			stored := func() []remediation.Event {
+				t.Helper()
+				return must[[]remediation.Event](t)(l.Events(t.Context(), 0, 1000))
+			}
+			wantNone(t, follow(len(stored())))
+
+			lost := make(chan error)
+			go func() { lost <- follow(1000) }()
+			c.stop(t, mode)
+			err := <-lost
+			t.Log(err)
+			if err == nil || ctx.Err() != nil {
+				t.Fatalf("the follower of a stopped server ended with %v", err)
+			}
+			c.start(t)
+			l = tell(t, d.ledger(t)) // with a pool that has no dead connections
+			wantNone(t, l.createTogether(t, 16)...)
+			want := stored()
+			for len(seen) < len(want) && ctx.Err() == nil { // each connection that was idle may fail once more
+				if err := follow(len(want)); err != nil {
+					t.Log(err)
+				}
+			}
+			if diff := cmp.Diff(want, seen); diff != "" {
+				t.Errorf("what the follower saw (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

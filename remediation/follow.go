@@ -1,0 +1,229 @@
+package remediation
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	pollInterval = 250 * time.Millisecond // how long an event of another process may go unseen
+	pollGap      = 5 * time.Millisecond   // how long one look waits for the changes that the next one sees
+)
+
+// Follow returns the events after the event with the id after, in the order of Events, and then waits for the next ones
+// until ctx ends. It misses and repeats none. Start with 0, and keep the ID of the last event that you have handled.
+//
+// An event of a change through the same store shows within milliseconds. Any other, such as one of another process, of raw
+// SQL or of a transaction of the caller's own, shows within half a second of its commit. On PostgreSQL both count from when
+// Events shows the event.
+//
+// When ctx ends the sequence ends without an error; ctx.Err() says why. Any other error is yielded once, with a zero Event,
+// and ends the sequence, such as a restart of the server or a Close of the store. Follow again from the last ID.
+//
+// Each range over the sequence starts at after. Any number of followers may wait at once, and no goroutine is started: one
+// of those that wait asks the database, four times a second and after each change, for all of them. It asks once for
+// followers that have the same last event.
+func (l *Ledger) Follow(ctx context.Context, after int64) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		if err := checkAfter(after); err != nil {
+			yield(Event{}, fmt.Errorf("follow events: %w", err))
+			return
+		}
+		for last, read := after, l.store.feed().next; ; {
+			page, err := read(ctx, l.store, last)
+			if err != nil && ctx.Err() == nil {
+				yield(Event{}, fmt.Errorf("follow events: %w", err))
+			}
+			if err != nil {
+				return
+			}
+			for _, e := range page {
+				if ctx.Err() != nil || !yield(e, nil) {
+					return
+				}
+				last = e.ID
+			}
+			read = l.store.feed().next
+			if len(page) == defaultLimit { // there may be more: others need not wait for it
+				read = readPage
+			}
+		}
+	}
+}
+
+func readPage(ctx context.Context, store Store, after int64) ([]Event, error) {
+	return listEvents(ctx, store, after, defaultLimit)
+}
+
+// Feed is where the followers of one store wait for its next events. A Store embeds one, and calls Changed. The zero value
+// is ready for use.
+type Feed struct {
+	interval time.Duration // instead of pollInterval, for tests
+	waiting  atomic.Int64  // followers in next
+	begin    sync.Once
+	changed  chan struct{} // holds a token if something may have changed since the leader looked
+	turn     chan struct{} // holds a token while a follower leads
+	looked   time.Time     // by the last leader; whoever has the turn owns it
+
+	mu     sync.Mutex
+	places map[int64]*place // by the id of the last event
+}
+
+// place is where followers wait that have the same last event.
+type place struct {
+	followers int
+	done      chan struct{} // closed when page and err are final
+	page      []Event
+	err       error
+}
+
+// Changed says that a change was committed: if there are events, followers are told of them at once. It never waits.
+func (f *Feed) Changed() {
+	if f.waiting.Load() > 0 {
+		f.wake()
+	}
+}
+
+func (f *Feed) wake() {
+	select {
+	case f.changed <- struct{}{}:
+	default: // the leader is about to look anyway
+	}
+}
+
+func (f *Feed) feed() *Feed { return f }
+
+var _ interface{ feed() *Feed } = (*Feed)(nil) // so that a struct with a Feed in it can be a Store
+
+// next waits for events after an id and returns a page of them. The follower that has the turn leads: it asks the store for all who
+// wait, until its own place has news or its context ends. Then another one takes the turn.
+func (f *Feed) next(ctx context.Context, store Store, after int64) ([]Event, error) {
+	f.begin.Do(func() {
+		f.changed, f.turn, f.places = make(chan struct{}, 1), make(chan struct{}, 1), map[int64]*place{}
+	})
+	p := f.join(after)
+	defer f.leave(after, p)
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case f.turn <- struct{}{}:
+		f.lead(ctx, store, p)
+	}
+	select {
+	case <-p.done:
+		return clone(p.page), p.err
+	default:
+		return nil, ctx.Err()
+	}
+}
+
+// join makes the leader look at a new place at once: a change just before was told to nobody.
+func (f *Feed) join(after int64) *place {
+	f.waiting.Add(1)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.places[after]
+	if p == nil {
+		p = &place{done: make(chan struct{})}
+		f.places[after] = p
+		f.wake()
+	}
+	p.followers++
+	return p
+}
+
+func (f *Feed) leave(after int64, p *place) {
+	f.waiting.Add(-1)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p.followers--
+	if p.followers == 0 && f.places[after] == p {
+		delete(f.places, after)
+	}
+}
+
+// lead returns when own is done or ctx has ended. It has the turn, and gives it back.
+func (f *Feed) lead(ctx context.Context, store Store, own *place) {
+	defer func() { <-f.turn }()
+	interval := f.interval
+	if interval == 0 {
+		interval = pollInterval
+	}
+	for {
+		select { // changes that come together share one look
+		case <-own.done:
+			return
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Until(f.looked.Add(pollGap))):
+		}
+		select {
+		case <-f.changed: // what was committed until here, this look sees
+		default:
+		}
+		f.look(ctx, store)
+		f.looked = time.Now()
+		select {
+		case <-own.done:
+			return
+		case <-ctx.Done():
+			return
+		case <-f.changed:
+		case <-time.After(interval):
+		}
+	}
+}
+
+// look asks for the events after each place. An error is one for all who wait, unless ctx has ended, which is the leader's
+// own: the next leader asks again.
+func (f *Feed) look(ctx context.Context, store Store) {
+	f.mu.Lock()
+	ids := slices.Collect(maps.Keys(f.places))
+	f.mu.Unlock()
+	for _, after := range ids {
+		page, err := readPage(ctx, store, after)
+		switch {
+		case err == nil && len(page) > 0:
+			f.tell(page, nil, after)
+		case err != nil && ctx.Err() != nil:
+			return
+		case err != nil:
+			f.tell(nil, err, ids...)
+			return
+		}
+	}
+}
+
+// tell ends the wait at the places after ids.
+func (f *Feed) tell(page []Event, err error, ids ...int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, after := range ids {
+		if p := f.places[after]; p != nil { // or nobody waits there any more
+			p.page, p.err = page, err
+			close(p.done)
+			delete(f.places, after)
+		}
+	}
+}
+
+// clone copies a page, so that followers share no pointers.
+func clone(page []Event) []Event {
+	page = slices.Clone(page)
+	for i, e := range page {
+		if e.Actor != nil {
+			page[i].Actor = new(*e.Actor)
+		}
+		if e.Detail != nil {
+			page[i].Detail = new(*e.Detail)
+		}
+	}
+	return page
+}
