@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -168,4 +169,40 @@ func finishes(code int64) sourceStep {
 		_, err := l.Finish(ctx, serverID, id, result)
 		return err
 	}
+}
+
+// limitedSQLiteLedger has one action with every limit that ran, was asked to stop and ended, one that waits, one that its
+// creator approved, and afterwards a server that forbids that.
+func limitedSQLiteLedger(t *testing.T) (path string, now time.Time) {
+	t.Helper()
+	path, _ = sqliteLedger(t, -1)
+	store := must[*sqlite.Store](t)(sqlite.Open(t.Context(), path))
+	t.Cleanup(func() { store.Close() })
+	if err := store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	now = time.Date(2026, 1, 19, 15, 36, 1, 617957000, time.UTC)
+	ledger := remediation.New(store, remediation.WithClock(func() time.Time { now = now.Add(time.Second); return now }))
+	do := must[remediation.Action](t)
+	limited := func(key string) remediation.NewAction {
+		a := newAction("web-1")
+		a.IdempotencyKey, a.DedupeKey, a.MaxRuntimeSeconds = &key, &key, new(int64(60))
+		a.NotBefore, a.ExpiresAt = new(now.Add(-time.Hour)), new(now.Add(time.Hour))
+		return a
+	}
+	err := errors.Join(ledger.AddServer(t.Context(), "web-1"), ledger.Pause(t.Context(), "web-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := do(ledger.Create(t.Context(), limited("ran")))
+	do(ledger.Approve(t.Context(), ran.ID, ran.CreatedBy))
+	do(ledger.Start(t.Context(), ran.ID))
+	do(ledger.Heartbeat(t.Context(), "web-1", ran.ID))
+	do(ledger.RequestCancel(t.Context(), ran.ID, "erin", "wrong host"))
+	do(ledger.Finish(t.Context(), "web-1", ran.ID, remediation.Result{ExitCode: 143, Stdout: "stopped"}))
+	do(ledger.Create(t.Context(), limited("waits")))
+	if err := ledger.ForbidSelfApproval(t.Context(), "web-1", true); err != nil {
+		t.Fatal(err)
+	}
+	return path, now
 }

@@ -242,3 +242,24 @@ func eventsInUTC(events []sqlitedb.RemediationEvent) []sqlitedb.RemediationEvent
 	}
 	return events
 }
+
+func TestImportCopiesLimitsAndSettings(t *testing.T) {
+	t.Parallel()
+	path, now := limitedSQLiteLedger(t)
+	source := remediation.New(must[*sqlite.Store](t)(sqlite.New(t.Context(), openSQLite(t, path, "_pragma=foreign_keys(1)&_time_format=sqlite"))))
+	pool := pgtest.Pool(t, pgtest.URL(t))
+	if err := postgres.Import(t.Context(), pool, openSQLite(t, path, "mode=ro")); err != nil {
+		t.Fatal(err)
+	}
+	ledger := remediation.New(postgres.New(pool), remediation.WithClock(func() time.Time { return now }))
+	for id := int64(1); id <= 2; id++ {
+		want := must[remediation.Action](t)(source.Get(t.Context(), id))
+		same(t, "action", must[remediation.Action](t)(ledger.Get(t.Context(), id)), want)
+		same(t, "its history", must[[]remediation.Event](t)(ledger.History(t.Context(), id)), must[[]remediation.Event](t)(source.History(t.Context(), id)))
+	}
+	same(t, "servers", must[[]remediation.Server](t)(ledger.Servers(t.Context(), "", 0)), must[[]remediation.Server](t)(source.Servers(t.Context(), "", 0)))
+	waits := must[remediation.Action](t)(ledger.Get(t.Context(), 2))
+	_, err := ledger.Approve(t.Context(), waits.ID, waits.CreatedBy)
+	refused, _ := errors.AsType[*remediation.TransitionError](err)
+	same(t, "its creator's approval", refused.Why, remediation.ReasonSelfApproval)
+}
