@@ -78,7 +78,9 @@ func open(ctx context.Context, path string, o options) (*Store, error) {
 	}
 	// The wait for another program's write lock is whileBusy's. SQLite's own looks ever more rarely, up to every 100 ms, and
 	// never meets the moment that a program which writes without a pause leaves between two transactions.
-	writer, err := sql.Open("sqlite", dsn(path, 0, "synchronous(FULL)"))
+	// SQLite keeps the old content of each page that a statement changes, and from 64 KiB on in a temporary file, which is
+	// slower than the statement itself.
+	writer, err := sql.Open("sqlite", dsn(path, 0, "synchronous(FULL)", "temp_store(memory)"))
 	if err != nil {
 		return nil, err
 	}

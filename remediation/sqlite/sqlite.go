@@ -125,7 +125,15 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if checkVersion(ctx, s.reader) == nil && s.commits.file.check() == nil { // the writer may be waiting for a lock
 		return nil
 	}
-	return s.commits.exclusively(ctx, func() error { return Migrate(ctx, s.writer) })
+	return s.commits.exclusively(ctx, func() error {
+		// The sorts of a large index may not fit into memory.
+		if _, err := s.writer.ExecContext(ctx, "PRAGMA temp_store = default"); err != nil {
+			return fmt.Errorf("migrate SQLite ledger: %w", err)
+		}
+		err := Migrate(ctx, s.writer)
+		_, restored := s.writer.ExecContext(context.WithoutCancel(ctx), "PRAGMA temp_store = memory")
+		return errors.Join(err, restored)
+	})
 }
 
 // ErrClosed is the error of every call after Close.
