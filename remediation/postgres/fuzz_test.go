@@ -60,6 +60,8 @@ func FuzzText(f *testing.F) {
 		takes("created_by", err, func() string { return a.CreatedBy })
 		a, err = pending(func(a *remediation.NewAction) { a.DedupeKey = &s })
 		takes("dedupe_key", err, func() string { return *a.DedupeKey })
+		a, err = pending(func(a *remediation.NewAction) { a.IdempotencyKey = &s })
+		takes("idempotency_key", err, func() string { return *a.IdempotencyKey })
 		a, err = pending(func(a *remediation.NewAction) { a.Command = s })
 		takes("command", err, func() string { return a.Command })
 
@@ -87,6 +89,8 @@ func FuzzText(f *testing.F) {
 		a = must[remediation.Action](t)(ledger.Create(t.Context(), newAction(s)))
 		a, err = ledger.Start(t.Context(), a.ID)
 		if err == nil {
+			asked, err := ledger.RequestCancel(t.Context(), a.ID, s, "no")
+			takes("cancel_requested_by", err, func() string { return *asked.CancelRequestedBy })
 			a, err = ledger.Finish(t.Context(), s, a.ID, remediation.Result{Stdout: s, Stderr: s})
 		}
 		takes("the output", err, func() string { return *a.Stdout })

@@ -22,6 +22,16 @@ func (l *fuzzed) newPending(t *testing.T) int64 {
 	return a.ID
 }
 
+func (l *fuzzed) newExecuting(t *testing.T) int64 {
+	t.Helper()
+	id := l.newPending(t)
+	_, err := l.Approve(t.Context(), id, "bob")
+	wantDone(t, err)
+	_, err = l.Start(t.Context(), id)
+	wantDone(t, err)
+	return id
+}
+
 func FuzzBy(f *testing.F) {
 	l := newFuzzed(f)
 	seeds(f, 50)
@@ -48,6 +58,10 @@ func FuzzBy(f *testing.F) {
 		if l.takes(t, cleanActor(s), func(ctx context.Context) error { _, err := l.RejectMany(ctx, many, s, "no"); return err }) {
 			l.stored(t, many[0], "rejected_by", s, rejectedBy)
 		}
+		executing := l.newExecuting(t)
+		if l.takes(t, cleanActor(s), func(ctx context.Context) error { _, err := l.RequestCancel(ctx, executing, s, "no"); return err }) {
+			l.stored(t, executing, "cancel_requested_by", s, func(a remediation.Action) *string { return a.CancelRequestedBy })
+		}
 	})
 }
 
@@ -69,6 +83,10 @@ func FuzzReason(f *testing.F) {
 		wantDone(t, err)
 		if l.takes(t, cleanText(s), func(ctx context.Context) error { _, err := l.Withdraw(ctx, approved, "ann", s); return err }) {
 			l.stored(t, approved, "rejection_reason", s, reason)
+		}
+		executing := l.newExecuting(t)
+		if l.takes(t, cleanText(s), func(ctx context.Context) error { _, err := l.RequestCancel(ctx, executing, "ann", s); return err }) {
+			l.stored(t, executing, "cancel_reason", s, func(a remediation.Action) *string { return a.CancelReason })
 		}
 	})
 }

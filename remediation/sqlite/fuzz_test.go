@@ -168,6 +168,11 @@ func FuzzDedupeKey(f *testing.F) {
 	})
 }
 
+func FuzzIdempotencyKey(f *testing.F) {
+	fuzzCreate(f, "idempotency_key", 255, func(s string) bool { return cleanName(s, 255) },
+		func(a *remediation.NewAction, s string) { a.IdempotencyKey = &s }, func(a remediation.Action) *string { return a.IdempotencyKey })
+}
+
 func FuzzServerID(f *testing.F) {
 	l := newFuzzed(f)
 	seeds(f, 100)
