@@ -13,6 +13,7 @@ import (
 
 const (
 	pollInterval = 250 * time.Millisecond // how long an event of another process may go unseen
+	followLimit  = 500                    // events in a page
 	pollGap      = 5 * time.Millisecond   // how long one look waits for the changes that the next one sees
 )
 
@@ -50,7 +51,7 @@ func (l *Ledger) Follow(ctx context.Context, after int64) iter.Seq2[Event, error
 				last = e.ID
 			}
 			read = l.store.feed().next
-			if len(page) == defaultLimit { // there may be more: others need not wait for it
+			if len(page) == followLimit { // there may be more: others need not wait for it
 				read = readPage
 			}
 		}
@@ -58,7 +59,7 @@ func (l *Ledger) Follow(ctx context.Context, after int64) iter.Seq2[Event, error
 }
 
 func readPage(ctx context.Context, store Store, after int64) ([]Event, error) {
-	return listEvents(ctx, store, after, defaultLimit)
+	return listEvents(ctx, store, after, followLimit)
 }
 
 // Feed is where the followers of one store wait for its next events. A Store embeds one, and calls Changed. The zero value
