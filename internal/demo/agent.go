@@ -1,13 +1,23 @@
+//go:build unix
+
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+const (
+	longest = time.Minute            // how long a command may run that has no MaxRuntimeSeconds
+	beat    = 100 * time.Millisecond // between two heartbeats; a real agent waits for seconds
 )
 
 func (d *demo) work(ctx context.Context) error {
@@ -37,30 +47,60 @@ func (d *demo) agent(ctx context.Context, server string) error {
 		if err != nil {
 			return err
 		}
-		result, err := execute(ctx, a.Command)
-		if err != nil {
-			return fmt.Errorf("execute action %d: %w", a.ID, err)
-		}
-		a, err = d.ledger.Finish(ctx, server, a.ID, result)
+		result := d.execute(ctx, a)
+		a, err = d.ledger.Finish(context.WithoutCancel(ctx), server, a.ID, result)
 		if err != nil {
 			return err
+		}
+		if a.CancelRequestedAt != nil {
+			d.say("%s asks %s to stop #%d: %s", *a.CancelRequestedBy, server, a.ID, *a.CancelReason)
 		}
 		d.say("%s ran #%d: %s, exit code %d", server, a.ID, a.Status, *a.ExitCode)
 	}
 }
 
-// execute returns an error only when there was no command to give an exit code; one that failed is a result.
-func execute(ctx context.Context, command string) (remediation.Result, error) {
-	var stdout, stderr strings.Builder
-	cmd := exec.CommandContext(ctx, "sh", "-c", command)
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		return remediation.Result{}, err
+// execute runs the command of an action, and kills it and all that it has started when watch or the time limit stops it.
+// The exit code is -1 if the command was killed or did not start; stderr then says why.
+func (d *demo) execute(ctx context.Context, a remediation.Action) remediation.Result {
+	limit := longest
+	if a.MaxRuntimeSeconds != nil {
+		limit = time.Duration(*a.MaxRuntimeSeconds) * time.Second
 	}
-	return remediation.Result{
-		ExitCode: int64(cmd.ProcessState.ExitCode()),
-		Stdout:   stdout.String(),
-		Stderr:   stderr.String(),
-	}, nil
+	running, done := context.WithTimeoutCause(ctx, limit, fmt.Errorf("ran for longer than %s", limit))
+	defer done()
+	running, stop := context.WithCancelCause(running)
+	defer stop(nil)
+	go d.watch(running, stop, a)
+
+	var stdout, stderr strings.Builder
+	cmd := exec.CommandContext(running, "sh", "-c", a.Command)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a process group of its own
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second // a process that left the group may hold the outputs open
+	err := cmd.Run()
+	code := cmd.ProcessState.ExitCode()
+	if code == -1 {
+		fmt.Fprintln(&stderr, "agent:", cmp.Or(context.Cause(running), err))
+	}
+	return remediation.Result{ExitCode: int64(code), Stdout: stdout.String(), Stderr: stderr.String()}
+}
+
+// watch sends heartbeats while a command runs. It stops the command when somebody asks for that, or when the ledger has
+// closed the action. After any other error it tries again at the next beat.
+func (d *demo) watch(running context.Context, stop context.CancelCauseFunc, a remediation.Action) {
+	for {
+		select {
+		case <-running.Done():
+			return
+		case <-time.After(beat):
+		}
+		seen, err := d.ledger.Heartbeat(running, a.ServerID, a.ID)
+		switch {
+		case errors.Is(err, remediation.ErrInvalidTransition), errors.Is(err, remediation.ErrNotFound):
+			stop(err)
+		case err == nil && seen.CancelRequestedAt != nil:
+			stop(fmt.Errorf("%s asked to stop it: %s", *seen.CancelRequestedBy, *seen.CancelReason))
+		}
+	}
 }

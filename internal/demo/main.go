@@ -1,9 +1,11 @@
+//go:build unix
+
 // Command demo shows what the library is for: commands are queued against two servers, approved by a person or
 // automatically, really executed, and kept as an audit trail in an SQLite file that stays there to be looked at.
 //
 //	go run ./internal/demo [path of a new file]
 //
-// The commands are harmless (uname, df, ls, date, echo) and run on this machine, whatever the servers are called.
+// The commands are harmless (uname, df, ls, date, echo, sleep) and run on this machine, whatever the servers are called.
 package main
 
 import (
@@ -16,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/homelab-cmd/actionledger/remediation"
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
@@ -88,7 +91,8 @@ func story(ctx context.Context, out io.Writer, path string) (err error) {
 		return err
 	}
 	fmt.Fprintf(out, "A new ledger: %s\n", path)
-	d := &demo{ledger: remediation.New(store), out: out}
+	d := &demo{out: out}
+	d.ledger = remediation.New(store, remediation.WithClock(func() time.Time { return time.Now().Add(d.ahead) }))
 	for _, step := range []struct {
 		title string
 		do    func(context.Context) error
@@ -99,6 +103,8 @@ func story(ctx context.Context, out io.Writer, path string) (err error) {
 		{"People decide.", d.decide},
 		{"The agents claim what was approved and run it. In maintenance, what only auto approved is held back.", d.work},
 		{"db-1 leaves maintenance, and what was held back runs.", d.endMaintenance},
+		{"An hour later, what nobody decided in time has expired.", d.expire},
+		{"A command that runs is cancelled: its agent kills it and reports that.", d.cancel},
 		{"What is over stays as it was.", d.refuse},
 		{"The ledger:", d.print},
 	} {
@@ -114,9 +120,10 @@ func story(ctx context.Context, out io.Writer, path string) (err error) {
 type demo struct {
 	ledger *remediation.Ledger
 	out    io.Writer
+	ahead  time.Duration // of the ledger's clock before this machine's
 
-	held, finished                  int64
-	toApprove, toReject, toWithdraw int64
+	held, finished                            int64
+	toApprove, toReject, toWithdraw, toExpire int64
 }
 
 func (d *demo) addServers(ctx context.Context) error {
@@ -161,6 +168,7 @@ func (d *demo) queueForDB(ctx context.Context) error {
 		{remediation.NewAction{ActionType: "check", Command: "ls -1 /"}, &d.toApprove},
 		{remediation.NewAction{ActionType: "restart", ServiceName: new("postgresql"), Command: "echo restart"}, &d.toReject},
 		{remediation.NewAction{ActionType: "cleanup", Command: "echo vacuum"}, &d.toWithdraw},
+		{remediation.NewAction{ActionType: "upgrade", Command: "echo upgrade", ExpiresAt: new(time.Now().Add(time.Hour))}, &d.toExpire},
 	} {
 		want.action.ServerID = db
 		a, err := d.queue(ctx, want.action)
@@ -207,13 +215,54 @@ func (d *demo) decide(ctx context.Context) error {
 	return nil
 }
 
+func (d *demo) expire(ctx context.Context) error {
+	d.ahead = time.Hour
+	_, err := d.ledger.Approve(ctx, d.toExpire, "alice")
+	if err := d.refused("A late approval", err); err != nil {
+		return err
+	}
+	expired, err := d.ledger.Expire(ctx, 0)
+	for _, a := range expired {
+		d.say("#%d is %s by %s: %s", a.ID, a.Status, *a.RejectedBy, *a.RejectionReason)
+	}
+	return err
+}
+
+// cancel has alice cancel a command as soon as it runs, while the agent of web-1 waits for the command's end.
+func (d *demo) cancel(ctx context.Context) error {
+	a, err := d.queue(ctx, remediation.NewAction{ServerID: web, ActionType: "cleanup", Command: "sleep 60 & wait"})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	requested := make(chan error, 1)
+	go func() {
+		for e, err := range d.ledger.Follow(ctx, 0) {
+			if err == nil && (e.ActionID != a.ID || e.Kind != remediation.EventExecuting) {
+				continue
+			}
+			if err == nil {
+				_, err = d.ledger.RequestCancel(ctx, a.ID, "alice", "the wrong server")
+			}
+			requested <- err
+			return
+		}
+		requested <- ctx.Err()
+	}()
+	if err := d.agent(ctx, web); err != nil {
+		return err
+	}
+	return <-requested
+}
+
 func (d *demo) refuse(ctx context.Context) error {
 	_, err := d.ledger.Finish(ctx, web, d.finished, remediation.Result{ExitCode: 1})
 	if err := d.refused("A second result", err); err != nil {
 		return err
 	}
 	_, err = d.ledger.Approve(ctx, d.toReject, "bob")
-	return d.refused("A late approval", err)
+	return d.refused("Approving what was rejected", err)
 }
 
 func (d *demo) refused(what string, err error) error {

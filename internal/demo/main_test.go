@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -40,11 +42,18 @@ func TestDemoTellsWhatHappens(t *testing.T) {
 		"db-1 ran #5: completed, exit code 0",
 		`action 1 is held: its server is in maintenance and only "auto" approved it`,
 		"db-1 ran #1: completed, exit code 0",
+		"action 8 has expired",
+		"#8 is rejected by auto: expired at ",
+		"#9  web-1  approved  sleep 60 & wait",
+		"alice asks web-1 to stop #9: the wrong server",
+		"web-1 ran #9: failed, exit code -1",
 		"action 2 is completed and can't become failed",
 		"action 6 is rejected and can't become approved",
 		"ID  SERVER  STATUS     COMMAND",
 		"\n6   db-1    rejected   echo restart         alice            -     the backup still runs",
 		"\n7   db-1    rejected   echo vacuum          alice, then bob  -     no longer needed\n",
+		"8   db-1    rejected   echo upgrade         auto             -     expired at ",
+		"9   web-1   failed     sleep 60 & wait      auto             -1    agent: alice asked to stop it: the wrong se…\n",
 		"The file stays: " + path,
 	} {
 		_, after, found := strings.Cut(rest, want)
@@ -76,6 +85,8 @@ func TestDemoLeavesTheLedgerItTellsOf(t *testing.T) {
 		5: "db-1 completed by alice",
 		6: "db-1 rejected by alice",
 		7: "db-1 rejected by alice, then bob",
+		8: "db-1 rejected by auto",
+		9: "web-1 failed by auto",
 	} {
 		a, err := ledger.Get(t.Context(), id)
 		if err != nil {
@@ -123,8 +134,8 @@ func TestOpenLineWorksWhenPasted(t *testing.T) {
 		}
 	})
 	var rows int
-	if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM ("+got[2]+")").Scan(&rows); err != nil || rows != 7 {
-		t.Errorf("%s: %d rows, error %v; want 7 rows", got[2], rows, err)
+	if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM ("+got[2]+")").Scan(&rows); err != nil || rows != 9 {
+		t.Errorf("%s: %d rows, error %v; want 9 rows", got[2], rows, err)
 	}
 }
 
