@@ -1,0 +1,130 @@
+package remediation_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// What nobody approved in time never runs; Expire settles it.
+func ExampleLedger_Expire() {
+	ctx := context.Background()
+	now := time.Date(2026, 1, 19, 12, 0, 0, 0, time.UTC)
+	ledger, done := exampleLedger("web-1", remediation.WithClock(func() time.Time { return now }))
+	defer done()
+	if err := ledger.Pause(ctx, "web-1"); err != nil {
+		log.Fatal(err)
+	}
+	action, err := ledger.Create(ctx, remediation.NewAction{
+		ServerID: "web-1", ActionType: "upgrade", Command: "apt-get -y upgrade", CreatedBy: "dashboard",
+		ExpiresAt: new(now.Add(4 * time.Hour)),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	now = now.Add(5 * time.Hour)
+	_, err = ledger.Approve(ctx, action.ID, "alice")
+	fmt.Println(err)
+	expired, err := ledger.Expire(ctx, 100)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, action := range expired {
+		fmt.Printf("%s by %s: %s\n", action.Status, *action.RejectedBy, *action.RejectionReason)
+	}
+	// Output:
+	// approve: action 1 has expired
+	// rejected by auto: expired at 2026-01-19 16:00:00 UTC
+}
+
+// A request to cancel reaches the agent with its next heartbeat. The agent stops the command and reports the result.
+func ExampleLedger_RequestCancel() {
+	ctx := context.Background()
+	ledger, done := exampleLedger("web-1")
+	defer done()
+	id := exampleQueue(ledger, "web-1", "rsync -a /srv /backup")
+	if _, err := ledger.Claim(ctx, "web-1"); err != nil {
+		log.Fatal(err)
+	}
+	heartbeat := func() remediation.Action {
+		action, err := ledger.Heartbeat(ctx, "web-1", id)
+		if err != nil {
+			log.Fatal(err)
+		}
+		return action
+	}
+
+	fmt.Println("cancelled:", heartbeat().CancelRequestedAt != nil)
+	if _, err := ledger.RequestCancel(ctx, id, "alice", "the disk is full"); err != nil {
+		log.Fatal(err)
+	}
+	if action := heartbeat(); action.CancelRequestedAt != nil {
+		fmt.Printf("%s, and %s asks to stop: %s\n", action.Status, *action.CancelRequestedBy, *action.CancelReason)
+	}
+	action, err := ledger.Finish(ctx, "web-1", id, remediation.Result{ExitCode: -1, Stderr: "killed\n"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(action.Status)
+	// Output:
+	// cancelled: false
+	// executing, and alice asks to stop: the disk is full
+	// failed
+}
+
+// With a key, a Create whose answer was lost is repeated and makes no second action.
+func ExampleLedger_Create_idempotency() {
+	ctx := context.Background()
+	ledger, done := exampleLedger("web-1")
+	defer done()
+	restart := remediation.NewAction{
+		ServerID: "web-1", ActionType: "restart_service", Command: "systemctl restart nginx", CreatedBy: "dashboard",
+		IdempotencyKey: new("request 4711"),
+	}
+
+	for range 2 {
+		action, err := ledger.Create(ctx, restart)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println("action", action.ID)
+	}
+	restart.Command = "systemctl restart sshd"
+	_, err := ledger.Create(ctx, restart)
+	if duplicate := (*remediation.DuplicateError)(nil); errors.As(err, &duplicate) {
+		fmt.Println("another request had this key: action", duplicate.ExistingID)
+	}
+	// Output:
+	// action 1
+	// action 1
+	// another request had this key: action 1
+}
+
+// Four eyes: the one who asked for an action does not approve it.
+func ExampleLedger_ForbidSelfApproval() {
+	ctx := context.Background()
+	ledger, done := exampleLedger("db-1")
+	defer done()
+	if err := ledger.ForbidSelfApproval(ctx, "db-1", true); err != nil {
+		log.Fatal(err)
+	}
+	id := examplePending(ledger, "db-1", "vacuumdb --all") // created by "dashboard"
+
+	_, err := ledger.Approve(ctx, id, "dashboard")
+	if refused := (*remediation.TransitionError)(nil); errors.As(err, &refused) {
+		fmt.Println(refused.Why)
+	}
+	action, err := ledger.Approve(ctx, id, "alice")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(action.Status, "by", *action.ApprovedBy)
+	// Output:
+	// self_approval
+	// approved by alice
+}
