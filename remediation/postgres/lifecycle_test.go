@@ -162,7 +162,14 @@ func calls(l *remediation.Ledger) map[string]func(ctx context.Context) error {
 			}
 			return ctx.Err()
 		},
+		"Expire":      func(ctx context.Context) error { _, err := l.Expire(ctx, 1); return err },
+		"Servers":     func(ctx context.Context) error { _, err := l.Servers(ctx, "", 1); return err },
 		"Prune":       func(ctx context.Context) error { _, err := l.Prune(ctx, now, 1); return err },
 		"ClearOutput": func(ctx context.Context) error { _, err := l.ClearOutput(ctx, now, 1); return err },
+
+		"Server":             func(ctx context.Context) error { _, err := l.Server(ctx, "web-1"); return err },
+		"ForbidSelfApproval": func(ctx context.Context) error { return l.ForbidSelfApproval(ctx, "web-1", true) },
+		"Heartbeat":          func(ctx context.Context) error { _, err := l.Heartbeat(ctx, "web-1", 1); return err },
+		"RequestCancel":      func(ctx context.Context) error { _, err := l.RequestCancel(ctx, 1, "bob", "no"); return err },
 	}
 }

@@ -120,6 +120,8 @@ func (r *roles) forbidden(t *testing.T, role string, allowed []string, statement
 var owned = []string{
 	"DROP TABLE remediation_actions",
 	"DROP TRIGGER remediation_actions_transition ON remediation_actions",
+	"DROP TRIGGER remediation_actions_limits_update ON remediation_actions",
+	"DROP TRIGGER remediation_actions_self_approval_update ON remediation_actions",
 	"DROP FUNCTION remediation_actions_refuse() CASCADE",
 	"CREATE OR REPLACE FUNCTION remediation_actions_refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
 	"CREATE OR REPLACE FUNCTION remediation_actions_keep_alert() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
@@ -145,6 +147,9 @@ var owned = []string{
 	"CREATE OR REPLACE FUNCTION remediation_events_position(xid8) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 0::bigint'",
 	"DELETE FROM alerts",
 	"DELETE FROM servers",
+	"DELETE FROM remediation_servers",
+	"TRUNCATE remediation_servers",
+	"ALTER TABLE remediation_servers ADD COLUMN note TEXT",
 	"TRUNCATE servers CASCADE",
 	"INSERT INTO schema_migrations VALUES (999, FALSE)",
 	"UPDATE schema_migrations SET dirty = TRUE",
@@ -163,6 +168,9 @@ var owned = []string{
 	"SET ROLE postgres",
 }
 
+// reading are the methods that every role may call.
+var reading = []string{"Get", "List", "Counts", "Explain", "Events", "Follow", "History", "Servers", "Server"}
+
 // queued is what only the hub may do.
 var queued = []string{
 	"DELETE FROM remediation_actions",
@@ -178,6 +186,10 @@ var queued = []string{
 	"UPDATE alerts SET title = 'up'",
 	"UPDATE alerts SET server_id = 'web-2'",
 	"INSERT INTO servers (id) VALUES ('web-1') ON CONFLICT (id) DO UPDATE SET is_paused = FALSE",
+	"INSERT INTO remediation_servers (server_id, forbids_self_approval) VALUES ('web-1', FALSE)",
+	"UPDATE remediation_servers SET forbids_self_approval = FALSE",
+	"UPDATE remediation_servers SET server_id = 'web-2'",
+	"UPDATE remediation_actions SET cancel_requested_at = now(), cancel_requested_by = 'eve', cancel_reason = 'no'",
 }
 
 func TestHubRoleLivesTheLifecycleAndChangesNoSchema(t *testing.T) {
@@ -221,13 +233,14 @@ func TestAgentRoleExecutesAndNothingElse(t *testing.T) {
 	for column, value := range map[string]string{
 		"id": "id + 1000", "server_id": "'web-2'", "action_type": "'x'", "service_name": "'x'", "command": "'rm -rf /'",
 		"created_at": "now()", "created_by": "'eve'", "alert_id": "NULL", "approved_at": "now()", "approved_by": "'eve'",
-		"rejected_at": "now()", "rejected_by": "'eve'", "rejection_reason": "'no'",
+		"rejected_at": "now()", "rejected_by": "'eve'", "rejection_reason": "'no'", "dedupe_key": "'x'", "idempotency_key": "'x'",
+		"not_before": "NULL", "expires_at": "expires_at + INTERVAL '1 hour'", "max_runtime_seconds": "NULL",
+		"cancel_requested_at": "now()", "cancel_requested_by": "'eve'", "cancel_reason": "'no'",
 	} {
 		forbidden = append(forbidden, fmt.Sprintf("UPDATE remediation_actions SET %s = %s", column, value))
 	}
-	forbidden = append(forbidden, "UPDATE remediation_actions SET dedupe_key = 'x'")
 	// ClearOutput finds something to clear only later: what it would do is among the statements.
-	may := []string{"Claim", "Start", "Finish", "Get", "List", "FailOverdue", "Counts", "Explain", "Events", "Follow", "History", "ClearOutput"}
+	may := append([]string{"Claim", "Start", "Heartbeat", "Finish", "FailOverdue", "ClearOutput"}, reading...)
 	r.forbidden(t, "ledger_agent", may, forbidden, map[string]string{
 		"UPDATE remediation_actions SET status = 'approved' WHERE status = 'pending'":                       "23514",
 		"UPDATE remediation_actions SET status = 'rejected' WHERE status = 'approved'":                      "23514",
@@ -242,7 +255,7 @@ func TestAgentRoleExecutesAndNothingElse(t *testing.T) {
 		t.Errorf("the agent clears outputs: %v", err)
 	}
 	calls := calls(agent)
-	for _, name := range []string{"FailOverdue", "Counts", "Explain", "Events", "Follow", "History"} {
+	for _, name := range append([]string{"FailOverdue"}, reading...) {
 		if err := calls[name](t.Context()); err != nil {
 			t.Errorf("the agent calls %s: %v", name, err)
 		}
@@ -293,15 +306,15 @@ func TestReaderRoleOnlyReads(t *testing.T) {
 	visible := contentsOf(t, r.owner)
 	delete(visible, "remediation_events_gone") // which the feed alone needs
 	same(t, "what it reads by itself", contentsOf(t, reader), visible)
-	may := []string{"Get", "List", "Counts", "Explain", "Events", "Follow", "History"}
-	for _, name := range may {
+	for _, name := range reading {
 		if err := calls(newLedger(postgres.New(reader)))[name](t.Context()); err != nil {
 			t.Errorf("the reader calls %s: %v", name, err)
 		}
 	}
-	r.forbidden(t, "ledger_reader", may, slices.Concat(owned, queued, []string{
+	r.forbidden(t, "ledger_reader", reading, slices.Concat(owned, queued, []string{
 		"UPDATE remediation_actions SET status = 'executing', executed_at = now() WHERE status = 'approved'",
 		"UPDATE remediation_actions SET stdout = 'fine'",
+		"UPDATE remediation_actions SET heartbeat_at = now()",
 		"SELECT 1 FROM servers FOR SHARE",
 	}), map[string]string{})
 }
