@@ -22,11 +22,11 @@ type Action struct {
 	AlertID         *int64     `json:"alert_id,omitempty"`    // becomes nil when the alert is deleted (criterion AC7)
 	ApprovedAt      *time.Time `json:"approved_at,omitempty"` // Create (auto) or Approve (criterion AC5)
 	ApprovedBy      *string    `json:"approved_by,omitempty"`
-	RejectedAt      *time.Time `json:"rejected_at,omitempty"` // Reject or Withdraw
+	RejectedAt      *time.Time `json:"rejected_at,omitempty"` // Reject, Withdraw or Expire
 	RejectedBy      *string    `json:"rejected_by,omitempty"`
 	RejectionReason *string    `json:"rejection_reason,omitempty"`
 	ExecutedAt      *time.Time `json:"executed_at,omitempty"`  // Claim or Start (criterion AC6)
-	CompletedAt     *time.Time `json:"completed_at,omitempty"` // Finish
+	CompletedAt     *time.Time `json:"completed_at,omitempty"` // Finish or FailOverdue
 	ExitCode        *int64     `json:"exit_code,omitempty"`
 	Stdout          *string    `json:"stdout,omitempty"` // never loaded by List
 	Stderr          *string    `json:"stderr,omitempty"` // never loaded by List
@@ -67,17 +67,17 @@ type NewAction struct {
 	// executing), Create makes no other: one restart of a service at a time, say, or one apt run of any kind.
 	DedupeKey *string `json:"dedupe_key,omitempty"`
 
-	// IdempotencyKey is optional, at most 255, and unique over all actions that exist. It makes Create safe to repeat: see
-	// there.
+	// IdempotencyKey is optional, at most 255. No two actions of the ledger have the same. It makes Create safe to repeat:
+	// see Create.
 	IdempotencyKey *string `json:"idempotency_key,omitempty"`
 
 	// An action is never claimed or started before NotBefore, and never approved, claimed or started at or after ExpiresAt.
-	// Both are optional; ExpiresAt lies after the ledger's clock and after NotBefore.
+	// Both are optional. ExpiresAt must come after the time of the Create and after NotBefore.
 	NotBefore *time.Time `json:"not_before,omitempty"`
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
 
-	// MaxRuntimeSeconds is how long the command may run: 1 to 2,147,483,647. The approver sees it, the agent gets it, and
-	// FailOverdue closes what ran longer. Optional.
+	// MaxRuntimeSeconds is optional, 1 to 2,147,483,647: how long the command may run. The agent should stop the command
+	// after it, and FailOverdue closes an action that has no result by then.
 	MaxRuntimeSeconds *int64 `json:"max_runtime_seconds,omitempty"`
 }
 

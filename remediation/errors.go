@@ -45,9 +45,9 @@ var (
 type TransitionError struct {
 	ID   int64
 	From Status // the status that the action has
-	To   Status // the status that it was to get
+	To   Status // the status that it was to get: for Heartbeat Executing, for RequestCancel Rejected
 
-	// Why is "" if the lifecycle forbids the step. Otherwise the lifecycle allows it, and this holds the action:
+	// Why is "" if the lifecycle forbids the step. If the lifecycle allows it, Why says what holds the action:
 	// ReasonMaintenance, ReasonExpired, ReasonNotYetDue, ReasonSelfApproval or ReasonNoApproval.
 	Why Reason
 }

@@ -12,9 +12,9 @@ type EventKind string
 const (
 	EventCreated         EventKind = "created"
 	EventApproved        EventKind = "approved"
-	EventRejected        EventKind = "rejected" // also by Withdraw
+	EventRejected        EventKind = "rejected" // by Reject, Withdraw or Expire
 	EventExecuting       EventKind = "executing"
-	EventCancelRequested EventKind = "cancel_requested" // a wish: the action goes on executing
+	EventCancelRequested EventKind = "cancel_requested" // by RequestCancel; the action is still executing
 	EventCompleted       EventKind = "completed"
 	EventFailed          EventKind = "failed"
 	EventOutputCleared   EventKind = "output_cleared" // stdout and stderr, by ClearOutput or by hand

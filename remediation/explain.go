@@ -18,9 +18,9 @@ const (
 	ReasonExecuting        Reason = "executing"         // it runs
 	ReasonFinished         Reason = "finished"          // it ran
 	ReasonRejected         Reason = "rejected"          // it never runs
-	ReasonExpired          Reason = "expired"           // its ExpiresAt has come, so it never runs: Expire settles it
-	ReasonNotYetDue        Reason = "not_yet_due"       // it is approved, and its NotBefore has not come
-	ReasonSelfApproval     Reason = "self_approval"     // its server forbids that who created it approves it; only in a TransitionError
+	ReasonExpired          Reason = "expired"           // its ExpiresAt has come, so it never runs; Expire rejects it
+	ReasonNotYetDue        Reason = "not_yet_due"       // it is approved, but its NotBefore has not come
+	ReasonSelfApproval     Reason = "self_approval"     // the one who approves it created it, and its server forbids that; only in a TransitionError
 	ReasonNoApproval       Reason = "no_approval"       // older than the rules: its audit fields are not those of a valid approval, so it never runs
 )
 

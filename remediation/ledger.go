@@ -62,12 +62,12 @@ func (l *Ledger) now() (time.Time, error) {
 //
 // ErrServerNotFound or ErrAlertNotFound if what it refers to doesn't exist, *InputError for text that is not clean or an
 // ExpiresAt that is not in the future, and *DuplicateError if an open action of that server has the same DedupeKey. Of
-// several callers that create with one key at once exactly one succeeds, and the others learn its id.
+// several callers that create with one DedupeKey at once exactly one succeeds, and the others learn its id.
 //
-// With an IdempotencyKey, Create may be repeated until it answers: after a timeout, a lost connection or a restart, call it
-// again with the same key and the same content. The first call that arrives makes the action, and every other returns that
-// action as it is by then, whatever became of it, and writes nothing. With other content it is a *DuplicateError. An action
-// that was pruned has no key any more, so keys are to be remembered for less time than actions are kept.
+// An IdempotencyKey makes Create safe to repeat: after a timeout, a lost connection or a restart, call it again with the same
+// key and the same other fields. The first call that reaches the database creates the action. Every later one writes nothing
+// and returns that action in its present state, even if it has ended. If another field differs, the error is a
+// *DuplicateError. Deleting an action releases its key, so keep actions for longer than callers may repeat a Create.
 func (l *Ledger) Create(ctx context.Context, a NewAction) (Action, error) {
 	if err := a.check(); err != nil {
 		return Action{}, fmt.Errorf("create action: %w", err)

@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// Expire settles what nobody will run: up to limit actions that are pending or approved at or after their ExpiresAt become
-// rejected, by "auto", and the reason says when they expired. It returns them, oldest first; their DedupeKeys are free.
+// Expire rejects actions that have expired: up to limit that are pending or approved at or after their ExpiresAt, and of
+// more than limit those that expired first. It fills rejected_at, rejected_by with "auto", and rejection_reason with the time
+// at which the action expired. Who approved it stays. It returns the actions in the order of their ids.
 //
-// An expired action is not approved, claimed or started, whether Expire runs or not. However many call it at once, each
-// action is settled once.
+// An expired action can't be approved, claimed or started, also before Expire rejects it. Rejecting it releases its
+// DedupeKey. However many callers run at once, each action is rejected once.
 func (l *Ledger) Expire(ctx context.Context, limit int) ([]Action, error) {
 	limit, err := checkLimit(limit)
 	if err != nil {
@@ -29,11 +30,14 @@ func (l *Ledger) Expire(ctx context.Context, limit int) ([]Action, error) {
 	return inOrder(actions), nil
 }
 
-// Heartbeat says that an agent still works on an executing action: it fills heartbeat_at, from which FailOverdue counts. It
-// writes no event. It returns the action, so that the agent learns of a RequestCancel.
+// Heartbeat records that an agent still works on an executing action. It fills heartbeat_at, from which FailOverdue counts,
+// and writes no event. It returns the action: if CancelRequestedAt is set, the agent should stop the command and report the
+// result to Finish. A clock that goes back leaves heartbeat_at as it is.
 //
-// serverID is the server that the agent speaks for: an action of another server is ErrNotFound. A *TransitionError if the
-// action is not executing. Of a Heartbeat and a FailOverdue at once exactly one succeeds.
+// serverID is the server that the agent speaks for: an action of another server is ErrNotFound. The error is a
+// *TransitionError if the action is not executing, such as one that FailOverdue has closed. If both run at once, either
+// FailOverdue closes the action and Heartbeat fails, or Heartbeat succeeds and the action stays open, unless its
+// MaxRuntimeSeconds are over.
 func (l *Ledger) Heartbeat(ctx context.Context, serverID string, id int64) (Action, error) {
 	if err := checkName("server_id", serverID, maxServerID); err != nil {
 		return Action{}, fmt.Errorf("heartbeat action %d: %w", id, err)
@@ -44,12 +48,12 @@ func (l *Ledger) Heartbeat(ctx context.Context, serverID string, id int64) (Acti
 	})
 }
 
-// RequestCancel asks the agent that runs an action to stop it. It is a wish: the action stays executing, its agent learns
-// of it from Heartbeat, and Finish says what became of the command. It fills cancel_requested_at, cancel_requested_by and
-// cancel_reason, once. The arguments are those of Reject.
+// RequestCancel asks the agent that runs an action to stop it. It fills cancel_requested_at, cancel_requested_by and
+// cancel_reason. The action stays executing: its agent sees the request in the answer to its next Heartbeat, and reports to
+// Finish how the command ended. The arguments are those of Reject.
 //
-// ErrNotFound, or a *TransitionError if the action is not executing or was asked to stop already. What is pending or
-// approved is ended by Reject or Withdraw. Of several callers exactly one succeeds.
+// ErrNotFound, or a *TransitionError if the action is not executing or has a request already. Reject ends a pending action,
+// Withdraw an approved one. Of several callers exactly one succeeds.
 func (l *Ledger) RequestCancel(ctx context.Context, id int64, by, reason string) (Action, error) {
 	if err := checkDecision(by, reason); err != nil {
 		return Action{}, fmt.Errorf("cancel action %d: %w", id, err)

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// Server is what the ledger knows of a server.
+// Server is a server with its mode and its settings.
 type Server struct {
 	ID                  string     `json:"id"`
 	Paused              bool       `json:"paused"`                // in maintenance
-	PausedAt            *time.Time `json:"paused_at,omitempty"`   // since when
+	PausedAt            *time.Time `json:"paused_at,omitempty"`   // since when; nil if it is not paused, or if that is unknown
 	ForbidsSelfApproval bool       `json:"forbids_self_approval"` // see ForbidSelfApproval
 }
 
@@ -27,7 +27,7 @@ func (l *Ledger) AddServer(ctx context.Context, id string) error {
 }
 
 // Pause puts a server into maintenance: actions created from now on wait for a person (criterion AC3), and what only
-// "auto" approved is held back from Claim and Start. What executes already is not touched. Pausing a paused server
+// "auto" approved is held back from Claim and Start. Running actions are unaffected. Pausing a paused server
 // changes nothing, not even since when it is paused.
 //
 // ErrServerNotFound if the server doesn't exist. A Create or Claim that runs at the same time falls wholly before the
@@ -74,8 +74,9 @@ func (l *Ledger) AddAlert(ctx context.Context, serverID, title string) (int64, e
 	return id, nil
 }
 
-// ForbidSelfApproval says whether who created an action of this server may approve it: with forbid, only somebody else
-// may. It changes nothing that was decided before, and automatic approval in normal mode goes on.
+// ForbidSelfApproval sets whether a person may approve an action of this server that they created. If forbid is true,
+// Approve returns a *TransitionError with ReasonSelfApproval when by is exactly the action's CreatedBy. The setting changes
+// no earlier decision. In normal mode actions are still approved automatically.
 //
 // ErrServerNotFound if the server doesn't exist.
 func (l *Ledger) ForbidSelfApproval(ctx context.Context, serverID string, forbid bool) error {
@@ -88,7 +89,7 @@ func (l *Ledger) ForbidSelfApproval(ctx context.Context, serverID string, forbid
 	return nil
 }
 
-// Server returns one server, or ErrServerNotFound.
+// Server returns one server with its mode and its settings, or ErrServerNotFound.
 func (l *Ledger) Server(ctx context.Context, id string) (Server, error) {
 	if err := checkName("server_id", id, maxServerID); err != nil {
 		return Server{}, fmt.Errorf("get server: %w", err)
@@ -100,7 +101,8 @@ func (l *Ledger) Server(ctx context.Context, id string) (Server, error) {
 	return s.utc(), nil
 }
 
-// Servers returns up to limit servers in the order of their ids, those after the given one; start with "".
+// Servers returns up to limit servers, in the order of their ids, that come after the server with the id after. Start with
+// "", and get the next page with the last id of this one.
 func (l *Ledger) Servers(ctx context.Context, after string, limit int) ([]Server, error) {
 	limit, err := checkLimit(limit)
 	if err == nil && after != "" {
