@@ -73,6 +73,8 @@ func (e *TransitionError) Error() string {
 		return fmt.Sprintf("action %d is approved and not executing yet", e.ID)
 	case e.From == Approved && e.To == Rejected:
 		return fmt.Sprintf("action %d is approved already: Withdraw takes it back", e.ID)
+	case e.From == Executing && e.To == Rejected:
+		return fmt.Sprintf("action %d is executing, and only its agent can end it: RequestCancel asks for that, once", e.ID)
 	case e.From == Pending && e.To == Rejected:
 		return fmt.Sprintf("action %d is still pending: Reject decides it", e.ID)
 	}

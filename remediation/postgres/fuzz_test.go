@@ -89,8 +89,8 @@ func FuzzText(f *testing.F) {
 		a = must[remediation.Action](t)(ledger.Create(t.Context(), newAction(s)))
 		a, err = ledger.Start(t.Context(), a.ID)
 		if err == nil {
-			asked, err := ledger.RequestCancel(t.Context(), a.ID, s, "no")
-			takes("cancel_requested_by", err, func() string { return *asked.CancelRequestedBy })
+			asked, refused := ledger.RequestCancel(t.Context(), a.ID, s, "no")
+			takes("cancel_requested_by", refused, func() string { return *asked.CancelRequestedBy })
 			a, err = ledger.Finish(t.Context(), s, a.ID, remediation.Result{Stdout: s, Stderr: s})
 		}
 		takes("the output", err, func() string { return *a.Stdout })
