@@ -11,7 +11,7 @@ import (
 )
 
 // Rule is a statement of the migrations without which the database would take what the lifecycle forbids, or answer
-// wrongly: a trigger, a unique index or a view.
+// wrongly: a trigger, a unique index or a view, or without which a query fails: an index that it names.
 type Rule struct {
 	Name  string
 	Table string // of a trigger
@@ -19,12 +19,15 @@ type Rule struct {
 }
 
 var (
-	ruleStart = regexp.MustCompile(`(?m)^CREATE (TRIGGER|UNIQUE INDEX|VIEW) (\w+)`)
+	ruleStart = regexp.MustCompile(`(?m)^CREATE (TRIGGER|UNIQUE INDEX|VIEW|INDEX) (\w+)`)
 	onTable   = regexp.MustCompile(`\sON (\w+)`)
 )
 
 // stepMark begins the names of the views that say which steps were taken in this database. An adopted one lacks some.
 const stepMark = "remediation_step_"
+
+// namedIndexes begins the names of the indexes that queries name, in INDEXED BY.
+const namedIndexes = "remediation_actions_claim"
 
 // Rules returns the rules that the migrations in files create, in their order.
 func Rules(files fs.FS) ([]Rule, error) {
@@ -41,6 +44,9 @@ func Rules(files fs.FS) ([]Rule, error) {
 		for _, at := range ruleStart.FindAllSubmatchIndex(text, -1) {
 			rule := Rule{Name: string(text[at[4]:at[5]]), SQL: statement(string(text[at[0]:]))}
 			if strings.HasPrefix(rule.Name, stepMark) {
+				continue
+			}
+			if string(text[at[2]:at[3]]) == "INDEX" && !strings.HasPrefix(rule.Name, namedIndexes) {
 				continue
 			}
 			if string(text[at[2]:at[3]]) == "TRIGGER" {

@@ -13,13 +13,16 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/homelab-cmd/actionledger/internal/migration"
 	"github.com/homelab-cmd/actionledger/internal/pgtest"
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
+	"github.com/homelab-cmd/actionledger/schema"
 )
 
 var (
 	queryName = regexp.MustCompile(`(?m)^-- name: (\w+) :\w+$`)
 	comment   = regexp.MustCompile(`(?m)--.*$`)
+	indexedBy = regexp.MustCompile(`INDEXED BY (\w+)`)
 	parameter = regexp.MustCompile(`@(\w+)|sqlc\.narg\('(\w+)'\)`)
 )
 
@@ -103,7 +106,16 @@ func TestSQLitePlansEveryQueryByIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
+	rules, err := migration.Rules(schema.SQLite)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, q := range queriesOf(t, "?", "shared", "sqlite") {
+		for _, named := range indexedBy.FindAllStringSubmatch(q.text, -1) {
+			if !slices.ContainsFunc(rules, func(r migration.Rule) bool { return r.Name == named[1] }) {
+				t.Errorf("%s fails without %s, which Migrate does not put back", name, named[1])
+			}
+		}
 		rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+q.text, make([]any, q.parameters)...)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)

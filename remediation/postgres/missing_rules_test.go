@@ -72,7 +72,8 @@ func TestEveryRuleThatIsMissingOrDisabledIsNoticedAndPutBack(t *testing.T) {
 			SELECT tgname::text FROM pg_trigger WHERE NOT tgisinternal
 			UNION ALL SELECT viewname::text FROM pg_views WHERE schemaname = 'public' AND viewname NOT LIKE 'remediation\_step\_%'
 			UNION ALL SELECT indexname::text FROM pg_indexes
-			WHERE schemaname = 'public' AND indexdef LIKE 'CREATE UNIQUE%' AND indexname NOT LIKE '%\_pkey'
+			WHERE schemaname = 'public' AND (indexdef LIKE 'CREATE UNIQUE%' AND indexname NOT LIKE '%\_pkey'
+				OR indexname LIKE 'remediation\_actions\_claim%')
 		) AS rules (name) ORDER BY name COLLATE "C"`))
 }
 
