@@ -38,6 +38,7 @@ func (s *sequence) refuse(t *rapid.T, statement string) {
 func byRule(err error) bool {
 	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return refused.Code == "23514" || // check_violation, which all of ours raise
+			refused.Code == "23505" || // a key that another action has
 			refused.Code == "23503" || refused.Code == "428C9" // no such server; an identity is not to be updated
 	}
 	refused, ok := errors.AsType[*modernc.Error](err)

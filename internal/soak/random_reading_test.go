@@ -2,10 +2,12 @@ package soak
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/homelab-cmd/actionledger/remediation"
@@ -139,12 +141,12 @@ func (s *sequence) explain(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(s.book.explanation(s.book.actions[i]), got); diff != "" {
+	if diff := cmp.Diff(s.book.explanation(s.book.actions[i], s.now.Truncate(time.Microsecond)), got); diff != "" {
 		t.Fatalf("Explain(%d) (-model +ledger):\n%s", id, diff)
 	}
 }
 
-func (b book) explanation(a remediation.Action) remediation.Explanation {
+func (b book) explanation(a remediation.Action, now time.Time) remediation.Explanation {
 	e := remediation.Explanation{ActionID: a.ID, ServerID: a.ServerID, Status: a.Status}
 	if a.ApprovedBy != nil {
 		e.By = *a.ApprovedBy
@@ -152,28 +154,42 @@ func (b book) explanation(a remediation.Action) remediation.Explanation {
 	switch a.Status {
 	case remediation.Pending:
 		e.Reason, e.Since = remediation.ReasonAwaitingApproval, a.CreatedAt
+		if expired(a, now) {
+			e.Reason, e.Since = remediation.ReasonExpired, *a.ExpiresAt
+		}
 	case remediation.Rejected:
 		e.Reason, e.Since, e.By, e.Detail = remediation.ReasonRejected, *a.RejectedAt, *a.RejectedBy, *a.RejectionReason
 	case remediation.Executing:
 		e.Reason, e.Since = remediation.ReasonExecuting, *a.ExecutedAt
+		if a.CancelRequestedAt != nil {
+			e.Detail = fmt.Sprintf("%s asked to cancel it at %s UTC", *a.CancelRequestedBy, a.CancelRequestedAt.Format(time.DateTime))
+		}
 	case remediation.Completed, remediation.Failed:
 		e.Reason, e.Since = remediation.ReasonFinished, *a.CompletedAt
 		if a.ExitCode != nil {
 			e.Detail = fmt.Sprint(*a.ExitCode)
 		}
 	case remediation.Approved:
-		e.Reason, e.Since = remediation.ReasonUnclaimed, *a.ApprovedAt
-		if b.held(a) {
-			e.Reason, e.Since = remediation.ReasonMaintenance, b.servers[a.ServerID].since
-		} else if e.Behind = b.ahead(a); e.Behind != 0 {
-			e.Reason = remediation.ReasonBehind
+		e.Since = *a.ApprovedAt
+		switch e.Reason = b.held(a, remediation.Executing, "", now); e.Reason {
+		case remediation.ReasonMaintenance:
+			e.Since = b.servers[a.ServerID].since
+		case remediation.ReasonExpired:
+			e.Since = *a.ExpiresAt
+		case remediation.ReasonNotYetDue:
+			e.Detail = a.NotBefore.Format(time.DateTime) + " UTC"
+		default:
+			e.Reason = remediation.ReasonUnclaimed
+			if e.Behind = b.ahead(a, now); e.Behind != 0 {
+				e.Reason = remediation.ReasonBehind
+			}
 		}
 	}
 	return e
 }
 
 // ahead is the action that an approved one waits for: the oldest that executes, or else the oldest to be claimed before.
-func (b book) ahead(a remediation.Action) (id int64) {
+func (b book) ahead(a remediation.Action, now time.Time) (id int64) {
 	for _, other := range b.actions {
 		if other.ServerID != a.ServerID {
 			continue
@@ -181,11 +197,38 @@ func (b book) ahead(a remediation.Action) (id int64) {
 		if other.Status == remediation.Executing {
 			return other.ID
 		}
-		if id == 0 && other.ID < a.ID && other.Status == remediation.Approved && !b.held(other) {
+		if id == 0 && other.ID < a.ID && b.claimable(other, now) {
 			id = other.ID
 		}
 	}
 	return id
+}
+
+func (s *sequence) readServers(t *rapid.T) {
+	id := one(t, "server", servers)
+	got, err := s.ledger.Server(s.ctx, id)
+	if _, ok := s.book.servers[id]; !ok {
+		if got := answerOf(err); got.Err != remediation.ErrServerNotFound.Error() {
+			t.Fatalf("Server(%s): %v", id, err)
+		}
+	} else if diff := cmp.Diff(s.book.server(id), got); diff != "" || err != nil {
+		t.Fatalf("Server(%s): %v (-model +ledger):\n%s", id, err, diff)
+	}
+
+	after, limit := one(t, "after", []string{"", "a", "db-1", "web-1", "web-2"}), rapid.IntRange(0, 2).Draw(t, "limit")
+	page, err := s.ledger.Servers(s.ctx, after, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []remediation.Server
+	for _, id := range slices.Sorted(maps.Keys(s.book.servers)) {
+		if id > after && (limit == 0 || len(want) < limit) {
+			want = append(want, s.book.server(id))
+		}
+	}
+	if diff := cmp.Diff(want, page, cmpopts.EquateEmpty()); diff != "" {
+		t.Fatalf("Servers(%q, %d) (-model +ledger):\n%s", after, limit, diff)
+	}
 }
 
 // readEvents follows the feed to its end, in pages. The database itself says when an action was deleted
