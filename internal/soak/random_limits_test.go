@@ -76,6 +76,43 @@ func (s *sequence) forbidSelfApproval(t *rapid.T) {
 	s.do(t, call{Method: "ForbidSelfApproval", Server: one(t, "server", servers), Forbid: rapid.Bool().Draw(t, "forbid")})
 }
 
+// reachLimit moves the clock to the moment at which a limit begins to hold, or just past it, and makes a call about it.
+func (s *sequence) reachLimit(t *rapid.T) {
+	moments := s.moments()
+	if len(moments) == 0 {
+		t.Skip("no limit is to come")
+	}
+	s.now = one(t, "moment", moments)
+	s.explain(t)
+	one(t, "then", []func(*rapid.T){s.expire, s.approve, s.approveMany, s.start, s.claim, s.failOverdue})(t)
+}
+
+// moments are when a limit of an open action begins to hold, and just after.
+func (s *sequence) moments() (list []time.Time) {
+	add := func(at time.Time) {
+		for _, t := range []time.Time{at, at.Add(time.Microsecond)} {
+			if t.After(s.now) {
+				list = append(list, t)
+			}
+		}
+	}
+	for _, a := range s.book.actions {
+		if a.Status.Terminal() {
+			continue
+		}
+		if a.NotBefore != nil {
+			add(*a.NotBefore)
+		}
+		if a.ExpiresAt != nil {
+			add(*a.ExpiresAt)
+		}
+		if a.MaxRuntimeSeconds != nil && a.ExecutedAt != nil && *a.MaxRuntimeSeconds < 1e6 {
+			add(latest(a).Add(time.Duration(*a.MaxRuntimeSeconds) * time.Second))
+		}
+	}
+	return list
+}
+
 // limited is an action that is fine but for what it says already.
 func limited(a remediation.NewAction) remediation.NewAction {
 	a.ServerID, a.ActionType, a.Command, a.CreatedBy = servers[0], types[0], "true", "ann"
