@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -44,6 +45,7 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 			t.Fatalf("the worker ended before it was killed: %v\n%s", err, &p.stderr)
 		}
 		kills++
+		told.repeat(t, d)
 		told.verify(t, d)
 		if kills%10 == 0 { // what is wrong with a file stays wrong
 			d.check(t)
@@ -63,17 +65,22 @@ type acknowledged struct {
 	fresh      []loadAnswer                 // not looked for yet
 	furthest   map[int64]remediation.Action // the last that anybody was told of each action
 	delivered  map[int64]bool
-	twice      []int64 // delivered more than once
+	twice      []int64                          // delivered more than once
+	open       map[string]remediation.NewAction // by their keys, the creates that nobody was answered
+	made       map[string]int64                 // by their keys, the actions that the others made
+	repeated   int
 }
 
 func newAcknowledged() *acknowledged {
-	return &acknowledged{furthest: map[int64]remediation.Action{}, delivered: map[int64]bool{}}
+	return &acknowledged{furthest: map[int64]remediation.Action{}, delivered: map[int64]bool{},
+		open: map[string]remediation.NewAction{}, made: map[string]int64{}}
 }
 
 func (k *acknowledged) String() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return fmt.Sprintf("%d answers about %d actions, %d deliveries", k.answers, len(k.furthest), k.deliveries)
+	return fmt.Sprintf("%d answers about %d actions, %d deliveries, %d creates repeated",
+		k.answers, len(k.furthest), k.deliveries, k.repeated)
 }
 
 func (k *acknowledged) count() int {
@@ -85,7 +92,20 @@ func (k *acknowledged) count() int {
 func (k *acknowledged) add(a loadAnswer) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if a.Asked != nil {
+		if _, again := k.open[*a.Asked.IdempotencyKey]; again {
+			k.repeated++
+		}
+		k.open[*a.Asked.IdempotencyKey] = *a.Asked
+		return
+	}
 	k.answers++
+	key := *a.Action.IdempotencyKey
+	delete(k.open, key)
+	if first, ok := k.made[key]; ok && first != a.Action.ID {
+		k.twice = append(k.twice, first, a.Action.ID)
+	}
+	k.made[key] = a.Action.ID
 	k.fresh = append(k.fresh, a)
 	if a.Delivered {
 		k.deliveries++
@@ -104,7 +124,7 @@ func (k *acknowledged) add(a loadAnswer) {
 // read adds what a worker says until its output ends; the first answer closes working.
 func (k *acknowledged) read(t *testing.T, p *process, working chan struct{}) {
 	lines := bufio.NewReader(p.out)
-	for n := 0; ; n++ {
+	for n := 0; ; {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
 			return // what a kill cut off was no answer
@@ -115,8 +135,10 @@ func (k *acknowledged) read(t *testing.T, p *process, working chan struct{}) {
 			return
 		}
 		k.add(a)
-		if n == 0 {
-			close(working)
+		if a.Asked == nil {
+			if n++; n == 1 {
+				close(working)
+			}
 		}
 	}
 }
@@ -129,15 +151,48 @@ func (k *acknowledged) verify(t *testing.T, d database) {
 	k.fresh = nil
 	k.mu.Unlock()
 	if len(twice) > 0 {
-		t.Errorf("actions %v were delivered more than once", twice)
+		t.Errorf("actions %v were delivered more than once, or were made by one create", twice)
 	}
 	look(t, d, fresh)
 }
 
-// verifyAll looks for everything, once no caller is left.
+// repeat makes the creates again that were not answered, as their callers do when they are back.
+func (k *acknowledged) repeat(t *testing.T, d database) {
+	t.Helper()
+	store, closeStore, err := d.open(t.Context())
+	if err != nil {
+		t.Fatalf("open the ledger again: %v", err)
+	}
+	defer closeStore()
+	k.mu.Lock()
+	open := maps.Clone(k.open)
+	k.mu.Unlock()
+	ledger := remediation.New(store)
+	for _, a := range open {
+		k.add(loadAnswer{Asked: &a})
+		made, err := ledger.Create(t.Context(), a)
+		if err != nil {
+			t.Fatalf("create again: %v", err)
+		}
+		k.add(loadAnswer{Action: made})
+	}
+}
+
+// verifyAll looks for everything, once no caller is left: whatever was asked for is there once.
 func (k *acknowledged) verifyAll(t *testing.T, d database) {
 	t.Helper()
+	k.repeat(t, d)
 	k.verify(t, d)
+	var made []string
+	for key, id := range k.made {
+		made = append(made, fmt.Sprint(key, " ", id))
+	}
+	slices.Sort(made)
+	found := d.column(t, "SELECT idempotency_key || ' ' || id FROM remediation_actions")
+	slices.Sort(found)
+	if diff := cmp.Diff(made, found); diff != "" {
+		t.Errorf("each key's action (-answered +found):\n%s", diff)
+	}
 	var all []loadAnswer
 	for _, a := range k.furthest {
 		all = append(all, loadAnswer{Action: a})
@@ -172,12 +227,20 @@ func look(t *testing.T, d database, told []loadAnswer) {
 	}
 }
 
-// missing says what row lacks of an answer: it must be that answer still, or what the lifecycle made of it later.
+// missing says what row lacks of an answer: it must be that answer still, or what the lifecycle made of it later. Notes may
+// have been added while it executed.
 func missing(told, row remediation.Action) string {
 	if told.Status != row.Status && !leads(told.Status, row.Status) {
 		return fmt.Sprintf("- %s\n+ %s", told.Status, row.Status)
 	}
-	return cmp.Diff(told, asOf(told.Status, row))
+	was := asOf(told.Status, row)
+	if told.HeartbeatAt == nil || was.HeartbeatAt != nil && was.HeartbeatAt.After(*told.HeartbeatAt) {
+		was.HeartbeatAt = told.HeartbeatAt
+	}
+	if told.CancelRequestedAt == nil {
+		was.CancelRequestedAt, was.CancelRequestedBy, was.CancelReason = nil, nil, nil
+	}
+	return cmp.Diff(told, was)
 }
 
 func leads(from, to remediation.Status) bool {
