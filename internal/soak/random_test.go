@@ -192,7 +192,7 @@ func happened(before, a remediation.Action) (events []remediation.Event) {
 	}
 	if before.Status == a.Status {
 		if before.CancelRequestedAt == nil && a.CancelRequestedAt != nil {
-			record("cancel_requested", a.CancelRequestedBy, *a.CancelRequestedAt, a.CancelReason)
+			record(remediation.EventCancelRequested, a.CancelRequestedBy, *a.CancelRequestedAt, a.CancelReason)
 		}
 		if (before.Stdout != nil || before.Stderr != nil) && a.Stdout == nil && a.Stderr == nil {
 			record(remediation.EventOutputCleared, nil, time.Time{}, nil)
