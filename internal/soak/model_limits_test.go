@@ -84,13 +84,3 @@ func (b book) expire(c call, now time.Time) (book, answer) {
 	}
 	return b, answer{Actions: settled}
 }
-
-// server is what reading a server answers.
-func (b book) server(id string) remediation.Server {
-	m := b.servers[id]
-	s := remediation.Server{ID: id, Paused: m.paused, ForbidsSelfApproval: m.forbids}
-	if m.paused {
-		s.PausedAt = &m.since
-	}
-	return s
-}
