@@ -11,25 +11,21 @@ import (
 
 // The steps of a person at a shell that the rules about limits, keys, heartbeats and requests to cancel refuse.
 
-// rawLimit changes what an action may not do or note.
-func (s *sequence) rawLimit(t *rapid.T) {
+// rawLimits changes an action in every way that they forbid.
+func (s *sequence) rawLimits(t *rapid.T) {
 	a := s.action(t)
+	if i, ok := s.book.find(s.id(t, remediation.Executing)); ok {
+		a = s.book.actions[i]
+	}
 	now, later := literal(s.now), literal(s.now.Add(1000*time.Hour))
 	asked := fmt.Sprintf("cancel_requested_at = %s, cancel_requested_by = 'mallory', cancel_reason = 'so'", now)
 	completed := fmt.Sprintf("status = 'completed', exit_code = 0, completed_at = %s, ", now)
-	set := []string{"idempotency_key = 'forged'", "not_before = " + later, "expires_at = " + later, "max_runtime_seconds = 77"}
-	for _, column := range []struct {
-		name string
-		has  bool
-	}{
-		{"dedupe_key", a.DedupeKey != nil}, {"idempotency_key", a.IdempotencyKey != nil},
-		{"not_before", a.NotBefore != nil}, {"expires_at", a.ExpiresAt != nil},
-		{"max_runtime_seconds", a.MaxRuntimeSeconds != nil}, {"heartbeat_at", a.HeartbeatAt != nil},
-		{"cancel_requested_at", a.CancelRequestedAt != nil}, {"cancel_reason", a.CancelReason != nil},
-	} {
-		if column.has {
-			set = append(set, column.name+" = NULL")
+	var set []string
+	if a.Status == remediation.Executing {
+		if a.HeartbeatAt != nil {
+			set = append(set, "heartbeat_at = "+literal(a.HeartbeatAt.Add(-time.Microsecond)))
 		}
+		set = append(set, completed+"heartbeat_at = "+later)
 	}
 	switch {
 	case a.Status != remediation.Executing:
@@ -40,12 +36,6 @@ func (s *sequence) rawLimit(t *rapid.T) {
 		set = append(set, completed+asked, "cancel_requested_at = "+now, "cancel_reason = 'so'", "cancel_requested_by = 'mallory'",
 			fmt.Sprintf("cancel_requested_at = %s, cancel_requested_by = '', cancel_reason = 'so'", now),
 			fmt.Sprintf("cancel_requested_at = %s, cancel_requested_by = 'mallory', cancel_reason = ''", now))
-	}
-	if a.Status == remediation.Executing {
-		set = append(set, completed+"heartbeat_at = "+later)
-		if a.HeartbeatAt != nil {
-			set = append(set, "heartbeat_at = "+literal(a.HeartbeatAt.Add(-time.Microsecond)))
-		}
 	}
 	approve := func(by string, at time.Time) string {
 		return fmt.Sprintf("status = 'approved', approved_by = '%s', approved_at = %s", by, literal(at))
@@ -63,7 +53,24 @@ func (s *sequence) rawLimit(t *rapid.T) {
 	if a.NotBefore != nil && a.Status == remediation.Approved {
 		set = append(set, start(a.NotBefore.Add(-time.Microsecond)))
 	}
-	s.refuse(t, fmt.Sprintf("UPDATE remediation_actions SET %s WHERE id = %d", one(t, "set", set), a.ID))
+	set = append(set, "idempotency_key = 'forged'", "not_before = "+later, "expires_at = "+later, "max_runtime_seconds = 77")
+	for _, column := range []struct {
+		name string
+		has  bool
+	}{
+		{"dedupe_key", a.DedupeKey != nil}, {"idempotency_key", a.IdempotencyKey != nil},
+		{"not_before", a.NotBefore != nil}, {"expires_at", a.ExpiresAt != nil},
+		{"max_runtime_seconds", a.MaxRuntimeSeconds != nil}, {"heartbeat_at", a.HeartbeatAt != nil},
+		{"cancel_requested_at", a.CancelRequestedAt != nil}, {"cancel_reason", a.CancelReason != nil},
+	} {
+		if column.has {
+			set = append(set, column.name+" = NULL")
+		}
+	}
+	for i := range set {
+		set[i] = fmt.Sprintf("UPDATE remediation_actions SET %s WHERE id = %d", set[i], a.ID)
+	}
+	s.refuse(t, set...)
 }
 
 // rawInsertLimits inserts rows of which one value does not fit the others.
@@ -105,5 +112,5 @@ func (s *sequence) rawInsertLimits(t *rapid.T) {
 	if s.book.servers[server].forbids {
 		statements = append(statements, insert(fmt.Sprintf("'approved', 'mallory', %s, NULL", now), "service_name", "NULL"))
 	}
-	s.refuse(t, one(t, "statement", statements))
+	s.refuse(t, statements...)
 }

@@ -24,13 +24,15 @@ func (s *sequence) exec(t *rapid.T, statement string) {
 	}
 }
 
-// refuse expects a rule of the database to refuse what breaks it, and the database to hold what it held.
-func (s *sequence) refuse(t *rapid.T, statement string) {
+// refuse expects a rule of the database to refuse each statement, and the database to hold what it held.
+func (s *sequence) refuse(t *rapid.T, statements ...string) {
 	t.Helper()
-	if _, err := s.db.ExecContext(s.ctx, statement); !byRule(err) {
-		t.Fatalf("%s: %v, want a rule's refusal", statement, err)
+	for _, statement := range statements {
+		if _, err := s.db.ExecContext(s.ctx, statement); !byRule(err) {
+			t.Fatalf("%s: %v, want a rule's refusal", statement, err)
+		}
+		s.refused++
 	}
-	s.refused++
 	s.compare(t)
 }
 

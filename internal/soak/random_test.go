@@ -117,7 +117,7 @@ func (s *sequence) kinds() map[string]func(*rapid.T) {
 		{"Create", 4, s.create}, {"Claim", 2, s.claim}, {"Finish", 3, s.finish}, {"the clock goes on", 2, s.tick},
 		{"Pause", 1, s.pause}, {"Approve", 3, s.approve}, {"Start", 1, s.start}, {"Unpause", 1, s.unpause},
 		{"Create again", 2, s.createAgain}, {"Heartbeat", 2, s.heartbeat}, {"a limit is reached", 3, s.reachLimit},
-		{"Expire", 1, s.expire}, {"RequestCancel", 1, s.requestCancel}, {"raw limit", 2, s.rawLimit}, {"raw insert with limits", 2, s.rawInsertLimits},
+		{"Expire", 1, s.expire}, {"RequestCancel", 1, s.requestCancel}, {"raw limits", 2, s.rawLimits}, {"raw insert with limits", 1, s.rawInsertLimits},
 		{"ApproveMany", 1, s.approveMany}, {"Reject", 1, s.reject}, {"Withdraw", 1, s.withdraw}, {"FailOverdue", 2, s.failOverdue},
 		{"ClearOutput", 2, s.clearOutput}, {"Explain", 2, s.explain}, {"List", 2, s.list}, {"Prune", 1, s.prune},
 		{"RejectMany", 1, s.rejectMany}, {"AddAlert", 1, s.addAlert}, {"an alert is deleted", 1, s.deleteAlert},
