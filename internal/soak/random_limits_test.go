@@ -64,6 +64,9 @@ func (s *sequence) heartbeat(t *rapid.T) {
 	if i, ok := s.book.find(c.ID); ok && rapid.IntRange(0, 4).Draw(t, "own") > 0 {
 		c.Server = s.book.actions[i].ServerID
 	}
+	if rapid.Bool().Draw(t, "whole second") {
+		s.now = s.now.Truncate(time.Second).Add(time.Second)
+	}
 	s.do(t, c)
 }
 

@@ -18,7 +18,10 @@ func (s *sequence) rawLimits(t *rapid.T) {
 		a = s.book.actions[i]
 	}
 	now, later := literal(s.now), literal(s.now.Add(1000*time.Hour))
-	asked := fmt.Sprintf("cancel_requested_at = %s, cancel_requested_by = 'mallory', cancel_reason = 'so'", now)
+	cancel := func(by, reason string) string {
+		return fmt.Sprintf("cancel_requested_at = %s, cancel_requested_by = %s, cancel_reason = %s", now, by, reason)
+	}
+	asked := cancel("'mallory'", "'so'")
 	completed := fmt.Sprintf("status = 'completed', exit_code = 0, completed_at = %s, ", now)
 	var set []string
 	if a.Status == remediation.Executing {
@@ -26,6 +29,11 @@ func (s *sequence) rawLimits(t *rapid.T) {
 			set = append(set, "heartbeat_at = "+literal(a.HeartbeatAt.Add(-time.Microsecond)))
 		}
 		set = append(set, completed+"heartbeat_at = "+later)
+		if !s.postgres { // SQLite would store what its driver can't read
+			for _, x := range s.noTimes() {
+				set = append(set, "heartbeat_at = "+x)
+			}
+		}
 	}
 	switch {
 	case a.Status != remediation.Executing:
@@ -34,8 +42,10 @@ func (s *sequence) rawLimits(t *rapid.T) {
 		set = append(set, asked, "cancel_reason = 'never said'", "cancel_requested_by = 'mallory'")
 	default:
 		set = append(set, completed+asked, "cancel_requested_at = "+now, "cancel_reason = 'so'", "cancel_requested_by = 'mallory'",
-			fmt.Sprintf("cancel_requested_at = %s, cancel_requested_by = '', cancel_reason = 'so'", now),
-			fmt.Sprintf("cancel_requested_at = %s, cancel_requested_by = 'mallory', cancel_reason = ''", now))
+			cancel("''", "'so'"), cancel("'mallory'", "''"))
+		if !s.postgres {
+			set = append(set, cancel("x'41'", "'so'"), cancel("'mallory'", "x'41'"), cancel("'mallory'", "'so' || char(0)"))
+		}
 	}
 	approve := func(by string, at time.Time) string {
 		return fmt.Sprintf("status = 'approved', approved_by = '%s', approved_at = %s", by, literal(at))
@@ -52,6 +62,9 @@ func (s *sequence) rawLimits(t *rapid.T) {
 	}
 	if a.NotBefore != nil && a.Status == remediation.Approved {
 		set = append(set, start(a.NotBefore.Add(-time.Microsecond)))
+	}
+	if a.Status == remediation.Approved {
+		set = append(set, start(s.now)+", heartbeat_at = "+now, start(s.now)+", "+asked)
 	}
 	set = append(set, "idempotency_key = 'forged'", "not_before = "+later, "expires_at = "+later, "max_runtime_seconds = 77")
 	for _, column := range []struct {
@@ -71,6 +84,13 @@ func (s *sequence) rawLimits(t *rapid.T) {
 		set[i] = fmt.Sprintf("UPDATE remediation_actions SET %s WHERE id = %d", set[i], a.ID)
 	}
 	s.refuse(t, set...)
+}
+
+// noTimes are what a column of SQLite takes as it is, but no times as the ledger writes them.
+func (s *sequence) noTimes() []string {
+	day := s.now.UTC().AddDate(1, 0, 0).Format(time.DateOnly)
+	return []string{"'" + day + "'", "'" + day + "T13:17:09+00:00'", "'" + day + " 13:17:09 +00:00'", "'" + day + " 13:17:09.5+01:00'",
+		"'" + day + " 13:17:09.1234567891+00:00'", "'" + day + " 25:17:09+00:00'", "'soon'", "1e10", "x'41'"}
 }
 
 // rawInsertLimits inserts rows of which one value does not fit the others.
@@ -100,6 +120,15 @@ func (s *sequence) rawInsertLimits(t *rapid.T) {
 		insert(executing, "expires_at", now),
 		insert(fmt.Sprintf("'approved', 'ann', %s, NULL", later), "expires_at", later),
 		insert(fmt.Sprintf("'executing', 'ann', %s, %s", now, later), "expires_at", later),
+	}
+	if s.postgres {
+		statements = append(statements, insert(pending, "not_before", "'0044-03-15 00:00:00+00 BC'"),
+			insert(pending, "expires_at", "'infinity'"), insert(executing, "heartbeat_at", "'-infinity'"),
+			insert(executing, "heartbeat_at", "'10000-01-01 00:00:00+00'"))
+	} else {
+		for _, x := range s.noTimes() {
+			statements = append(statements, insert(pending, "not_before", x), insert(pending, "expires_at", x), insert(executing, "heartbeat_at", x))
+		}
 	}
 	for _, a := range s.book.actions {
 		if a.IdempotencyKey != nil {
