@@ -37,11 +37,11 @@ var equivalents = []struct {
 		"the other half holds as well: the alert that a row names exists, because of its foreign key",
 	},
 	{
-		regexp.MustCompile(`^\w+ (remediation_actions_open_key|remediation_actions_open_key_replace) without (NEW\.)?dedupe_key IS NOT NULL$`),
+		regexp.MustCompile(`^\w+ remediation_actions_(open_key without dedupe_key|idempotency_key without idempotency_key) IS NOT NULL$`),
 		"NULL is never the same as NULL; it only keeps the index small",
 	},
 	{
-		regexp.MustCompile(`^sqlite remediation_actions_open_key without UNIQUE$`),
+		regexp.MustCompile(`^sqlite remediation_actions_(open_key|idempotency_key) without UNIQUE$`),
 		"the trigger beside it refuses the same, nothing opens an ended action again, and SQLite's one writer lets nobody in between",
 	},
 	{
@@ -49,7 +49,7 @@ var equivalents = []struct {
 		"SQLite takes the first row of a subselect that stands for a value",
 	},
 	{
-		regexp.MustCompile(`^sqlite (ClaimAction|FailOverdueActions|PruneActions|ClearOutput) without status `),
+		regexp.MustCompile(`^sqlite (ClaimAction|FailOverdueActions|ExpireActions|PruneActions|ClearOutput) without status `),
 		"the subselect says so too, and SQLite's one writer lets nobody in between",
 	},
 	{
@@ -74,7 +74,7 @@ var equivalents = []struct {
 		"Import copies page by page, whatever a page holds; the limit is for its memory",
 	},
 	{
-		regexp.MustCompile(`^postgres (ClaimAction|ApproveActions|RejectActions|FailOverdueActions|PruneActions|ClearOutput) without status `),
+		regexp.MustCompile(`^postgres (ClaimAction|ApproveActions|RejectActions|FailOverdueActions|ExpireActions|PruneActions|ClearOutput) without status `),
 		"the subselect locks its rows, and looks at them again when it has the lock",
 	},
 	{
@@ -82,8 +82,13 @@ var equivalents = []struct {
 		"the UPDATE says so too, and takes the rows in the same order as long as its plan is a search by the sorted ids",
 	},
 	{
-		regexp.MustCompile(`^\w+ ListActions\w* without k\.dedupe_key IS NOT NULL$`),
-		"NULL is NULL; it lets SQLite read the index alone, which the plans are tested for",
+		regexp.MustCompile(`^sqlite remediation_listed without coalesce`),
+		"a row without all of them gives NULLs too; it lets SQLite read the index alone, which the plans are tested for",
+	},
+	{
+		regexp.MustCompile(`^sqlite remediation_actions_limits_step without NEW\.status (IN \('approved', 'executing'\)|= 'executing')$|` +
+			`^postgres remediation_actions_limits_update without NEW\.(status = '\w+'|approved_at in greatest\(…)$`),
+		"what fits the limits in one step fits them in every later one: none of its times changes",
 	},
 	{
 		regexp.MustCompile(`^\w+ ListActionEvents without ORDER BY id$`),
