@@ -17,6 +17,8 @@ func (s *sequence) rawLimits(t *rapid.T) {
 	if i, ok := s.book.find(s.id(t, remediation.Executing)); ok {
 		a = s.book.actions[i]
 	}
+	s.exec(t, fmt.Sprintf("UPDATE remediation_actions SET dedupe_key = dedupe_key, expires_at = expires_at, heartbeat_at = heartbeat_at, "+
+		"cancel_reason = cancel_reason WHERE id = %d", a.ID)) // changes nothing, so it may
 	now, later := literal(s.now), literal(s.now.Add(1000*time.Hour))
 	cancel := func(by, reason string) string {
 		return fmt.Sprintf("cancel_requested_at = %s, cancel_requested_by = %s, cancel_reason = %s", now, by, reason)
