@@ -91,8 +91,13 @@ var equivalents = []struct {
 		"what fits the limits in one step fits them in every later one: none of its times changes",
 	},
 	{
+
 		regexp.MustCompile(`^\w+ ListActionEvents without ORDER BY id$`),
 		"the index on the action gives them in this order, and so does a scan of a table that is only appended to",
+	},
+	{
+		regexp.MustCompile(`^\w+ remediation_events_cancel_requested without NEW\.cancel_requested_at IS NOT NULL$`),
+		"a request to cancel is never taken back",
 	},
 	{
 		regexp.MustCompile(`^postgres remediation_events_next without [eg]\.feed_position > newest$`),

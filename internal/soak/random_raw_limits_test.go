@@ -18,7 +18,7 @@ func (s *sequence) rawLimits(t *rapid.T) {
 		a = s.book.actions[i]
 	}
 	s.exec(t, fmt.Sprintf("UPDATE remediation_actions SET dedupe_key = dedupe_key, expires_at = expires_at, heartbeat_at = heartbeat_at, "+
-		"cancel_reason = cancel_reason WHERE id = %d", a.ID)) // changes nothing, so it may
+		"cancel_reason = cancel_reason, approved_by = approved_by WHERE id = %d", a.ID)) // changes nothing, so it may
 	now, later := literal(s.now), literal(s.now.Add(1000*time.Hour))
 	cancel := func(by, reason string) string {
 		return fmt.Sprintf("cancel_requested_at = %s, cancel_requested_by = %s, cancel_reason = %s", now, by, reason)
@@ -140,8 +140,17 @@ func (s *sequence) rawInsertLimits(t *rapid.T) {
 			statements = append(statements, insert(pending, "dedupe_key", "'"+*a.DedupeKey+"'"))
 		}
 	}
+	selfApproved := insert(fmt.Sprintf("'approved', 'mallory', %s, NULL", now), "service_name", "NULL")
 	if s.book.servers[server].forbids {
-		statements = append(statements, insert(fmt.Sprintf("'approved', 'mallory', %s, NULL", now), "service_name", "NULL"))
+		statements = append(statements, selfApproved)
+	} else {
+		s.allow(t, selfApproved)
+	}
+	s.allow(t, insert(pending, "not_before, expires_at, max_runtime_seconds", now+", "+later+", 2147483647"))
+	s.allow(t, insert(executing, "not_before, expires_at, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason",
+		now+", "+later+", "+now+", "+now+", 'ann', 'so'"))
+	for _, values := range []string{"NULL, TRUE", "'nobody', TRUE", "'" + server + "', NULL"} {
+		statements = append(statements, "INSERT INTO remediation_servers (server_id, forbids_self_approval) VALUES ("+values+")")
 	}
 	s.refuse(t, statements...)
 }

@@ -114,7 +114,7 @@ func (s *sequence) kinds() map[string]func(*rapid.T) {
 		times int
 		step  func(*rapid.T)
 	}{
-		{"Create", 4, s.create}, {"Claim", 2, s.claim}, {"Finish", 3, s.finish}, {"the clock goes on", 2, s.tick},
+		{"Create", 6, s.create}, {"Claim", 3, s.claim}, {"Finish", 3, s.finish}, {"the clock goes on", 2, s.tick},
 		{"Pause", 1, s.pause}, {"Approve", 3, s.approve}, {"Start", 1, s.start}, {"Unpause", 1, s.unpause},
 		{"Create again", 2, s.createAgain}, {"Heartbeat", 2, s.heartbeat}, {"a limit is reached", 3, s.reachLimit},
 		{"Expire", 1, s.expire}, {"RequestCancel", 1, s.requestCancel}, {"raw limits", 2, s.rawLimits}, {"raw insert with limits", 1, s.rawInsertLimits},
