@@ -91,7 +91,6 @@ var equivalents = []struct {
 		"what fits the limits in one step fits them in every later one: none of its times changes",
 	},
 	{
-
 		regexp.MustCompile(`^\w+ ListActionEvents without ORDER BY id$`),
 		"the index on the action gives them in this order, and so does a scan of a table that is only appended to",
 	},
