@@ -52,7 +52,7 @@ func (b book) failOverdue(c call, now time.Time) (book, answer) {
 		} else if n := a.MaxRuntimeSeconds; n != nil && started.Add(time.Duration(*n)*time.Second).Before(now) {
 			reason = fmt.Sprintf("no result came within its %d seconds", *n)
 		}
-		if a.Status != remediation.Executing || reason == "" || c.passesOver(a) || len(failed) == c.Limit {
+		if a.Status != remediation.Executing || reason == "" || c.passesOver(a) || len(failed) == cmp.Or(c.Limit, 50) {
 			continue
 		}
 		a.Status, a.CompletedAt, a.Stderr = remediation.Failed, &now, &reason

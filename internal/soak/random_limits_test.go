@@ -55,6 +55,26 @@ func (s *sequence) createAgain(t *rapid.T) {
 	s.do(t, call{Method: "Create", New: a})
 }
 
+// manyWait gives a server more actions that wait, or are about to expire, than a claim looks at one by one.
+func (s *sequence) manyWait(t *rapid.T) {
+	if len(s.book.actions) > 30 {
+		t.Skip("there are many already")
+	}
+	a := remediation.NewAction{ServerID: one(t, "server", servers[:2]), ActionType: types[0], Command: "true", CreatedBy: "ann"}
+	if rapid.Bool().Draw(t, "expire") {
+		a.ExpiresAt = new(s.now.Add(time.Minute))
+	} else {
+		a.NotBefore = new(s.now.Add(time.Minute))
+	}
+	for range 40 {
+		s.do(t, call{Method: "Create", New: a})
+	}
+	if rapid.Bool().Draw(t, "a minute later") {
+		s.now = s.now.Add(time.Minute)
+	}
+	s.claim(t)
+}
+
 func (s *sequence) expire(t *rapid.T) {
 	s.do(t, call{Method: "Expire", Limit: rapid.IntRange(0, 3).Draw(t, "limit")})
 }

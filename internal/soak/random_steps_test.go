@@ -126,7 +126,7 @@ func (s *sequence) finish(t *rapid.T) {
 
 func (s *sequence) failOverdue(t *rapid.T) {
 	ages := []time.Duration{time.Nanosecond, time.Microsecond, time.Second, 10 * time.Minute, time.Hour, 100 * time.Hour}
-	s.do(t, call{Method: "FailOverdue", OlderThan: one(t, "age", ages), Limit: rapid.IntRange(1, 3).Draw(t, "limit")})
+	s.do(t, call{Method: "FailOverdue", OlderThan: one(t, "age", ages), Limit: rapid.IntRange(0, 3).Draw(t, "limit")})
 }
 
 // badInput is refused before anything is looked at, whatever id it names.
@@ -150,7 +150,7 @@ func (s *sequence) badInput(t *rapid.T) {
 		{Method: "Claim", Server: servers[0] + "\n"},
 		{Method: "Finish", ID: id},
 		{Method: "FailOverdue", OlderThan: 0, Limit: 1},
-		{Method: "FailOverdue", OlderThan: time.Second, Limit: 0},
+		{Method: "FailOverdue", OlderThan: time.Second, Limit: -1},
 		{Method: "Expire", Limit: -1},
 		{Method: "Heartbeat", ID: id},
 		{Method: "RequestCancel", ID: id, By: "Auto", Reason: "it hangs"},

@@ -46,7 +46,7 @@ func TestRandomSequencesAnswerAsTheModel(t *testing.T) {
 				sequences++
 				s.begin(rt)
 				rt.Repeat(s.kinds())
-				s.compare(rt)
+				s.rawInsertLimits(rt)
 			})
 		}
 	})
@@ -125,6 +125,7 @@ func (s *sequence) kinds() map[string]func(*rapid.T) {
 		{"ForbidSelfApproval", 1, s.forbidSelfApproval}, {"Servers", 1, s.readServers},
 		{"Get", 1, s.get}, {"Counts", 1, s.counts}, {"Events", 1, s.readEvents}, {"bad input", 1, s.badInput},
 		{"AddServer", 1, s.addServer}, {"the clock is set back", 1, s.setBack},
+		{"many wait", 1, s.manyWait},
 	} {
 		for n := range kind.times {
 			kinds[fmt.Sprintf("%02d %s %d", i, kind.name, n)] = func(t *rapid.T) {
