@@ -95,8 +95,12 @@ var equivalents = []struct {
 		"the index on the action gives them in this order, and so does a scan of a table that is only appended to",
 	},
 	{
-		regexp.MustCompile(`^\w+ remediation_events_cancel_requested without NEW\.cancel_requested_at IS NOT NULL$`),
-		"a request to cancel is never taken back",
+		regexp.MustCompile(`^\w+ remediation_events_cancel_requested without (OLD\.cancel_requested_at IS NULL|NEW\.cancel_requested_at IS NOT NULL)$`),
+		"a request to cancel is made once and never taken back",
+	},
+	{
+		regexp.MustCompile(`^sqlite remediation_actions_cancel without \(?typeof`),
+		"the event of the request would hold that value, which the rules of events refuse",
 	},
 	{
 		regexp.MustCompile(`^postgres remediation_events_next without [eg]\.feed_position > newest$`),
