@@ -20,7 +20,7 @@ var equivalents = []struct {
 		"the trigger refuses NULL there too, as a status that isn't known",
 	},
 	{
-		regexp.MustCompile(`^postgres servers id without NOT NULL$`),
+		regexp.MustCompile(`^postgres (servers id|remediation_servers server_id) without NOT NULL$`),
 		"a PRIMARY KEY says so too",
 	},
 	{
@@ -62,7 +62,7 @@ var equivalents = []struct {
 		"SQLite walks the primary key, or an index that ends in it, in its order",
 	},
 	{
-		regexp.MustCompile(`^sqlite (PruneActions|ClearOutput) without ORDER BY `),
+		regexp.MustCompile(`^sqlite (PruneActions|ClearOutput|ExpireActions) without ORDER BY `),
 		"SQLite walks the index in that order, which the plans are tested for",
 	},
 	{

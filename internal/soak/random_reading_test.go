@@ -15,6 +15,11 @@ import (
 
 func (s *sequence) approveMany(t *rapid.T) {
 	ids, by := rapid.SliceOfN(rapid.Custom(s.pending), 0, 5).Draw(t, "ids"), one(t, "by", people)
+	if len(ids) > 0 && rapid.Bool().Draw(t, "own") {
+		if i, ok := s.book.find(ids[0]); ok {
+			by = s.book.actions[i].CreatedBy
+		}
+	}
 	got, err := s.ledger.ApproveMany(s.ctx, ids, by)
 	s.decided(t, ids, call{Method: "Approve", By: by}, got, err)
 }
