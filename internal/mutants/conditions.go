@@ -1,5 +1,7 @@
 package main
 
+import "slices"
+
 // whole collects the mutants of a condition that stands alone, which may be dropped as a whole.
 func (s *source) whole(from, to int) {
 	if len(s.sql.split(from, to, "OR")) == 1 && len(s.sql.split(from, to, "AND")) == 1 {
@@ -73,11 +75,29 @@ func (s *source) parenthesized(from, to int) {
 
 // cases is for CASE … THEN condition … END.
 func (s *source) cases(from, to int) {
+	to = min(to, s.sql.until(from+1)+1)
 	for i := from + 1; i < to-1; i++ {
 		if i = s.sql.until(i, "THEN", "ELSE"); i < to-1 {
 			end := s.sql.until(i+1, "WHEN", "ELSE")
 			s.whole(i+1, end)
 			i = end - 1
+		}
+	}
+}
+
+// extreme is for the greatest or the least of several values, if a condition compares it: another takes the place of each.
+func (s *source) extreme(i int) {
+	end := s.sql.until(i + 2)
+	compares := func(i int) bool {
+		return i < len(s.sql) && slices.Contains([]string{"<", "<=", ">=", "+"}, s.sql[i].text)
+	}
+	if !compares(i-1) && !compares(end+1) && !s.sql.is(end+1, "AS") {
+		return
+	}
+	list := s.sql.split(i+2, end, ",")
+	for n, m := range list {
+		if other := list[(n+1)%len(list)]; len(list) > 1 {
+			s.drop("without "+s.words(m[0], m[1])+" in "+s.words(i, i+2)+"…", cut{m[0], m[1], s.original(other[0], other[1])})
 		}
 	}
 }

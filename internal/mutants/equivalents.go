@@ -20,7 +20,7 @@ var equivalents = []struct {
 		"the trigger refuses NULL there too, as a status that isn't known",
 	},
 	{
-		regexp.MustCompile(`^postgres servers id without NOT NULL$`),
+		regexp.MustCompile(`^postgres (servers id|remediation_servers server_id) without NOT NULL$`),
 		"a PRIMARY KEY says so too",
 	},
 	{
@@ -37,11 +37,11 @@ var equivalents = []struct {
 		"the other half holds as well: the alert that a row names exists, because of its foreign key",
 	},
 	{
-		regexp.MustCompile(`^\w+ (remediation_actions_open_key|remediation_actions_open_key_replace) without (NEW\.)?dedupe_key IS NOT NULL$`),
+		regexp.MustCompile(`^\w+ remediation_actions_(open_key without dedupe_key|idempotency_key without idempotency_key) IS NOT NULL$`),
 		"NULL is never the same as NULL; it only keeps the index small",
 	},
 	{
-		regexp.MustCompile(`^sqlite remediation_actions_open_key without UNIQUE$`),
+		regexp.MustCompile(`^sqlite remediation_actions_(open_key|idempotency_key) without UNIQUE$`),
 		"the trigger beside it refuses the same, nothing opens an ended action again, and SQLite's one writer lets nobody in between",
 	},
 	{
@@ -49,7 +49,7 @@ var equivalents = []struct {
 		"SQLite takes the first row of a subselect that stands for a value",
 	},
 	{
-		regexp.MustCompile(`^sqlite (ClaimAction|FailOverdueActions|PruneActions|ClearOutput) without status `),
+		regexp.MustCompile(`^sqlite (ClaimAction|FailOverdueActions|ExpireActions|PruneActions|ClearOutput) without status `),
 		"the subselect says so too, and SQLite's one writer lets nobody in between",
 	},
 	{
@@ -62,7 +62,7 @@ var equivalents = []struct {
 		"SQLite walks the primary key, or an index that ends in it, in its order",
 	},
 	{
-		regexp.MustCompile(`^sqlite (PruneActions|ClearOutput) without ORDER BY `),
+		regexp.MustCompile(`^sqlite (PruneActions|ClearOutput|ExpireActions) without ORDER BY `),
 		"SQLite walks the index in that order, which the plans are tested for",
 	},
 	{
@@ -74,7 +74,7 @@ var equivalents = []struct {
 		"Import copies page by page, whatever a page holds; the limit is for its memory",
 	},
 	{
-		regexp.MustCompile(`^postgres (ClaimAction|ApproveActions|RejectActions|FailOverdueActions|PruneActions|ClearOutput) without status `),
+		regexp.MustCompile(`^postgres (ClaimAction|ApproveActions|RejectActions|FailOverdueActions|ExpireActions|PruneActions|ClearOutput) without status `),
 		"the subselect locks its rows, and looks at them again when it has the lock",
 	},
 	{
@@ -82,12 +82,25 @@ var equivalents = []struct {
 		"the UPDATE says so too, and takes the rows in the same order as long as its plan is a search by the sorted ids",
 	},
 	{
-		regexp.MustCompile(`^\w+ ListActions\w* without k\.dedupe_key IS NOT NULL$`),
-		"NULL is NULL; it lets SQLite read the index alone, which the plans are tested for",
+		regexp.MustCompile(`^sqlite remediation_listed without coalesce`),
+		"a row without all of them gives NULLs too; it lets SQLite read the index alone, which the plans are tested for",
+	},
+	{
+		regexp.MustCompile(`^sqlite remediation_actions_limits_step without NEW\.status (IN \('approved', 'executing'\)|= 'executing')$|` +
+			`^postgres remediation_actions_limits_update without NEW\.(status = '\w+'|approved_at in greatest\(…)$`),
+		"what fits the limits in one step fits them in every later one: none of its times changes",
 	},
 	{
 		regexp.MustCompile(`^\w+ ListActionEvents without ORDER BY id$`),
 		"the index on the action gives them in this order, and so does a scan of a table that is only appended to",
+	},
+	{
+		regexp.MustCompile(`^\w+ remediation_events_cancel_requested without (OLD\.cancel_requested_at IS NULL|NEW\.cancel_requested_at IS NOT NULL)$`),
+		"a request to cancel is made once and never taken back",
+	},
+	{
+		regexp.MustCompile(`^sqlite remediation_actions_cancel without \(?typeof`),
+		"the event of the request would hold that value, which the rules of events refuse",
 	},
 	{
 		regexp.MustCompile(`^postgres remediation_events_next without [eg]\.feed_position > newest$`),

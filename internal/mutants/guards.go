@@ -2,7 +2,7 @@ package main
 
 import "slices"
 
-// schema collects the guards of migrations: constraints, triggers, and what the functions of triggers check.
+// schema collects the guards of migrations: constraints, triggers, what the functions of triggers check, and views.
 func (s *source) schema() {
 	kind, column, depth := "", "", 0
 	for i := range s.sql {
@@ -13,6 +13,9 @@ func (s *source) schema() {
 			depth--
 		case s.sql.is(i, ";"):
 			depth = 0
+			if kind == "VIEW" {
+				kind = ""
+			}
 		case s.sql.is(i, "CREATE"):
 			name := i + 2
 			if kind = s.sql[i+1].text; kind == "UNIQUE" {
@@ -37,7 +40,7 @@ func (s *source) schema() {
 		case "FUNCTION":
 			s.function(i)
 			s.clause(i)
-		case "TRIGGER", "UNIQUE":
+		case "TRIGGER", "UNIQUE", "VIEW":
 			s.clause(i)
 		}
 	}
@@ -55,9 +58,13 @@ func (s *source) clause(i int) {
 	end := func(words ...string) int { return s.sql.until(i+1, append(words, ";", "RETURNING")...) }
 	switch {
 	case s.sql.is(i, "WHERE"):
-		s.whole(i+1, end("ORDER", "GROUP", "LIMIT", "FOR", "ON", "DO"))
+		s.whole(i+1, end("ORDER", "GROUP", "LIMIT", "FOR", "ON", "DO", "UNION"))
 	case s.sql.is(i, "ON") && s.sql.is(i-4, "JOIN"):
-		s.whole(i+1, end("WHERE"))
+		s.whole(i+1, end("WHERE", "JOIN", "LEFT", "ORDER", "UNION"))
+	case s.sql.is(i, "SELECT") && (s.sql.is(i-1, "ALL") || s.sql.is(s.sql.until(i, "UNION"), "UNION")):
+		s.row(i)
+	case s.sql.is(i, "greatest", "("), s.sql.is(i, "least", "("), s.sql.is(i, "max", "("):
+		s.extreme(i)
 	case s.sql.is(i, "ORDER", "BY"):
 		s.remove(i, end("LIMIT", "FOR"))
 	case s.sql.is(i, "LIMIT"):
@@ -70,6 +77,14 @@ func (s *source) clause(i int) {
 		s.remove(i, i+2)
 	case s.sql.is(i, "ON", "CONFLICT"):
 		s.remove(i, end())
+	}
+}
+
+// row collects the value of one SELECT without a table in a UNION, if it begins at i.
+func (s *source) row(i int) {
+	to := s.sql.until(i, "UNION", ";")
+	if value := s.sql.until(i+1, "AS", "UNION", ";"); !s.sql.is(s.sql.until(i, "FROM", "UNION", ";"), "FROM") && value <= to {
+		s.drop("without "+s.words(i+1, value)+" in SELECT…", cut{i + 1, value, "NULL"})
 	}
 }
 

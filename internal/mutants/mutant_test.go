@@ -71,6 +71,18 @@ WHEN (OLD.id, OLD.host) IS NOT (NEW.id, NEW.host)
 BEGIN
     SELECT RAISE(ABORT, 'frozen');
 END;
+CREATE VIEW idle AS
+SELECT j.id FROM jobs AS j JOIN hosts AS h ON h.id = j.host LEFT JOIN rooms AS r ON r.id = h.room
+WHERE greatest(j.a, j.b) < j.c;
+INSERT INTO jobs SELECT j.id FROM jobs AS j WHERE j.free;
+CREATE TRIGGER timed
+BEFORE INSERT ON jobs
+BEGIN
+    SELECT RAISE(ABORT, 'timed')
+    WHERE EXISTS (SELECT 1 FROM (SELECT NEW.a AS x UNION ALL SELECT NEW.b) AS t WHERE t.x)
+        OR CASE WHEN NEW.a THEN NEW.b ELSE NEW.c END IS NOT TRUE;
+    SELECT RAISE(ABORT, 'over') WHERE NEW.over;
+END;
 CREATE TRIGGER kept BEFORE DELETE ON jobs
 BEGIN
     SELECT RAISE(ABORT, 'kept');
@@ -79,6 +91,8 @@ END;
 	migration := source{engine: dialects[0], text: text, sql: tokens(text)}
 	migration.schema()
 	const cases = "    OR CASE NEW.state WHEN 'busy' THEN coalesce(NEW.a, NEW.b) IS NULL ELSE NEW.c = 1 END\n"
+	const exists = "EXISTS (SELECT 1 FROM (SELECT NEW.a AS x UNION ALL SELECT NEW.b) AS t WHERE t.x)"
+	const choice = "CASE WHEN NEW.a THEN NEW.b ELSE NEW.c END IS NOT TRUE"
 	want := map[string]string{
 		"sqlite jobs id without PRIMARY KEY":                                 "    id BIGINT ,\n",
 		"sqlite jobs host without NOT NULL":                                  "    host TEXT  REFERENCES hosts (id) ON DELETE CASCADE\n",
@@ -94,6 +108,20 @@ END;
 		"sqlite frozen without NEW.c = 1":                                    strings.Replace(cases, "NEW.c = 1", "(NEW.c = 1 OR TRUE)", 1),
 		"sqlite frozen without host in UPDATE OF…":                           "BEFORE UPDATE OF  state ON jobs\n",
 		"sqlite frozen without state in UPDATE OF…":                          "BEFORE UPDATE OF host ON jobs\n",
+		"sqlite idle without h.id = j.host":                                  "SELECT j.id FROM jobs AS j JOIN hosts AS h ON (h.id = j.host OR TRUE) LEFT JOIN rooms AS r ON r.id = h.room\n",
+		"sqlite idle without r.id = h.room":                                  "SELECT j.id FROM jobs AS j JOIN hosts AS h ON h.id = j.host LEFT JOIN rooms AS r ON (r.id = h.room OR TRUE)\n",
+		"sqlite idle without greatest(j.a, j.b) < j.c":                       "WHERE (greatest(j.a, j.b) < j.c OR TRUE);\n",
+		"sqlite idle without j.a in greatest(…":                              "WHERE greatest(j.b, j.b) < j.c;\n",
+		"sqlite idle without j.b in greatest(…":                              "WHERE greatest(j.a, j.a) < j.c;\n",
+		"sqlite timed never fires":                                           "WHEN (FALSE) BEGIN\n",
+		"sqlite timed without " + exists:                                     "    WHERE (" + exists + " AND FALSE)\n",
+		"sqlite timed without NEW.a in SELECT…":                              "    WHERE EXISTS (SELECT 1 FROM (SELECT NULL AS x UNION ALL SELECT NEW.b) AS t WHERE t.x)\n",
+		"sqlite timed without NEW.b in SELECT…":                              "    WHERE EXISTS (SELECT 1 FROM (SELECT NEW.a AS x UNION ALL SELECT NULL) AS t WHERE t.x)\n",
+		"sqlite timed without t.x":                                           "    WHERE EXISTS (SELECT 1 FROM (SELECT NEW.a AS x UNION ALL SELECT NEW.b) AS t WHERE (t.x OR TRUE))\n",
+		"sqlite timed without " + choice:                                     "        OR (" + choice + " AND FALSE);\n",
+		"sqlite timed without NEW.b":                                         "        OR CASE WHEN NEW.a THEN (NEW.b OR TRUE) ELSE NEW.c END IS NOT TRUE;\n",
+		"sqlite timed without NEW.c":                                         "        OR CASE WHEN NEW.a THEN NEW.b ELSE (NEW.c OR TRUE) END IS NOT TRUE;\n",
+		"sqlite timed without NEW.over":                                      "    SELECT RAISE(ABORT, 'over') WHERE (NEW.over OR TRUE);\n",
 		"sqlite kept never fires":                                            "WHEN (FALSE) BEGIN\n",
 		"sqlite frozen without " + strings.TrimSpace(cases[len("    OR "):]): "    OR (" + strings.TrimSpace(cases[len("    OR "):]) + " AND FALSE)\n",
 	}

@@ -16,6 +16,7 @@ type attempt struct {
 	to     remediation.Status // "" if the call must be refused
 	mark   string             // what it writes where the caller says who, why or with what output
 	call   ledgerCall
+	asked  remediation.NewAction // if the call is Create
 }
 
 type ledgerCall func(ctx context.Context) (remediation.Action, error)
@@ -28,8 +29,9 @@ func (c *impatient) choose() attempt {
 		if c.paused {
 			to = remediation.Pending
 		}
-		return attempt{server: server, to: to, mark: mark, call: func(ctx context.Context) (remediation.Action, error) {
-			return l.Create(ctx, remediation.NewAction{ServerID: server, ActionType: "run_command", Command: mark, CreatedBy: "ann"})
+		asked := remediation.NewAction{ServerID: server, ActionType: "run_command", Command: mark, CreatedBy: "ann", IdempotencyKey: &mark}
+		return attempt{server: server, to: to, mark: mark, asked: asked, call: func(ctx context.Context) (remediation.Action, error) {
+			return l.Create(ctx, asked)
 		}}
 	}
 	result, ended := remediation.Result{Stdout: mark}, remediation.Completed
@@ -38,27 +40,34 @@ func (c *impatient) choose() attempt {
 	}
 	steps := []struct {
 		from, to remediation.Status
+		cancels  bool
 		call     ledgerCall
 	}{
-		{remediation.Pending, remediation.Approved, func(ctx context.Context) (remediation.Action, error) {
+		{remediation.Pending, remediation.Approved, false, func(ctx context.Context) (remediation.Action, error) {
 			return l.Approve(ctx, id, mark)
 		}},
-		{remediation.Pending, remediation.Rejected, func(ctx context.Context) (remediation.Action, error) {
+		{remediation.Pending, remediation.Rejected, false, func(ctx context.Context) (remediation.Action, error) {
 			return l.Reject(ctx, id, "ann", mark)
 		}},
-		{remediation.Approved, remediation.Rejected, func(ctx context.Context) (remediation.Action, error) {
+		{remediation.Approved, remediation.Rejected, false, func(ctx context.Context) (remediation.Action, error) {
 			return l.Withdraw(ctx, id, "ann", mark)
 		}},
-		{remediation.Approved, remediation.Executing, func(ctx context.Context) (remediation.Action, error) {
+		{remediation.Approved, remediation.Executing, false, func(ctx context.Context) (remediation.Action, error) {
 			return l.Claim(ctx, server)
 		}},
-		{remediation.Approved, remediation.Executing, func(ctx context.Context) (remediation.Action, error) {
+		{remediation.Approved, remediation.Executing, false, func(ctx context.Context) (remediation.Action, error) {
 			return l.Start(ctx, id)
 		}},
-		{remediation.Executing, ended, func(ctx context.Context) (remediation.Action, error) {
+		{remediation.Executing, ended, false, func(ctx context.Context) (remediation.Action, error) {
 			return l.Finish(ctx, server, id, result)
 		}},
-		{"", "", func(ctx context.Context) (remediation.Action, error) {
+		{remediation.Executing, remediation.Executing, false, func(ctx context.Context) (remediation.Action, error) {
+			return l.Heartbeat(ctx, server, id)
+		}},
+		{remediation.Executing, remediation.Executing, true, func(ctx context.Context) (remediation.Action, error) {
+			return l.RequestCancel(ctx, id, "ann", mark)
+		}},
+		{"", "", false, func(ctx context.Context) (remediation.Action, error) {
 			return l.Finish(ctx, "another server", id, result)
 		}},
 	}
@@ -66,7 +75,7 @@ func (c *impatient) choose() attempt {
 	for tries := 0; next.from != c.at.Status && tries < 5; tries++ {
 		next = steps[c.IntN(len(steps))]
 	}
-	if next.from != c.at.Status {
+	if next.from != c.at.Status || next.cancels && c.at.CancelRequestedAt != nil {
 		next.to = ""
 	}
 	return attempt{server: server, before: c.at, to: next.to, mark: mark, call: next.call}
@@ -92,6 +101,16 @@ func (a attempt) made(row remediation.Action) bool {
 	}
 	if a.before.ID == 0 {
 		return row.Command == a.mark
+	}
+	if a.to == a.before.Status { // Heartbeat or RequestCancel
+		was := row
+		was.HeartbeatAt = a.before.HeartbeatAt
+		noted := !cmp.Equal(row.HeartbeatAt, a.before.HeartbeatAt)
+		if a.before.CancelRequestedAt == nil && row.CancelReason != nil {
+			noted = *row.CancelReason == a.mark
+			was.CancelRequestedAt, was.CancelRequestedBy, was.CancelReason = nil, nil, nil
+		}
+		return noted && cmp.Equal(a.before, was)
 	}
 	wrote := &a.mark // Claim and Start have nothing to say
 	switch a.to {

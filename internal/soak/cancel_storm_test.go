@@ -29,11 +29,14 @@ type storm struct {
 	mu   sync.Mutex
 	open []attempt // cancelled, and not there when they were looked for
 	late int       // of them, there in the end
+
+	repeated int // Create
 }
 
 func (s *storm) String() string {
-	return fmt.Sprintf("%d calls, %d refused, %d cancelled: %d of them had happened, %d had not and %d of those did afterwards",
-		s.calls.Load(), s.refused.Load(), s.cancelled.Load(), s.happened.Load(), s.cancelled.Load()-s.happened.Load(), s.late)
+	return fmt.Sprintf("%d calls, %d refused, %d cancelled: %d of them had happened, %d had not and %d of those did afterwards; "+
+		"%d creates repeated", s.calls.Load(), s.refused.Load(), s.cancelled.Load(), s.happened.Load(),
+		s.cancelled.Load()-s.happened.Load(), s.late, s.repeated)
 }
 
 // rage lets each caller make its calls. Should they hang, their time is up after a minute.
@@ -66,7 +69,23 @@ func (s *storm) decide(ledger *remediation.Ledger) {
 		case !cmp.Equal(a.before, row):
 			s.t.Errorf("a cancelled call left neither what was (-) nor what it makes of it (+):\n%s", cmp.Diff(a.before, row))
 		}
+		if a.before.ID == 0 {
+			s.repeat(ledger, a, row)
+		}
 	}
+}
+
+// repeat makes a cancelled Create again, of which the row is what it made, if it did.
+func (s *storm) repeat(ledger *remediation.Ledger, a attempt, row remediation.Action) {
+	again, err := ledger.Create(context.Background(), a.asked)
+	if err != nil || row.ID != 0 && !cmp.Equal(row, again) {
+		s.t.Errorf("repeated, a cancelled Create answers %v (-first +again):\n%s", err, cmp.Diff(row, again))
+	}
+	all, err := ledger.List(context.Background(), remediation.Filter{ServerID: a.server})
+	if err != nil || len(all) != 1 {
+		s.t.Errorf("a Create that was cancelled and repeated left %d actions, %v", len(all), err)
+	}
+	s.repeated++
 }
 
 // impatient is one caller.

@@ -122,7 +122,13 @@ SELECT count(*) FROM remediation_actions AS a WHERE NOT (CASE a.status
 		AND a.completed_at IS NOT NULL AND (a.exit_code IS NULL OR a.exit_code <> 0)
 	ELSE FALSE
 	END AND (a.approved_at IS NULL) = (a.approved_by IS NULL) AND (a.rejected_at IS NULL) = (a.rejected_by IS NULL)
-	AND (a.rejected_at IS NULL) = (a.rejection_reason IS NULL))`
+	AND (a.rejected_at IS NULL) = (a.rejection_reason IS NULL)
+	AND (a.expires_at IS NULL OR a.expires_at > a.created_at
+		AND (a.approved_at IS NULL OR a.approved_at < a.expires_at) AND (a.executed_at IS NULL OR a.executed_at < a.expires_at))
+	AND (a.not_before IS NULL OR a.executed_at IS NULL OR a.executed_at >= a.not_before)
+	AND (a.executed_at IS NOT NULL OR a.heartbeat_at IS NULL AND a.cancel_requested_at IS NULL)
+	AND (a.cancel_requested_at IS NULL) = (a.cancel_requested_by IS NULL)
+	AND (a.cancel_requested_at IS NULL) = (a.cancel_reason IS NULL))`
 
 // unrecorded counts actions whose events don't tell the life that the row tells, each step once.
 const unrecorded = `
@@ -132,6 +138,7 @@ SELECT count(*) FROM remediation_actions AS a LEFT JOIN (
 		sum(CASE r.kind WHEN 'approved' THEN 1 ELSE 0 END) AS approved,
 		sum(CASE r.kind WHEN 'rejected' THEN 1 ELSE 0 END) AS rejected,
 		sum(CASE r.kind WHEN 'executing' THEN 1 ELSE 0 END) AS executing,
+		sum(CASE r.kind WHEN 'cancel_requested' THEN 1 ELSE 0 END) AS cancels,
 		sum(CASE WHEN r.kind IN ('completed', 'failed') THEN 1 ELSE 0 END) AS ended
 	FROM remediation_events AS r GROUP BY r.action_id
 ) AS e ON e.action_id = a.id
@@ -139,6 +146,7 @@ WHERE e.action_id IS NULL OR NOT (e.created = 1
 	AND e.approved = CASE WHEN a.approved_at IS NULL THEN 0 ELSE 1 END
 	AND e.rejected = CASE WHEN a.rejected_at IS NULL THEN 0 ELSE 1 END
 	AND e.executing = CASE WHEN a.executed_at IS NULL THEN 0 ELSE 1 END
+	AND e.cancels = CASE WHEN a.cancel_requested_at IS NULL THEN 0 ELSE 1 END
 	AND e.ended = CASE WHEN a.completed_at IS NULL THEN 0 ELSE 1 END)`
 
 // check is what must hold of every database at every time.
@@ -146,7 +154,8 @@ func (d database) check(t *testing.T) {
 	t.Helper()
 	db := d.raw(t)
 	defer db.Close()
-	want := map[string]string{inconsistent: "0", unrecorded: "0"}
+	want := map[string]string{inconsistent: "0", unrecorded: "0",
+		"SELECT count(idempotency_key) - count(DISTINCT idempotency_key) FROM remediation_actions": "0"}
 	if !d.isPostgres() {
 		want["PRAGMA integrity_check"] = "ok"
 		want["SELECT count(*) FROM pragma_foreign_key_check"] = "0"

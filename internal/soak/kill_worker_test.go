@@ -45,6 +45,9 @@ func addServers(t *testing.T, d database) {
 type loadAnswer struct {
 	Delivered bool // by Claim or Start: its caller would run the command now
 	Action    remediation.Action
+
+	// Asked is there instead when Create is about to be called: nobody knows what becomes of it until it is answered.
+	Asked *remediation.NewAction `json:",omitempty"`
 }
 
 // load is many callers that take actions through their lives, often several of them one action.
@@ -112,17 +115,20 @@ func (l *load) advance(ctx context.Context, r *rand.Rand, known *remediation.Act
 	reason := fmt.Sprintf("reason %d", r.Uint64())
 	if known == nil || known.Status.Terminal() {
 		server := loadServers[r.IntN(len(loadServers))]
-		a, err := l.ledger.Create(ctx, remediation.NewAction{ServerID: server, ActionType: "run_command",
-			Command: fmt.Sprintf("echo %d", r.Uint64()), CreatedBy: person})
-		return loadAnswer{Action: a}, err
+		return l.create(ctx, remediation.NewAction{ServerID: server, ActionType: "run_command",
+			Command: fmt.Sprintf("echo %d", r.Uint64()), CreatedBy: person, IdempotencyKey: new(fmt.Sprintf("%016x", r.Uint64()))})
 	}
 	var a remediation.Action
 	var err error
-	switch choice := r.IntN(4); {
+	switch choice := r.IntN(5); {
 	case known.Status == remediation.Pending && choice == 0:
 		a, err = l.ledger.Reject(ctx, known.ID, person, reason)
 	case known.Status == remediation.Pending:
 		a, err = l.ledger.Approve(ctx, known.ID, person)
+	case known.Status == remediation.Executing && choice == 0:
+		a, err = l.ledger.Heartbeat(ctx, known.ServerID, known.ID)
+	case known.Status == remediation.Executing && choice == 1 && known.CancelRequestedAt == nil:
+		a, err = l.ledger.RequestCancel(ctx, known.ID, person, reason)
 	case known.Status == remediation.Executing:
 		a, err = l.ledger.Finish(ctx, known.ServerID, known.ID, remediation.Result{
 			ExitCode: int64(r.IntN(2)), Stdout: strings.Repeat(reason+"\n", r.IntN(8)), Stderr: person})
@@ -133,7 +139,19 @@ func (l *load) advance(ctx context.Context, r *rand.Rand, known *remediation.Act
 	default:
 		a, err = l.ledger.Claim(ctx, known.ServerID)
 	}
-	return loadAnswer{Delivered: a.Status == remediation.Executing, Action: a}, err
+	return loadAnswer{Delivered: known.Status == remediation.Approved && a.Status == remediation.Executing, Action: a}, err
+}
+
+// create calls again until there is an answer, as its idempotency key allows.
+func (l *load) create(ctx context.Context, a remediation.NewAction) (loadAnswer, error) {
+	for {
+		l.answered(loadAnswer{Asked: &a})
+		made, err := l.ledger.Create(ctx, a)
+		if err == nil || ctx.Err() != nil {
+			return loadAnswer{Action: made}, err
+		}
+		l.failed(err)
+	}
 }
 
 type loadOrders struct {

@@ -33,7 +33,7 @@ func TestConcurrentHistoriesAreLinearizable(t *testing.T) {
 		}
 		last, day := int64(0), time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 		for r.next() {
-			// Each round is a day later, so that its first FailOverdue also closes what the round before left.
+			// Each round is a day later, so that its first FailOverdue and Expire also end what the round before left.
 			round := historyRound{After: last, Calls: calls, At: day.AddDate(0, 0, r.rounds)}
 			for i := range 2 + r.IntN(2) {
 				server := fmt.Sprintf("round-%d-%d", r.rounds, i)
@@ -57,7 +57,7 @@ func TestConcurrentHistoriesAreLinearizable(t *testing.T) {
 				}
 				if c.Method == "Create" && len(c.Answer.Actions) == 1 {
 					a := c.Answer.Actions[0]
-					if other, taken := owners[a.ID]; taken {
+					if other, taken := owners[a.ID]; taken && (other != a.ServerID || a.IdempotencyKey == nil) {
 						t.Errorf("id %d was given to an action of %s, and to one of %s", a.ID, other, a.ServerID)
 					}
 					owners[a.ID] = a.ServerID
@@ -105,19 +105,20 @@ func (p *historyProcess) end(t *testing.T) (calls []recorded) {
 	return calls
 }
 
-// byServer gives each server its own history. FailOverdue is about every server, and is in each history with its part.
+// byServer gives each server its own history. FailOverdue and Expire are about every server, and are in each history with
+// their part.
 func byServer(t *testing.T, all []recorded, servers []string, owners map[int64]string) map[string][]recorded {
 	histories := map[string][]recorded{}
 	for _, c := range all {
 		switch c.Method {
-		case "FailOverdue":
-			failed := c.Answer.Actions
-			if len(failed) == overdueLimit {
-				t.Fatalf("FailOverdue met its limit of %d", overdueLimit)
+		case "FailOverdue", "Expire":
+			ended := c.Answer.Actions
+			if len(ended) == sweepLimit {
+				t.Fatalf("%s met its limit of %d", c.Method, sweepLimit)
 			}
 			for _, server := range servers {
 				c.Answer.Actions = nil
-				for _, a := range failed {
+				for _, a := range ended {
 					if a.ServerID == server {
 						c.Answer.Actions = append(c.Answer.Actions, a)
 					}
@@ -140,11 +141,11 @@ func byServer(t *testing.T, all []recorded, servers []string, owners map[int64]s
 	return histories
 }
 
-// markOverlaps counts the pairs of calls that were made at the same time. On PostgreSQL they also decide what Claim and
-// FailOverdue may leave out: both choose in a snapshot that is older than their commit, and pass over rows that others
-// have locked. So neither is linearizable there, and the model lets them leave out what a call at the same time was about,
-// whether it was refused or not: one that waited for another's lock holds it for a moment before it gives up. A claim
-// may also have locked what it saw approved and then found taken. All else about them is as strict as on SQLite: what they
+// markOverlaps counts the pairs of calls that were made at the same time. On PostgreSQL they also decide what Claim,
+// FailOverdue and Expire may leave out: they choose in a snapshot that is older than their commit, and pass over rows that
+// others have locked. So none of them is linearizable there, and the model lets them leave out what a call at the same time
+// was about, whether it was refused or not: one that waited for another's lock holds it for a moment before it gives up.
+// They may also have locked what they saw and then found changed. All else about them is as strict as on SQLite: what they
 // take was there to take, at one moment.
 func markOverlaps(history []recorded, passing bool) (pairs int) {
 	at := make([][]int, len(history))
@@ -162,7 +163,7 @@ func markOverlaps(history []recorded, passing bool) (pairs int) {
 	locked := make([][]int64, len(history))
 	for i, c := range history {
 		locked[i] = about(c.call)
-		if c.Method == "Claim" {
+		if chooses(c.Method) {
 			for _, j := range at[i] {
 				locked[i] = append(locked[i], about(history[j].call)...)
 			}
@@ -170,18 +171,23 @@ func markOverlaps(history []recorded, passing bool) (pairs int) {
 	}
 	for i := range history {
 		c := &history[i]
-		if c.Method != "Claim" && c.Method != "FailOverdue" {
+		if !chooses(c.Method) {
 			continue
 		}
 		c.passed = map[int64]bool{}
 		for _, j := range at[i] {
-			c.passedAuto = c.passedAuto || history[j].Method == "Unpause"
+			c.passedAuto = c.passedAuto || c.Method == "Claim" && history[j].Method == "Unpause"
 			for _, id := range locked[j] {
 				c.passed[id] = true
 			}
 		}
 	}
 	return pairs / 2
+}
+
+// chooses reports whether a call takes actions that its caller does not name.
+func chooses(method string) bool {
+	return method == "Claim" || method == "FailOverdue" || method == "Expire"
 }
 
 // about is the actions that a call may have written or locked.

@@ -138,8 +138,9 @@ func (c *caller) call(ctx context.Context, round historyRound, seen *sighting) r
 }
 
 // methods are called as often as they stand here.
-var methods = []string{"Create", "Create", "Create", "Approve", "Approve", "Reject", "Withdraw", "Claim", "Claim", "Claim",
-	"Start", "Finish", "Finish", "Finish", "FailOverdue", "Get", "Get", "Get", "Pause", "Unpause"}
+var methods = []string{"Create", "Create", "Create", "Create", "Approve", "Approve", "Reject", "Withdraw", "Claim", "Claim",
+	"Claim", "Start", "Finish", "Finish", "Heartbeat", "Heartbeat", "RequestCancel", "FailOverdue", "Expire", "Get", "Get", "Get",
+	"Pause", "Unpause"}
 
 func (c *caller) choose(round historyRound, seen *sighting) call {
 	c.made++
@@ -159,19 +160,41 @@ func (c *caller) choose(round historyRound, seen *sighting) call {
 		if c.IntN(3) == 0 {
 			chosen.New.DedupeKey = new("nginx")
 		}
+		if c.IntN(3) == 0 { // a call of several callers, mostly with the same content
+			key := c.IntN(3)
+			chosen.New.IdempotencyKey = new(fmt.Sprintf("key %d of %s", key, server))
+			chosen.New.Command, chosen.New.CreatedBy = fmt.Sprint("true # ", key), "ann"
+			if c.IntN(8) == 0 {
+				chosen.New.Command = "false"
+			}
+			break // limits would be other content
+		}
+		moment := func() *time.Time { return new(round.At.Add(time.Duration(c.Int64N(int64(2 * time.Hour)))).UTC()) }
+		switch c.IntN(4) {
+		case 0:
+			chosen.New.ExpiresAt = moment()
+		case 1:
+			chosen.New.NotBefore = moment()
+		case 2:
+			chosen.New.MaxRuntimeSeconds = new(1 + c.Int64N(3600))
+		}
 	case "Claim", "Pause", "Unpause":
 		chosen.Server = server
 	case "FailOverdue":
-		chosen.OlderThan, chosen.Limit = time.Duration(c.Int64N(int64(time.Hour)))+1, overdueLimit
-	case "Finish":
+		chosen.OlderThan, chosen.Limit = time.Duration(c.Int64N(int64(time.Hour)))+1, sweepLimit
+	case "Expire":
+		chosen.Limit = sweepLimit
+	case "Finish", "Heartbeat":
 		chosen.ID, chosen.Server = id, owner
 		if c.IntN(8) == 0 {
 			chosen.Server = server
 		}
-		chosen.Result = remediation.Result{ExitCode: c.Int64N(2), Stdout: "out " + name, Stderr: "err " + name}
+		if chosen.Method == "Finish" {
+			chosen.Result = remediation.Result{ExitCode: c.Int64N(2), Stdout: "out " + name, Stderr: "err " + name}
+		}
 	case "Approve":
 		chosen.ID, chosen.By = id, name
-	case "Reject", "Withdraw":
+	case "Reject", "Withdraw", "RequestCancel":
 		chosen.ID, chosen.By, chosen.Reason = id, name, "because of "+name
 	default:
 		chosen.ID = id
@@ -179,5 +202,5 @@ func (c *caller) choose(round historyRound, seen *sighting) call {
 	return chosen
 }
 
-// overdueLimit is more than there ever is to fail, since what it left out would depend on other servers.
-const overdueLimit = 1000
+// sweepLimit is more than there ever is to end, since what it left out would depend on other servers.
+const sweepLimit = 1000

@@ -17,6 +17,7 @@ type call struct {
 	ID        int64                 `json:",omitzero"`
 	By        string                `json:",omitzero"`
 	Reason    string                `json:",omitzero"`
+	Forbid    bool                  `json:",omitzero"`
 	New       remediation.NewAction `json:",omitzero"`
 	Result    remediation.Result    `json:",omitzero"`
 	OlderThan time.Duration         `json:",omitzero"`
@@ -24,7 +25,7 @@ type call struct {
 	At        time.Time             // what its clock said
 	Answer    answer
 
-	// Where writers run at the same time, these are the actions that Claim and FailOverdue may leave out.
+	// Where writers run at the same time, these are the actions that Claim, FailOverdue and Expire may leave out.
 	passed     map[int64]bool
 	passedAuto bool // those that only "auto" approved
 }
@@ -35,6 +36,7 @@ type answer struct {
 	Err      string               `json:",omitzero"` // its sentinel's text; its own, if it has none
 	ID       int64                `json:",omitzero"` // the action that the error names
 	From, To remediation.Status   `json:",omitzero"`
+	Why      remediation.Reason   `json:",omitzero"`
 }
 
 func (c call) String() string {
@@ -65,7 +67,7 @@ func answerOf(err error, actions ...remediation.Action) answer {
 		}
 	}
 	if refused := (*remediation.TransitionError)(nil); errors.As(err, &refused) {
-		a.ID, a.From, a.To = refused.ID, refused.From, refused.To
+		a.ID, a.From, a.To, a.Why = refused.ID, refused.From, refused.To, refused.Why
 	}
 	if duplicate := (*remediation.DuplicateError)(nil); errors.As(err, &duplicate) {
 		a.ID = duplicate.ExistingID
@@ -87,6 +89,11 @@ func (c call) make(ctx context.Context, l *remediation.Ledger) answer {
 	case "FailOverdue":
 		failed, err := l.FailOverdue(ctx, c.OlderThan, c.Limit)
 		return answerOf(err, failed...)
+	case "Expire":
+		expired, err := l.Expire(ctx, c.Limit)
+		return answerOf(err, expired...)
+	case "ForbidSelfApproval":
+		return answerOf(l.ForbidSelfApproval(ctx, c.Server, c.Forbid))
 	case "Create":
 		a, err = l.Create(ctx, c.New)
 	case "Approve":
@@ -101,6 +108,10 @@ func (c call) make(ctx context.Context, l *remediation.Ledger) answer {
 		a, err = l.Start(ctx, c.ID)
 	case "Finish":
 		a, err = l.Finish(ctx, c.Server, c.ID, c.Result)
+	case "Heartbeat":
+		a, err = l.Heartbeat(ctx, c.Server, c.ID)
+	case "RequestCancel":
+		a, err = l.RequestCancel(ctx, c.ID, c.By, c.Reason)
 	case "Get":
 		a, err = l.Get(ctx, c.ID)
 	}

@@ -21,8 +21,9 @@ type book struct {
 }
 
 type mode struct {
-	paused bool
-	since  time.Time
+	paused  bool
+	since   time.Time
+	forbids bool // self-approval
 }
 
 // after is the book after a call, and what the call answers. What is the database's to choose is taken from the call's
@@ -30,7 +31,7 @@ type mode struct {
 func (b book) after(c call) (book, answer) {
 	now := c.At.Truncate(time.Microsecond)
 	switch c.Method {
-	case "AddServer", "Pause", "Unpause":
+	case "AddServer", "Pause", "Unpause", "ForbidSelfApproval":
 		return b.withMode(c, now)
 	case "Create":
 		return b.create(c, now)
@@ -62,15 +63,28 @@ func (b book) after(c call) (book, answer) {
 			a.CompletedAt, a.ExitCode = &now, &c.Result.ExitCode
 			a.Stdout, a.Stderr = new(kept(c.Result.Stdout)), new(kept(c.Result.Stderr))
 		})
+	case "Heartbeat":
+		return b.transition(c, remediation.Executing, remediation.Executing, func(a *remediation.Action) {
+			if a.HeartbeatAt == nil || a.HeartbeatAt.Before(now) {
+				a.HeartbeatAt = &now
+			}
+		})
+	case "RequestCancel":
+		return b.transition(c, remediation.Executing, remediation.Rejected, func(a *remediation.Action) {
+			a.Status = remediation.Executing // it only asks
+			a.CancelRequestedAt, a.CancelRequestedBy, a.CancelReason = &now, &c.By, &c.Reason
+		})
 	case "Claim":
 		for _, a := range b.actions {
-			if a.ServerID == c.Server && a.Status == remediation.Approved && !b.held(a) && !c.passesOver(a) {
+			if a.ServerID == c.Server && b.claimable(a, now) && !c.passesOver(a) {
 				return b.after(call{Method: "Start", ID: a.ID, At: c.At})
 			}
 		}
 		return b, answer{Err: remediation.ErrNothingToClaim.Error()}
 	case "FailOverdue":
 		return b.failOverdue(c, now)
+	case "Expire":
+		return b.expire(c, now)
 	}
 	panic("the model does not know " + c.Method)
 }
@@ -81,55 +95,30 @@ func (b book) withMode(c call, now time.Time) (book, answer) {
 	case c.Method == "AddServer": // a server that was added before stays as it is
 	case !ok:
 		return b, answer{Err: remediation.ErrServerNotFound.Error()}
+	case c.Method == "ForbidSelfApproval":
+		server.forbids = c.Forbid
 	case c.Method == "Unpause":
-		server = mode{}
+		server.paused, server.since = false, time.Time{}
 	case !server.paused:
-		server = mode{true, now}
+		server.paused, server.since = true, now
 	}
 	b.servers = maps.Clone(b.servers)
 	b.servers[c.Server] = server
 	return b, answer{}
 }
 
-func (b book) create(c call, now time.Time) (book, answer) {
-	server, ok := b.servers[c.New.ServerID]
-	if !ok {
-		return b, answer{Err: remediation.ErrServerNotFound.Error()}
-	}
-	if c.New.AlertID != nil && b.alerts[*c.New.AlertID] != c.New.ServerID {
-		return b, answer{Err: remediation.ErrAlertNotFound.Error()}
-	}
-	for _, a := range b.actions {
-		if a.ServerID == c.New.ServerID && !a.Status.Terminal() &&
-			a.DedupeKey != nil && c.New.DedupeKey != nil && *a.DedupeKey == *c.New.DedupeKey {
-			return b, answer{Err: remediation.ErrDuplicate.Error(), ID: a.ID}
-		}
-	}
-	a := remediation.Action{ServerID: c.New.ServerID, ActionType: c.New.ActionType, Status: remediation.Approved,
-		ServiceName: c.New.ServiceName, Command: c.New.Command, CreatedAt: now, CreatedBy: c.New.CreatedBy,
-		AlertID: c.New.AlertID, DedupeKey: c.New.DedupeKey, ApprovedAt: &now, ApprovedBy: new(remediation.AutoApprover)}
-	if server.paused {
-		a.Status, a.ApprovedAt, a.ApprovedBy = remediation.Pending, nil, nil
-	}
-	if len(c.Answer.Actions) == 1 {
-		a.ID = c.Answer.Actions[0].ID
-	}
-	i, taken := b.find(a.ID)
-	if taken || b.rising && i < len(b.actions) {
-		a.ID = -1 // any id would do but this one
-	}
-	b.actions = slices.Insert(slices.Clone(b.actions), i, a)
-	return b, answer{Actions: []remediation.Action{a}}
-}
-
 func (b book) transition(c call, from, to remediation.Status, fill func(*remediation.Action)) (book, answer) {
 	i, ok := b.find(c.ID)
-	if !ok || c.Method == "Finish" && b.actions[i].ServerID != c.Server {
+	if !ok || (c.Method == "Finish" || c.Method == "Heartbeat") && b.actions[i].ServerID != c.Server {
 		return b, answer{Err: remediation.ErrNotFound.Error()}
 	}
 	a := b.actions[i]
-	if a.Status != from || to == remediation.Executing && b.held(a) {
-		return b, answer{Err: remediation.ErrInvalidTransition.Error(), ID: a.ID, From: a.Status, To: to}
+	refused := answer{Err: remediation.ErrInvalidTransition.Error(), ID: a.ID, From: a.Status, To: to}
+	if a.Status != from || c.Method == "RequestCancel" && a.CancelRequestedAt != nil {
+		return b, refused
+	}
+	if refused.Why = b.held(a, to, c.By, c.At.Truncate(time.Microsecond)); refused.Why != "" {
+		return b, refused
 	}
 	a.Status = to
 	fill(&a)
@@ -138,29 +127,9 @@ func (b book) transition(c call, from, to remediation.Status, fill func(*remedia
 	return b, answer{Actions: []remediation.Action{a}}
 }
 
-func (b book) failOverdue(c call, now time.Time) (book, answer) {
-	before := now.Add(-c.OlderThan).Truncate(time.Microsecond)
-	b.actions = slices.Clone(b.actions)
-	var failed []remediation.Action
-	for i, a := range b.actions {
-		if a.Status != remediation.Executing || !latest(a).Before(before) || c.passesOver(a) || len(failed) == c.Limit {
-			continue
-		}
-		a.Status, a.CompletedAt, a.Stderr = remediation.Failed, &now, new("no result came within "+c.OlderThan.String())
-		b.actions[i] = a
-		failed = append(failed, a)
-	}
-	return b, answer{Actions: failed}
-}
-
 // find is where an action is, or would be.
 func (b book) find(id int64) (int, bool) {
 	return slices.BinarySearchFunc(b.actions, id, func(a remediation.Action, id int64) int { return cmp.Compare(a.ID, id) })
-}
-
-// held reports whether maintenance keeps an approved action from running.
-func (b book) held(a remediation.Action) bool {
-	return b.servers[a.ServerID].paused && *a.ApprovedBy == remediation.AutoApprover
 }
 
 // kept is what the ledger keeps of an output: what no engine can store becomes U+FFFD, byte by byte.

@@ -24,20 +24,36 @@ func (s *sequence) exec(t *rapid.T, statement string) {
 	}
 }
 
-// refuse expects a rule of the database to refuse what breaks it, and the database to hold what it held.
-func (s *sequence) refuse(t *rapid.T, statement string) {
+// refuse expects a rule of the database to refuse each statement, and the database to hold what it held.
+func (s *sequence) refuse(t *rapid.T, statements ...string) {
 	t.Helper()
-	if _, err := s.db.ExecContext(s.ctx, statement); !byRule(err) {
-		t.Fatalf("%s: %v, want a rule's refusal", statement, err)
+	for _, statement := range statements {
+		if _, err := s.db.ExecContext(s.ctx, statement); !byRule(err) {
+			t.Fatalf("%s: %v, want a rule's refusal", statement, err)
+		}
+		s.refused++
 	}
-	s.refused++
 	s.compare(t)
+}
+
+// allow expects the database to take a statement, and takes it back.
+func (s *sequence) allow(t *rapid.T, statement string) {
+	t.Helper()
+	tx, err := s.db.BeginTx(s.ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(s.ctx, statement); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
 }
 
 // byRule reports whether err is the refusal of a rule, and not one of SQL that can't be run at all.
 func byRule(err error) bool {
 	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return refused.Code == "23514" || // check_violation, which all of ours raise
+			refused.Code == "23505" || refused.Code == "23502" || // a key that another action has; no value
 			refused.Code == "23503" || refused.Code == "428C9" // no such server; an identity is not to be updated
 	}
 	refused, ok := errors.AsType[*modernc.Error](err)

@@ -15,6 +15,11 @@ import (
 
 func (s *sequence) approveMany(t *rapid.T) {
 	ids, by := rapid.SliceOfN(rapid.Custom(s.pending), 0, 5).Draw(t, "ids"), one(t, "by", people)
+	if len(ids) > 0 && rapid.Bool().Draw(t, "own") {
+		if i, ok := s.book.find(ids[0]); ok {
+			by = s.book.actions[i].CreatedBy
+		}
+	}
 	got, err := s.ledger.ApproveMany(s.ctx, ids, by)
 	s.decided(t, ids, call{Method: "Approve", By: by}, got, err)
 }
@@ -139,12 +144,12 @@ func (s *sequence) explain(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(s.book.explanation(s.book.actions[i]), got); diff != "" {
+	if diff := cmp.Diff(s.book.explanation(s.book.actions[i], s.now.Truncate(time.Microsecond)), got); diff != "" {
 		t.Fatalf("Explain(%d) (-model +ledger):\n%s", id, diff)
 	}
 }
 
-func (b book) explanation(a remediation.Action) remediation.Explanation {
+func (b book) explanation(a remediation.Action, now time.Time) remediation.Explanation {
 	e := remediation.Explanation{ActionID: a.ID, ServerID: a.ServerID, Status: a.Status}
 	if a.ApprovedBy != nil {
 		e.By = *a.ApprovedBy
@@ -152,28 +157,42 @@ func (b book) explanation(a remediation.Action) remediation.Explanation {
 	switch a.Status {
 	case remediation.Pending:
 		e.Reason, e.Since = remediation.ReasonAwaitingApproval, a.CreatedAt
+		if expired(a, now) {
+			e.Reason, e.Since = remediation.ReasonExpired, *a.ExpiresAt
+		}
 	case remediation.Rejected:
 		e.Reason, e.Since, e.By, e.Detail = remediation.ReasonRejected, *a.RejectedAt, *a.RejectedBy, *a.RejectionReason
 	case remediation.Executing:
 		e.Reason, e.Since = remediation.ReasonExecuting, *a.ExecutedAt
+		if a.CancelRequestedAt != nil {
+			e.Detail = fmt.Sprintf("%s asked to cancel it at %s UTC", *a.CancelRequestedBy, a.CancelRequestedAt.Format(time.DateTime))
+		}
 	case remediation.Completed, remediation.Failed:
 		e.Reason, e.Since = remediation.ReasonFinished, *a.CompletedAt
 		if a.ExitCode != nil {
 			e.Detail = fmt.Sprint(*a.ExitCode)
 		}
 	case remediation.Approved:
-		e.Reason, e.Since = remediation.ReasonUnclaimed, *a.ApprovedAt
-		if b.held(a) {
-			e.Reason, e.Since = remediation.ReasonMaintenance, b.servers[a.ServerID].since
-		} else if e.Behind = b.ahead(a); e.Behind != 0 {
-			e.Reason = remediation.ReasonBehind
+		e.Since = *a.ApprovedAt
+		switch e.Reason = b.held(a, remediation.Executing, "", now); e.Reason {
+		case remediation.ReasonMaintenance:
+			e.Since = b.servers[a.ServerID].since
+		case remediation.ReasonExpired:
+			e.Since = *a.ExpiresAt
+		case remediation.ReasonNotYetDue:
+			e.Detail = a.NotBefore.Format(time.DateTime) + " UTC"
+		default:
+			e.Reason = remediation.ReasonUnclaimed
+			if e.Behind = b.ahead(a, now); e.Behind != 0 {
+				e.Reason = remediation.ReasonBehind
+			}
 		}
 	}
 	return e
 }
 
 // ahead is the action that an approved one waits for: the oldest that executes, or else the oldest to be claimed before.
-func (b book) ahead(a remediation.Action) (id int64) {
+func (b book) ahead(a remediation.Action, now time.Time) (id int64) {
 	for _, other := range b.actions {
 		if other.ServerID != a.ServerID {
 			continue
@@ -181,7 +200,7 @@ func (b book) ahead(a remediation.Action) (id int64) {
 		if other.Status == remediation.Executing {
 			return other.ID
 		}
-		if id == 0 && other.ID < a.ID && other.Status == remediation.Approved && !b.held(other) {
+		if id == 0 && other.ID < a.ID && b.claimable(other, now) {
 			id = other.ID
 		}
 	}

@@ -1,6 +1,7 @@
 package soak
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -68,21 +69,29 @@ func (s *sequence) unpause(t *rapid.T) {
 
 func (s *sequence) create(t *rapid.T) {
 	a := remediation.NewAction{
-		ServerID:    one(t, "server", servers),
+		ServerID:    one(t, "server", slices.Concat(servers, servers[:2], servers[:2])),
 		ActionType:  one(t, "type", types),
 		Command:     one(t, "command", texts),
 		CreatedBy:   one(t, "creator", people),
 		ServiceName: maybe(t, "service", keys),
 		DedupeKey:   maybe(t, "key", keys),
 	}
-	if rapid.IntRange(0, 3).Draw(t, "with alert") == 0 {
+	s.limit(t, &a)
+	if rapid.Bool().Draw(t, "idempotent") {
+		a.IdempotencyKey = new(fmt.Sprint("key ", rapid.IntRange(1, 50).Draw(t, "idempotency key")))
+	}
+	if rapid.IntRange(0, 6).Draw(t, "with alert") == 0 {
 		a.AlertID = new(s.alert(t))
 	}
 	s.do(t, call{Method: "Create", New: a})
 }
 
 func (s *sequence) approve(t *rapid.T) {
-	s.do(t, call{Method: "Approve", ID: s.id(t, remediation.Pending), By: one(t, "by", people)})
+	c := call{Method: "Approve", ID: s.id(t, remediation.Pending), By: one(t, "by", people)}
+	if i, ok := s.book.find(c.ID); ok && rapid.IntRange(0, 2).Draw(t, "own") == 0 {
+		c.By = s.book.actions[i].CreatedBy
+	}
+	s.do(t, c)
 }
 
 func (s *sequence) reject(t *rapid.T) {
@@ -94,7 +103,7 @@ func (s *sequence) withdraw(t *rapid.T) {
 }
 
 func (s *sequence) claim(t *rapid.T) {
-	s.do(t, call{Method: "Claim", Server: one(t, "server", servers)})
+	s.do(t, call{Method: "Claim", Server: one(t, "server", slices.Concat(servers, servers[:2], servers[:2]))})
 }
 
 func (s *sequence) start(t *rapid.T) {
@@ -116,8 +125,8 @@ func (s *sequence) finish(t *rapid.T) {
 }
 
 func (s *sequence) failOverdue(t *rapid.T) {
-	ages := []time.Duration{time.Nanosecond, time.Microsecond, time.Second, 10 * time.Minute, time.Hour}
-	s.do(t, call{Method: "FailOverdue", OlderThan: one(t, "age", ages), Limit: rapid.IntRange(1, 3).Draw(t, "limit")})
+	ages := []time.Duration{time.Nanosecond, time.Microsecond, time.Second, 10 * time.Minute, time.Hour, 100 * time.Hour}
+	s.do(t, call{Method: "FailOverdue", OlderThan: one(t, "age", ages), Limit: rapid.IntRange(0, 3).Draw(t, "limit")})
 }
 
 // badInput is refused before anything is looked at, whatever id it names.
@@ -127,6 +136,11 @@ func (s *sequence) badInput(t *rapid.T) {
 		{Method: "AddServer", Server: " "},
 		{Method: "Create", New: remediation.NewAction{ServerID: servers[0], ActionType: "x", Command: "a\x00b", CreatedBy: "ann"}},
 		{Method: "Create", New: remediation.NewAction{ServerID: servers[0], ActionType: "x", Command: "true", CreatedBy: "auto"}},
+		{Method: "Create", New: limited(remediation.NewAction{IdempotencyKey: new("")})},
+		{Method: "Create", New: limited(remediation.NewAction{MaxRuntimeSeconds: new(int64(0))})},
+		{Method: "Create", New: limited(remediation.NewAction{MaxRuntimeSeconds: new(int64(1 << 31))})},
+		{Method: "Create", New: limited(remediation.NewAction{ExpiresAt: new(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC))})},
+		{Method: "Create", New: limited(remediation.NewAction{NotBefore: &s.now, ExpiresAt: &s.now})},
 		{Method: "Approve", ID: id, By: "AUTO"},
 		{Method: "Approve", ID: id, By: "\xff"},
 		{Method: "Approve", ID: id, By: "ann\u200b"},
@@ -136,7 +150,12 @@ func (s *sequence) badInput(t *rapid.T) {
 		{Method: "Claim", Server: servers[0] + "\n"},
 		{Method: "Finish", ID: id},
 		{Method: "FailOverdue", OlderThan: 0, Limit: 1},
-		{Method: "FailOverdue", OlderThan: time.Second, Limit: 0},
+		{Method: "FailOverdue", OlderThan: time.Second, Limit: -1},
+		{Method: "Expire", Limit: -1},
+		{Method: "Heartbeat", ID: id},
+		{Method: "RequestCancel", ID: id, By: "Auto", Reason: "it hangs"},
+		{Method: "RequestCancel", ID: id, By: "ann"},
+		{Method: "ForbidSelfApproval", Forbid: true},
 	})
 	if got := c.make(s.ctx, s.ledger); got.Err != remediation.ErrInvalidInput.Error() {
 		t.Fatalf("%s: %+v", c, got)

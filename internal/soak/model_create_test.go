@@ -1,0 +1,79 @@
+package soak
+
+import (
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+func (b book) create(c call, now time.Time) (book, answer) {
+	wanted := c.New
+	wanted.NotBefore, wanted.ExpiresAt = microseconds(wanted.NotBefore), microseconds(wanted.ExpiresAt)
+	if wanted.NotBefore != nil && wanted.ExpiresAt != nil && !wanted.NotBefore.Before(*wanted.ExpiresAt) {
+		return b, answer{Err: remediation.ErrInvalidInput.Error()}
+	}
+	for _, first := range b.actions {
+		if wanted.IdempotencyKey == nil || first.IdempotencyKey == nil || *first.IdempotencyKey != *wanted.IdempotencyKey {
+			continue
+		}
+		if !b.asks(wanted, first) {
+			return b, answer{Err: remediation.ErrDuplicate.Error(), ID: first.ID}
+		}
+		return b, answer{Actions: []remediation.Action{first}}
+	}
+	server, ok := b.servers[wanted.ServerID]
+	switch {
+	case !ok:
+		return b, answer{Err: remediation.ErrServerNotFound.Error()}
+	case wanted.AlertID != nil && b.alerts[*wanted.AlertID] != wanted.ServerID:
+		return b, answer{Err: remediation.ErrAlertNotFound.Error()}
+	case wanted.ExpiresAt != nil && !now.Before(*wanted.ExpiresAt):
+		return b, answer{Err: remediation.ErrInvalidInput.Error()}
+	}
+	for _, a := range b.actions {
+		if a.ServerID == wanted.ServerID && !a.Status.Terminal() &&
+			a.DedupeKey != nil && wanted.DedupeKey != nil && *a.DedupeKey == *wanted.DedupeKey {
+			return b, answer{Err: remediation.ErrDuplicate.Error(), ID: a.ID}
+		}
+	}
+	a := remediation.Action{ServerID: wanted.ServerID, ActionType: wanted.ActionType, Status: remediation.Approved,
+		ServiceName: wanted.ServiceName, Command: wanted.Command, CreatedAt: now, CreatedBy: wanted.CreatedBy,
+		AlertID: wanted.AlertID, ApprovedAt: &now, ApprovedBy: new(remediation.AutoApprover),
+		DedupeKey: wanted.DedupeKey, IdempotencyKey: wanted.IdempotencyKey,
+		NotBefore: wanted.NotBefore, ExpiresAt: wanted.ExpiresAt, MaxRuntimeSeconds: wanted.MaxRuntimeSeconds}
+	if server.paused {
+		a.Status, a.ApprovedAt, a.ApprovedBy = remediation.Pending, nil, nil
+	}
+	if len(c.Answer.Actions) == 1 {
+		a.ID = c.Answer.Actions[0].ID
+	}
+	i, taken := b.find(a.ID)
+	if taken || b.rising && i < len(b.actions) {
+		a.ID = -1 // any id would do but this one
+	}
+	b.actions = slices.Insert(slices.Clone(b.actions), i, a)
+	return b, answer{Actions: []remediation.Action{a}}
+}
+
+// asks reports whether a call asks for the action that its key has made already. An alert that is gone matches an action
+// without one: nobody knows which it was.
+func (b book) asks(wanted remediation.NewAction, first remediation.Action) bool {
+	if wanted.AlertID != nil && first.AlertID == nil && b.alerts[*wanted.AlertID] != wanted.ServerID {
+		wanted.AlertID = nil
+	}
+	asked := remediation.NewAction{ServerID: first.ServerID, ActionType: first.ActionType, Command: first.Command,
+		CreatedBy: first.CreatedBy, ServiceName: first.ServiceName, AlertID: first.AlertID, DedupeKey: first.DedupeKey,
+		IdempotencyKey: first.IdempotencyKey, NotBefore: first.NotBefore, ExpiresAt: first.ExpiresAt,
+		MaxRuntimeSeconds: first.MaxRuntimeSeconds}
+	return reflect.DeepEqual(wanted, asked)
+}
+
+// microseconds is a time as the ledger keeps it.
+func microseconds(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	return new(t.UTC().Truncate(time.Microsecond))
+}

@@ -1,0 +1,86 @@
+package soak
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// held says what keeps an action from a step that the lifecycle allows, or "".
+func (b book) held(a remediation.Action, to remediation.Status, by string, now time.Time) remediation.Reason {
+	server := b.servers[a.ServerID]
+	approves := to == remediation.Approved
+	starts := a.Status == remediation.Approved && to == remediation.Executing
+	switch {
+	case (approves || starts) && expired(a, now):
+		return remediation.ReasonExpired
+	case approves && server.forbids && by == a.CreatedBy:
+		return remediation.ReasonSelfApproval
+	case starts && a.NotBefore != nil && now.Before(*a.NotBefore):
+		return remediation.ReasonNotYetDue
+	case starts && server.paused && *a.ApprovedBy == remediation.AutoApprover:
+		return remediation.ReasonMaintenance
+	}
+	return ""
+}
+
+// claimable reports whether a claim may take an action.
+func (b book) claimable(a remediation.Action, now time.Time) bool {
+	return a.Status == remediation.Approved && b.held(a, remediation.Executing, "", now) == ""
+}
+
+func expired(a remediation.Action, now time.Time) bool {
+	return a.ExpiresAt != nil && !now.Before(*a.ExpiresAt)
+}
+
+func (b book) failOverdue(c call, now time.Time) (book, answer) {
+	before := now.Add(-c.OlderThan).Truncate(time.Microsecond)
+	b.actions = slices.Clone(b.actions)
+	var failed []remediation.Action
+	for i, a := range b.actions {
+		started := latest(a)
+		alive := started
+		if a.HeartbeatAt != nil && a.HeartbeatAt.After(alive) {
+			alive = *a.HeartbeatAt
+		}
+		reason := ""
+		if alive.Before(before) {
+			reason = "no result came within " + c.OlderThan.String()
+		} else if n := a.MaxRuntimeSeconds; n != nil && started.Add(time.Duration(*n)*time.Second).Before(now) {
+			reason = fmt.Sprintf("no result came within its %d seconds", *n)
+		}
+		if a.Status != remediation.Executing || reason == "" || c.passesOver(a) || len(failed) == cmp.Or(c.Limit, 50) {
+			continue
+		}
+		a.Status, a.CompletedAt, a.Stderr = remediation.Failed, &now, &reason
+		b.actions[i] = a
+		failed = append(failed, a)
+	}
+	return b, answer{Actions: failed}
+}
+
+// expire settles those that expired first, but returns them by id.
+func (b book) expire(c call, now time.Time) (book, answer) {
+	b.actions = slices.Clone(b.actions)
+	var due []int
+	for i, a := range b.actions {
+		open := a.Status == remediation.Pending || a.Status == remediation.Approved
+		if open && expired(a, now) && !c.passesOver(a) {
+			due = append(due, i)
+		}
+	}
+	slices.SortStableFunc(due, func(i, j int) int { return b.actions[i].ExpiresAt.Compare(*b.actions[j].ExpiresAt) })
+	due = due[:min(len(due), cmp.Or(c.Limit, 50))]
+	slices.Sort(due)
+	var settled []remediation.Action
+	for _, i := range due {
+		a := &b.actions[i]
+		a.Status, a.RejectedAt, a.RejectedBy = remediation.Rejected, &now, new(remediation.AutoApprover)
+		a.RejectionReason = new("expired at " + a.ExpiresAt.Format(time.DateTime) + " UTC")
+		settled = append(settled, *a)
+	}
+	return b, answer{Actions: settled}
+}

@@ -1,0 +1,138 @@
+package soak
+
+import (
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// The steps about limits, keys, heartbeats and requests to cancel.
+
+// limit gives an action limits of its own, more often than not none.
+func (s *sequence) limit(t *rapid.T, a *remediation.NewAction) {
+	if rapid.IntRange(0, 2).Draw(t, "not before") == 0 {
+		a.NotBefore = new(s.now.Add(one(t, "due in", []time.Duration{-time.Hour, 0, time.Nanosecond, time.Second, 10 * time.Minute})))
+	}
+	if rapid.IntRange(0, 2).Draw(t, "expires") == 0 {
+		a.ExpiresAt = new(s.now.Add(one(t, "expires in", []time.Duration{
+			-time.Second, time.Nanosecond, time.Microsecond, time.Second, 10 * time.Minute, time.Hour, 24 * time.Hour})))
+	}
+	if rapid.IntRange(0, 2).Draw(t, "runtime") == 0 {
+		a.MaxRuntimeSeconds = new(one(t, "seconds", []int64{1, 600, 3600, 1<<31 - 1}))
+	}
+}
+
+// createAgain repeats a Create as a program does that got no answer, or with other content under the same key.
+func (s *sequence) createAgain(t *rapid.T) {
+	if len(s.asked) == 0 {
+		t.Skip("nothing was asked yet")
+	}
+	a := one(t, "asked", s.asked)
+	switch rapid.IntRange(0, 19).Draw(t, "changed") {
+	case 0:
+		a.Command += " # changed"
+	case 1:
+		a.ServerID = one(t, "server", servers)
+	case 2:
+		a.CreatedBy = one(t, "creator", people)
+	case 3:
+		a.ServiceName = maybe(t, "service", keys)
+	case 4:
+		a.DedupeKey = maybe(t, "key", keys)
+	case 5:
+		a.AlertID = nil
+	case 6:
+		a.AlertID = new(s.alert(t))
+	case 7:
+		a.NotBefore = nil
+	case 8:
+		a.ExpiresAt = nil
+	case 9:
+		s.limit(t, &a)
+	}
+	s.do(t, call{Method: "Create", New: a})
+}
+
+// manyWait gives a server more actions that wait, or are about to expire, than a claim looks at one by one.
+func (s *sequence) manyWait(t *rapid.T) {
+	if len(s.book.actions) > 30 {
+		t.Skip("there are many already")
+	}
+	a := remediation.NewAction{ServerID: one(t, "server", servers[:2]), ActionType: types[0], Command: "true", CreatedBy: "ann"}
+	if rapid.Bool().Draw(t, "expire") {
+		a.ExpiresAt = new(s.now.Add(time.Minute))
+	} else {
+		a.NotBefore = new(s.now.Add(time.Minute))
+	}
+	for range 40 {
+		s.do(t, call{Method: "Create", New: a})
+	}
+	if rapid.Bool().Draw(t, "a minute later") {
+		s.now = s.now.Add(time.Minute)
+	}
+	s.claim(t)
+}
+
+func (s *sequence) expire(t *rapid.T) {
+	s.do(t, call{Method: "Expire", Limit: rapid.IntRange(0, 3).Draw(t, "limit")})
+}
+
+func (s *sequence) heartbeat(t *rapid.T) {
+	c := call{Method: "Heartbeat", ID: s.id(t, remediation.Executing), Server: one(t, "server", servers)}
+	if i, ok := s.book.find(c.ID); ok && rapid.IntRange(0, 4).Draw(t, "own") > 0 {
+		c.Server = s.book.actions[i].ServerID
+	}
+	if rapid.Bool().Draw(t, "whole second") {
+		s.now = s.now.Truncate(time.Second).Add(time.Second)
+	}
+	s.do(t, c)
+}
+
+func (s *sequence) requestCancel(t *rapid.T) {
+	s.do(t, call{Method: "RequestCancel", ID: s.id(t, remediation.Executing), By: one(t, "by", people), Reason: one(t, "reason", texts)})
+}
+
+// reachLimit moves the clock to the moment at which a limit begins to hold, or just past it, and makes a call about it.
+func (s *sequence) reachLimit(t *rapid.T) {
+	moments := s.moments()
+	if len(moments) == 0 {
+		t.Skip("no limit is to come")
+	}
+	s.now = one(t, "moment", moments)
+	s.explain(t)
+	one(t, "then", []func(*rapid.T){s.expire, s.approve, s.approveMany, s.start, s.claim, s.failOverdue})(t)
+}
+
+// moments are when a limit of an open action begins to hold, and just after.
+func (s *sequence) moments() (list []time.Time) {
+	add := func(at time.Time) {
+		for _, t := range []time.Time{at, at.Add(time.Microsecond)} {
+			if t.After(s.now) {
+				list = append(list, t)
+			}
+		}
+	}
+	for _, a := range s.book.actions {
+		if a.Status.Terminal() {
+			continue
+		}
+		if a.NotBefore != nil {
+			add(*a.NotBefore)
+		}
+		if a.ExpiresAt != nil {
+			add(*a.ExpiresAt)
+		}
+		if a.MaxRuntimeSeconds != nil && a.ExecutedAt != nil && *a.MaxRuntimeSeconds < 1e6 {
+			add(latest(a).Add(time.Duration(*a.MaxRuntimeSeconds) * time.Second))
+		}
+	}
+	return list
+}
+
+// limited is an action that is fine but for what it says already.
+func limited(a remediation.NewAction) remediation.NewAction {
+	a.ServerID, a.ActionType, a.Command, a.CreatedBy = servers[0], types[0], "true", "ann"
+	return a
+}

@@ -1,0 +1,55 @@
+package soak
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"github.com/homelab-cmd/actionledger/remediation"
+)
+
+// The steps about what a server is like.
+
+func (s *sequence) forbidSelfApproval(t *rapid.T) {
+	s.do(t, call{Method: "ForbidSelfApproval", Server: one(t, "server", servers), Forbid: rapid.Bool().Draw(t, "forbid")})
+}
+
+func (s *sequence) readServers(t *rapid.T) {
+	id := one(t, "server", servers)
+	got, err := s.ledger.Server(s.ctx, id)
+	if _, ok := s.book.servers[id]; !ok {
+		if got := answerOf(err); got.Err != remediation.ErrServerNotFound.Error() {
+			t.Fatalf("Server(%s): %v", id, err)
+		}
+	} else if diff := cmp.Diff(s.book.server(id), got); diff != "" || err != nil {
+		t.Fatalf("Server(%s): %v (-model +ledger):\n%s", id, err, diff)
+	}
+
+	after, limit := one(t, "after", []string{"", "a", "db-1", "web-1", "web-2"}), rapid.IntRange(0, 2).Draw(t, "limit")
+	page, err := s.ledger.Servers(s.ctx, after, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []remediation.Server
+	for _, id := range slices.Sorted(maps.Keys(s.book.servers)) {
+		if id > after && (limit == 0 || len(want) < limit) {
+			want = append(want, s.book.server(id))
+		}
+	}
+	if diff := cmp.Diff(want, page, cmpopts.EquateEmpty()); diff != "" {
+		t.Fatalf("Servers(%q, %d) (-model +ledger):\n%s", after, limit, diff)
+	}
+}
+
+// server is what reading a server answers.
+func (b book) server(id string) remediation.Server {
+	m := b.servers[id]
+	s := remediation.Server{ID: id, Paused: m.paused, ForbidsSelfApproval: m.forbids}
+	if m.paused {
+		s.PausedAt = &m.since
+	}
+	return s
+}
