@@ -97,10 +97,11 @@ func (l *Ledger) whyNotDecided(ctx context.Context, s step, id int64, from Statu
 	return current.refuse(s, now)
 }
 
-// FailOverdue closes executing actions whose agent reports nothing: up to limit become failed if their last Heartbeat, or their
-// start if there was none, is longer ago than olderThan, or if they have been executing for longer than their own
-// MaxRuntimeSeconds, with or without heartbeats. They get no exit code, and their stderr says after how long no result came. It returns them, oldest
-// first. It runs nothing again, and a result that arrives later gets a *TransitionError whose From is failed.
+// FailOverdue closes executing actions whose agent reports nothing: up to limit become failed if their last Heartbeat, or
+// their start if there was none, is longer ago than olderThan, or if they have been executing for longer than their own
+// MaxRuntimeSeconds, with or without heartbeats. They get no exit code, and their stderr says after how long no result came.
+// It returns them, oldest first. It runs nothing again, and a result that arrives later gets a *TransitionError whose From
+// is failed.
 //
 // The time counts from the latest of the action's times, so that a wrong clock closes nothing early. If an older program
 // recorded an exit code without ending the action, the exit code stays and decides the status.

@@ -102,8 +102,8 @@ func (f *Feed) feed() *Feed { return f }
 
 var _ interface{ feed() *Feed } = (*Feed)(nil) // so that a struct with a Feed in it can be a Store
 
-// next waits for events after an id and returns a page of them. The follower that has the turn leads: it asks the store for all who
-// wait, until its own place has news or its context ends. Then another one takes the turn.
+// next waits for events after an id and returns a page of them. The follower that has the turn leads: it asks the store for
+// all who wait, until its own place has news or its context ends. Then another one takes the turn.
 func (f *Feed) next(ctx context.Context, store Store, after int64) ([]Event, error) {
 	f.begin.Do(func() {
 		f.changed, f.turn, f.places = make(chan struct{}, 1), make(chan struct{}, 1), map[int64]*place{}
