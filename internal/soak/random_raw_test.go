@@ -89,7 +89,7 @@ func (s *sequence) rawStatus(t *rapid.T) {
 
 func (s *sequence) rawField(t *rapid.T) {
 	a := s.action(t)
-	yesterday := literal(s.now.Add(-24*time.Hour - time.Minute))
+	yesterday := literal(s.now.Add(-24*time.Hour + 777*time.Microsecond)) // no action has this time already
 	set := one(t, "set", []string{
 		"command = command || ' && reboot'", "server_id = 'nobody'", "created_by = 'mallory'", "created_at = " + yesterday,
 		"approved_at = " + yesterday, "approved_by = 'mallory'", "approved_by = 'mallory', approved_at = " + yesterday,
