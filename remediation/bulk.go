@@ -40,20 +40,19 @@ func (l *Ledger) RejectMany(ctx context.Context, ids []int64, by, reason string)
 // decide applies one statement to all ids and, only if some did not answer, reads those to say why. Nothing comes back to
 // pending, so what they are then is what they were.
 func (l *Ledger) decide(ctx context.Context, s step, ids []int64, apply func(now time.Time) ([]Action, error)) ([]Outcome, error) {
-	verb := s.verb
 	if len(ids) > maxLimit {
-		return nil, fmt.Errorf("%s actions: %w", verb, &InputError{"ids", fmt.Sprintf("are %d, but may be at most %d", len(ids), maxLimit)})
+		return nil, fmt.Errorf("%s actions: %w", s.verb, &InputError{"ids", fmt.Sprintf("are %d, but may be at most %d", len(ids), maxLimit)})
 	}
 	if len(ids) == 0 {
 		return nil, nil
 	}
 	now, err := l.now()
 	if err != nil {
-		return nil, fmt.Errorf("%s actions: %w", verb, err)
+		return nil, fmt.Errorf("%s actions: %w", s.verb, err)
 	}
 	actions, err := apply(now)
 	if err != nil {
-		return nil, fmt.Errorf("%s %d actions: %w", verb, len(ids), err)
+		return nil, fmt.Errorf("%s %d actions: %w", s.verb, len(ids), err)
 	}
 	decided := make(map[int64]Action, len(actions))
 	for _, a := range actions {
@@ -76,11 +75,11 @@ func (l *Ledger) decide(ctx context.Context, s step, ids []int64, apply func(now
 		if a, ok := decided[id]; ok {
 			outcomes[i].Action = a
 		} else if unread != nil {
-			outcomes[i].Err = fmt.Errorf("%s action %d: %w", verb, id, unread)
+			outcomes[i].Err = fmt.Errorf("%s action %d: %w", s.verb, id, unread)
 		} else if from, ok := statuses[id]; ok {
-			outcomes[i].Err = fmt.Errorf("%s: %w", verb, l.whyNotDecided(ctx, s, id, from, now))
+			outcomes[i].Err = fmt.Errorf("%s: %w", s.verb, l.whyNotDecided(ctx, s, id, from, now))
 		} else {
-			outcomes[i].Err = fmt.Errorf("%s action %d: %w", verb, id, ErrNotFound)
+			outcomes[i].Err = fmt.Errorf("%s action %d: %w", s.verb, id, ErrNotFound)
 		}
 	}
 	return outcomes, nil

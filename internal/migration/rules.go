@@ -42,14 +42,12 @@ func Rules(files fs.FS) ([]Rule, error) {
 			return nil, fmt.Errorf("read migrations: %w", err)
 		}
 		for _, at := range ruleStart.FindAllSubmatchIndex(text, -1) {
-			rule := Rule{Name: string(text[at[4]:at[5]]), SQL: statement(string(text[at[0]:]))}
-			if strings.HasPrefix(rule.Name, stepMark) {
+			kind, name := string(text[at[2]:at[3]]), string(text[at[4]:at[5]])
+			if strings.HasPrefix(name, stepMark) || kind == "INDEX" && !strings.HasPrefix(name, namedIndexes) {
 				continue
 			}
-			if string(text[at[2]:at[3]]) == "INDEX" && !strings.HasPrefix(rule.Name, namedIndexes) {
-				continue
-			}
-			if string(text[at[2]:at[3]]) == "TRIGGER" {
+			rule := Rule{Name: name, SQL: statement(string(text[at[0]:]))}
+			if kind == "TRIGGER" {
 				rule.Table = onTable.FindStringSubmatch(rule.SQL)[1]
 			}
 			rules = append(rules, rule)
