@@ -117,11 +117,9 @@ func copyRows(ctx context.Context, tx *sql.Tx, to *postgresdb.Queries) error {
 			return from.ExportServers(ctx, sqlitedb.ExportServersParams{First: first, MaxRows: importPage})
 		},
 		func(page []sqlitedb.Server) error {
-			rows := make([]postgresdb.ImportServersParams, len(page))
-			for i, s := range page {
-				rows[i] = postgresdb.ImportServersParams(s)
-			}
-			_, err := to.ImportServers(ctx, rows)
+			_, err := to.ImportServers(ctx, each(page, func(s sqlitedb.Server) postgresdb.ImportServersParams {
+				return postgresdb.ImportServersParams(s)
+			}))
 			return err
 		})
 	if err != nil {
@@ -132,11 +130,9 @@ func copyRows(ctx context.Context, tx *sql.Tx, to *postgresdb.Queries) error {
 			return from.ExportServerSettings(ctx, sqlitedb.ExportServerSettingsParams{First: first, MaxRows: importPage})
 		},
 		func(page []sqlitedb.RemediationServer) error {
-			rows := make([]postgresdb.ImportServerSettingsParams, len(page))
-			for i, s := range page {
-				rows[i] = postgresdb.ImportServerSettingsParams(s)
-			}
-			_, err := to.ImportServerSettings(ctx, rows)
+			_, err := to.ImportServerSettings(ctx, each(page, func(s sqlitedb.RemediationServer) postgresdb.ImportServerSettingsParams {
+				return postgresdb.ImportServerSettingsParams(s)
+			}))
 			return err
 		})
 	if err != nil {
@@ -147,11 +143,9 @@ func copyRows(ctx context.Context, tx *sql.Tx, to *postgresdb.Queries) error {
 			return from.ExportAlerts(ctx, sqlitedb.ExportAlertsParams{After: after, MaxRows: importPage})
 		},
 		func(page []sqlitedb.Alert) error {
-			rows := make([]postgresdb.ImportAlertsParams, len(page))
-			for i, a := range page {
-				rows[i] = postgresdb.ImportAlertsParams(a)
-			}
-			_, err := to.ImportAlerts(ctx, rows)
+			_, err := to.ImportAlerts(ctx, each(page, func(a sqlitedb.Alert) postgresdb.ImportAlertsParams {
+				return postgresdb.ImportAlertsParams(a)
+			}))
 			return err
 		})
 	if err != nil {
@@ -166,16 +160,14 @@ func copyRows(ctx context.Context, tx *sql.Tx, to *postgresdb.Queries) error {
 			if err != nil {
 				return err
 			}
-			rows := make([]postgresdb.ImportActionsParams, len(page))
-			for i, a := range page {
-				rows[i] = postgresdb.ImportActionsParams(a)
+			_, err = to.ImportActions(ctx, each(page, func(a sqlitedb.RemediationAction) postgresdb.ImportActionsParams {
 				if gone[a.ID] {
-					rows[i].AlertID = nil
+					a.AlertID = nil
 				}
-				clean(rows[i].Stdout)
-				clean(rows[i].Stderr)
-			}
-			_, err = to.ImportActions(ctx, rows)
+				clean(a.Stdout)
+				clean(a.Stderr)
+				return postgresdb.ImportActionsParams(a)
+			}))
 			return err
 		})
 	if err != nil {
@@ -186,11 +178,9 @@ func copyRows(ctx context.Context, tx *sql.Tx, to *postgresdb.Queries) error {
 			return from.ExportEvents(ctx, sqlitedb.ExportEventsParams{After: after, MaxRows: importPage})
 		},
 		func(page []sqlitedb.RemediationEvent) error {
-			rows := make([]postgresdb.ImportEventsParams, len(page))
-			for i, e := range page {
-				rows[i] = postgresdb.ImportEventsParams(e)
-			}
-			_, err := to.ImportEvents(ctx, rows)
+			_, err := to.ImportEvents(ctx, each(page, func(e sqlitedb.RemediationEvent) postgresdb.ImportEventsParams {
+				return postgresdb.ImportEventsParams(e)
+			}))
 			return err
 		})
 	if err != nil {
@@ -231,6 +221,15 @@ func pages[Row, Key any](first Key, next func(Row) Key, read func(Key) ([]Row, e
 		}
 		first = next(page[len(page)-1])
 	}
+}
+
+// each converts the rows of a page.
+func each[Row, Param any](page []Row, convert func(Row) Param) []Param {
+	params := make([]Param, len(page))
+	for i, row := range page {
+		params[i] = convert(row)
+	}
+	return params
 }
 
 func clean(output *string) {
