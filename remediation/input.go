@@ -115,12 +115,17 @@ func (a NewAction) check() error {
 }
 
 func (a NewAction) checkLimits() error {
-	for field, t := range map[string]*time.Time{"not_before": a.NotBefore, "expires_at": a.ExpiresAt} {
-		if t != nil && !storable(*t).Equal(t.UTC().Truncate(time.Microsecond)) {
-			return &InputError{field, fmt.Sprintf("is %s, which is not in the years 1 to 9999", t.UTC().Format(time.DateTime))}
+	if a.NotBefore != nil {
+		if err := checkYear("not_before", "is", *a.NotBefore); err != nil {
+			return err
 		}
 	}
-	if a = a.truncate(); a.NotBefore != nil && a.ExpiresAt != nil && !a.ExpiresAt.After(*a.NotBefore) {
+	if a.ExpiresAt != nil {
+		if err := checkYear("expires_at", "is", *a.ExpiresAt); err != nil {
+			return err
+		}
+	}
+	if a.NotBefore != nil && a.ExpiresAt != nil && !a.ExpiresAt.After(*a.NotBefore) {
 		return &InputError{"expires_at", "is not after not_before"}
 	}
 	if n := a.MaxRuntimeSeconds; n != nil && (*n < 1 || *n > math.MaxInt32) {
@@ -129,19 +134,26 @@ func (a NewAction) checkLimits() error {
 	return nil
 }
 
-// truncate gives the times the resolution that every engine keeps.
+// truncate gives the times the resolution that every engine keeps. The other checks expect it.
 func (a NewAction) truncate() NewAction {
 	for _, t := range []**time.Time{&a.NotBefore, &a.ExpiresAt} {
 		if *t != nil {
-			*t = new((*t).UTC().Truncate(time.Microsecond))
+			*t = new(micros(**t))
 		}
 	}
 	return a
 }
 
-// made reports whether a is what Create made first of. alertGone says that the alert of a no longer exists, so that first
-// has lost it.
-func (a NewAction) made(first Action, alertGone bool) bool {
+// checkYear refuses a time that an engine can't keep. verb joins the field and the time: "is" or "says".
+func checkYear(field, verb string, t time.Time) error {
+	if storable(t).Equal(t) {
+		return nil
+	}
+	return &InputError{field, fmt.Sprintf("%s %s, which is not in the years 1 to 9999", verb, t.Format(time.DateTime))}
+}
+
+// matches reports whether first was created from the same content. If the alert of a no longer exists, first has lost it.
+func (a NewAction) matches(first Action, alertGone bool) bool {
 	return a.ServerID == first.ServerID && a.ActionType == first.ActionType && a.Command == first.Command &&
 		a.CreatedBy == first.CreatedBy && equal(a.ServiceName, first.ServiceName) &&
 		(equal(a.AlertID, first.AlertID) || first.AlertID == nil && alertGone) &&

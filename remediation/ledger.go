@@ -49,11 +49,8 @@ func New(store Store, opts ...Option) *Ledger {
 
 // now is the time in the resolution, and within the limits, that every engine can keep.
 func (l *Ledger) now() (time.Time, error) {
-	now := l.clock().UTC().Truncate(time.Microsecond)
-	if !now.Equal(storable(now)) {
-		return now, &InputError{"clock", fmt.Sprintf("says %s, which is not in the years 1 to 9999", now.Format(time.DateTime))}
-	}
-	return now, nil
+	now := micros(l.clock())
+	return now, checkYear("clock", "says", now)
 }
 
 // Create queues an action. On a server in normal mode it is approved at once, by "auto" and at its created_at
@@ -69,6 +66,7 @@ func (l *Ledger) now() (time.Time, error) {
 // and returns that action in its present state, even if it has ended. If another field differs, the error is a
 // *DuplicateError. Deleting an action releases its key, so keep actions for longer than callers may repeat a Create.
 func (l *Ledger) Create(ctx context.Context, a NewAction) (Action, error) {
+	a = a.truncate()
 	if err := a.check(); err != nil {
 		return Action{}, fmt.Errorf("create action: %w", err)
 	}
@@ -76,14 +74,14 @@ func (l *Ledger) Create(ctx context.Context, a NewAction) (Action, error) {
 	if err != nil {
 		return Action{}, fmt.Errorf("create action: %w", err)
 	}
-	created, err := l.create(ctx, a.truncate(), now)
+	created, err := l.create(ctx, a, now)
 	if err != nil {
 		return Action{}, fmt.Errorf("create action for server %q: %w", a.ServerID, err)
 	}
 	return created.utc(), nil
 }
 
-// create tries again if what stood in the way is gone by the time that it looks.
+// create retries if ExplainCreate finds no reason any more, such as a key that was released meanwhile.
 func (l *Ledger) create(ctx context.Context, a NewAction, now time.Time) (Action, error) {
 	for range 100 {
 		created, err := l.store.CreateAction(ctx, a, now)
@@ -99,7 +97,7 @@ func (l *Ledger) create(ctx context.Context, a NewAction, now time.Time) (Action
 			if errors.Is(err, ErrNotFound) {
 				continue
 			}
-			if first = first.utc(); err == nil && !a.made(first, found.Alerts == 0) {
+			if first = first.utc(); err == nil && !a.matches(first, found.Alerts == 0) {
 				err = fmt.Errorf("idempotency_key %q with other content: %w", *a.IdempotencyKey, &DuplicateError{first.ID})
 			}
 			return first, err
@@ -113,6 +111,7 @@ func (l *Ledger) create(ctx context.Context, a NewAction, now time.Time) (Action
 			return Action{}, fmt.Errorf("dedupe_key %q: %w", *a.DedupeKey, &DuplicateError{found.DuplicateOf})
 		}
 	}
+	// A trigger of the host program may skip the row without an error.
 	return Action{}, errors.New("the database does not store it, and gives no reason")
 }
 
@@ -264,8 +263,8 @@ func (l *Ledger) All(ctx context.Context, f Filter) iter.Seq2[Action, error] {
 	}
 }
 
-// step is one edge of the lifecycle, as a caller asked for it. A step to the status that it starts from is a note on an
-// action that stays in it.
+// step is one edge of the lifecycle, as a caller asked for it. Heartbeat and RequestCancel are checked like steps, although
+// the status stays.
 type step struct {
 	verb     string
 	id       int64
@@ -274,8 +273,8 @@ type step struct {
 	by       string // who approves
 }
 
-// transition runs one guarded statement and, only if no row answered, reads the action to say why. If what stood in the way
-// is gone by then, it tries again.
+// transition runs one guarded statement and, only if no row answered, reads the action to say why. It retries if the re-read
+// finds no reason any more.
 func (l *Ledger) transition(ctx context.Context, s step, apply func(now time.Time) (Action, error)) (Action, error) {
 	now, err := l.now()
 	if err != nil {
@@ -298,7 +297,7 @@ func (l *Ledger) transition(ctx context.Context, s step, apply func(now time.Tim
 		}
 		refused := current.refuse(s, now)
 		switch {
-		case s.from == Executing && s.to == Rejected && current.CancelRequestedAt != nil:
+		case s.from == Executing && s.to == Rejected && current.CancelRequestedAt != nil: // RequestCancel succeeds once
 			return Action{}, fmt.Errorf("%s: %s has asked for it already: %w", s.verb, value(current.CancelRequestedBy), refused)
 		case current.Status != s.from || refused.Why != "" || attempt == 100:
 			return Action{}, fmt.Errorf("%s: %w", s.verb, refused)

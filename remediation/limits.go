@@ -58,6 +58,7 @@ func (l *Ledger) RequestCancel(ctx context.Context, id int64, by, reason string)
 	if err := checkDecision(by, reason); err != nil {
 		return Action{}, fmt.Errorf("cancel action %d: %w", id, err)
 	}
+	// To rejected, because the refusal of a pending or approved action then names Reject or Withdraw.
 	s := step{verb: "cancel", id: id, from: Executing, to: Rejected}
 	return l.transition(ctx, s, func(now time.Time) (Action, error) {
 		return l.store.RequestCancel(ctx, id, by, reason, now)

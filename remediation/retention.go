@@ -72,7 +72,7 @@ var (
 
 // storable is the nearest time to t that an engine can keep, and so compare with.
 func storable(t time.Time) time.Time {
-	t = t.UTC().Truncate(time.Microsecond)
+	t = micros(t)
 	switch {
 	case t.Before(firstTime):
 		return firstTime
@@ -81,3 +81,6 @@ func storable(t time.Time) time.Time {
 	}
 	return t
 }
+
+// micros is t in UTC and in the resolution that every engine keeps.
+func micros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
