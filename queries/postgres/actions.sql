@@ -23,9 +23,9 @@ ON CONFLICT DO NOTHING
 RETURNING *;
 
 -- The oldest by id that is due and has not expired. In maintenance nothing runs that no person approved. The outer status
--- guard is what delivers an action once; SKIP LOCKED only keeps claimers from waiting for each other. early are those of the
--- first with limits, late those that are found by their times if there are none. Each list is longer than the number of
--- claimers at once, which may hold its first ones.
+-- guard is what delivers an action once; SKIP LOCKED only keeps claimers from waiting for each other. early is what may run
+-- of the first actions with limits; late, which is read only if that is nothing, finds the others by their times. Each list
+-- has more than one candidate, because other claimers may hold the first ones.
 -- name: ClaimAction :one
 WITH early AS (
     SELECT f.id

@@ -21,10 +21,10 @@ WHERE s.id = @server_id AND (@expires_at IS NULL OR @expires_at > @created_at)
     AND NOT EXISTS (SELECT 1 FROM remediation_actions AS o WHERE o.idempotency_key = @idempotency_key)
 RETURNING *;
 
--- The oldest by id that is due and has not expired. In maintenance nothing runs that no person approved. early are the first
--- actions with limits, late those that are found by their times if none of the early ones may run. INDEXED BY, because
--- statistics of a database may make SQLite prefer an index that passes over all that wait. A row that predates the rules and
--- can't become executing under them is passed over; so is one that the driver can't read, once one was met.
+-- The oldest by id that is due and has not expired. In maintenance nothing runs that no person approved. early is the first
+-- actions with limits; late, which is read only if none of those may run, finds the others by their times. INDEXED BY,
+-- because ANALYZE may make SQLite prefer an index that reads every waiting action. A row that predates the rules and can't
+-- become executing under them is passed over; so is one that the driver can't read, once one was met.
 -- name: ClaimAction :one
 UPDATE remediation_actions
 SET status = 'executing', executed_at = @executed_at
@@ -46,13 +46,15 @@ WHERE id = (
         SELECT coalesce((
             SELECT early.id FROM (
                 SELECT a.id, a.approved_by,
-                    (a.not_before IS NULL OR a.not_before <= @executed_at) AND (a.expires_at IS NULL OR a.expires_at > @executed_at) AS may_run
+                    (a.not_before IS NULL OR a.not_before <= @executed_at)
+                        AND (a.expires_at IS NULL OR a.expires_at > @executed_at) AS may_run
                 FROM remediation_actions AS a INDEXED BY remediation_actions_claim_limited
                 WHERE a.server_id = @server_id AND a.status = 'approved' AND (a.not_before IS NOT NULL OR a.expires_at IS NOT NULL)
                 ORDER BY a.id
                 LIMIT 32
             ) AS early
-            WHERE early.may_run AND (early.approved_by <> 'auto' OR EXISTS (SELECT 1 FROM servers AS s WHERE s.id = @server_id AND s.is_paused = FALSE))
+            WHERE early.may_run
+                AND (early.approved_by <> 'auto' OR EXISTS (SELECT 1 FROM servers AS s WHERE s.id = @server_id AND s.is_paused = FALSE))
             ORDER BY early.id
             LIMIT 1
         ), (

@@ -41,13 +41,14 @@ UPDATE remediation_actions
 SET status = CASE WHEN exit_code = 0 THEN 'completed' ELSE 'failed' END,
     completed_at = coalesce(completed_at, @completed_at),
     stderr = coalesce(stderr, CASE
-        WHEN max(remediation_actions.created_at, coalesce(approved_at, remediation_actions.created_at), coalesce(executed_at, remediation_actions.created_at),
-            coalesce(heartbeat_at, remediation_actions.created_at)) < @alive_before THEN CAST(@stderr AS TEXT)
+        WHEN max(remediation_actions.created_at, coalesce(approved_at, remediation_actions.created_at),
+            coalesce(executed_at, remediation_actions.created_at), coalesce(heartbeat_at, remediation_actions.created_at))
+            < @alive_before THEN CAST(@stderr AS TEXT)
         ELSE 'no result came within its ' || max_runtime_seconds || ' seconds' END)
 WHERE id IN (
     SELECT a.id
     FROM (
-        SELECT e.id, e.created_at, e.heartbeat_at, e.max_runtime_seconds,
+        SELECT e.id, e.heartbeat_at, e.max_runtime_seconds,
             max(e.created_at, coalesce(e.approved_at, e.created_at), coalesce(e.executed_at, e.created_at)) AS started_at
         FROM remediation_actions AS e
         WHERE e.status = 'executing'

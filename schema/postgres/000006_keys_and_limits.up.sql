@@ -1,5 +1,5 @@
--- What Create may ask for beside the command: keys that keep it from being queued twice, when it may run and for how long.
--- And what is noted while it runs: the agent's last sign of life, and that somebody wants it stopped.
+-- What Create may ask for beside the command: keys against duplicates, when it may run, and for how long. And what is
+-- recorded while it runs: the last heartbeat of its agent, and a request to cancel it.
 ALTER TABLE remediation_actions
     ADD COLUMN dedupe_key VARCHAR(255),
     ADD COLUMN idempotency_key VARCHAR(255),
@@ -19,7 +19,8 @@ WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'approved', 'executing');
 CREATE UNIQUE INDEX remediation_actions_idempotency_key ON remediation_actions (idempotency_key)
 WHERE idempotency_key IS NOT NULL;
 
--- Claim: actions without limits, and those with limits, in their order; and those with limits by when they are due or expire.
+-- Claim reads actions without limits by id, the first ones with limits by id, and if none of those may run, the ones with
+-- limits by the times at which they are due and expire.
 -- The minus keeps PostgreSQL from walking the primary key instead, past the actions of every other server.
 CREATE INDEX remediation_actions_claim ON remediation_actions (server_id, (-id))
 WHERE status = 'approved' AND not_before IS NULL AND expires_at IS NULL;

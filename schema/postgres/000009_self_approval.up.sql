@@ -1,8 +1,8 @@
 -- The function below keeps this search path, with temporary tables last: a caller's must not stand in for ours.
 SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
--- What the ledger keeps of a server beside the host program's table: whether the one who created an action may approve it.
--- Everybody may read it, so that whoever may approve actions needs no other right.
+-- The ledger's own settings of a server; the host program owns the table servers.
+-- Everybody may read it, so that a role which may approve actions needs no further right.
 CREATE TABLE remediation_servers (
     server_id VARCHAR(100) NOT NULL PRIMARY KEY REFERENCES servers (id) ON DELETE CASCADE,
     forbids_self_approval BOOLEAN NOT NULL
@@ -10,7 +10,7 @@ CREATE TABLE remediation_servers (
 
 GRANT SELECT ON remediation_servers TO PUBLIC;
 
--- STABLE, so that it sees what the statement saw that approves.
+-- STABLE, so that it uses the snapshot of the approving statement.
 CREATE FUNCTION remediation_actions_self_approval() RETURNS trigger
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
@@ -18,7 +18,7 @@ BEGIN
         RETURN NEW;
     END IF;
     RAISE EXCEPTION USING ERRCODE = 'check_violation',
-        MESSAGE = 'remediation_actions_self_approval: this server forbids that who created an action approves it',
+        MESSAGE = 'remediation_actions_self_approval: this server forbids that the creator of an action approves it',
         SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = 'remediation_actions_self_approval';
 END
 $$;

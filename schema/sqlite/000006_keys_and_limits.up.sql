@@ -1,5 +1,5 @@
--- What Create may ask for beside the command: keys that keep it from being queued twice, when it may run and for how long.
--- And what is noted while it runs: the agent's last sign of life, and that somebody wants it stopped.
+-- What Create may ask for beside the command: keys against duplicates, when it may run, and for how long. And what is
+-- recorded while it runs: the last heartbeat of its agent, and a request to cancel it.
 ALTER TABLE remediation_actions ADD COLUMN dedupe_key VARCHAR(255);
 ALTER TABLE remediation_actions ADD COLUMN idempotency_key VARCHAR(255);
 ALTER TABLE remediation_actions ADD COLUMN not_before DATETIME;
@@ -18,7 +18,8 @@ WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'approved', 'executing');
 CREATE UNIQUE INDEX remediation_actions_idempotency_key ON remediation_actions (idempotency_key)
 WHERE idempotency_key IS NOT NULL;
 
--- Claim: actions without limits, and those with limits, in their order; and those with limits by when they are due or expire.
+-- Claim reads actions without limits by id, the first ones with limits by id, and if none of those may run, the ones with
+-- limits by the times at which they are due and expire.
 CREATE INDEX remediation_actions_claim ON remediation_actions (server_id)
 WHERE status = 'approved' AND not_before IS NULL AND expires_at IS NULL;
 
@@ -43,7 +44,8 @@ BEGIN
     WHERE typeof(NEW.max_runtime_seconds) NOT IN ('integer', 'null')
         OR EXISTS (
             SELECT 1
-            FROM (SELECT NEW.dedupe_key AS x UNION ALL SELECT NEW.idempotency_key UNION ALL SELECT NEW.cancel_requested_by UNION ALL SELECT NEW.cancel_reason) AS t
+            FROM (SELECT NEW.dedupe_key AS x UNION ALL SELECT NEW.idempotency_key
+                UNION ALL SELECT NEW.cancel_requested_by UNION ALL SELECT NEW.cancel_reason) AS t
             WHERE typeof(t.x) NOT IN ('text', 'null') OR instr(t.x, char(0)));
 
     SELECT RAISE(ABORT, 'remediation_actions_times: a time must be text in UTC like 2026-11-23 13:17:09.047807+00:00')
@@ -59,7 +61,9 @@ BEGIN
     SELECT RAISE(ABORT, 'remediation_actions_limits: the limits, the heartbeat or the request to cancel do not fit the action')
     WHERE NEW.max_runtime_seconds NOT BETWEEN 1 AND 2147483647
         OR EXISTS (
-            SELECT 1 FROM (SELECT NEW.created_at AS x UNION ALL SELECT NEW.not_before UNION ALL SELECT NEW.approved_at UNION ALL SELECT NEW.executed_at) AS t
+            SELECT 1
+            FROM (SELECT NEW.created_at AS x UNION ALL SELECT NEW.not_before
+                UNION ALL SELECT NEW.approved_at UNION ALL SELECT NEW.executed_at) AS t
             WHERE rtrim(replace(t.x, '+00:00', ''), '0.') >= rtrim(replace(NEW.expires_at, '+00:00', ''), '0.'))
         OR rtrim(replace(NEW.executed_at, '+00:00', ''), '0.') < rtrim(replace(NEW.not_before, '+00:00', ''), '0.')
         OR NEW.executed_at IS NULL AND coalesce(NEW.heartbeat_at, NEW.cancel_requested_at) IS NOT NULL

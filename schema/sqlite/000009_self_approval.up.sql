@@ -1,4 +1,4 @@
--- What the ledger keeps of a server beside the host program's table: whether the one who created an action may approve it.
+-- The ledger's own settings of a server; the host program owns the table servers.
 CREATE TABLE remediation_servers (
     server_id VARCHAR(100) NOT NULL PRIMARY KEY REFERENCES servers (id) ON DELETE CASCADE,
     forbids_self_approval BOOLEAN NOT NULL CHECK (forbids_self_approval IN (FALSE, TRUE))
@@ -8,7 +8,7 @@ CREATE TRIGGER remediation_actions_self_approval_insert
 BEFORE INSERT ON remediation_actions
 WHEN NEW.approved_by = NEW.created_by
 BEGIN
-    SELECT RAISE(ABORT, 'remediation_actions_self_approval: this server forbids that who created an action approves it')
+    SELECT RAISE(ABORT, 'remediation_actions_self_approval: this server forbids that the creator of an action approves it')
     WHERE EXISTS (SELECT 1 FROM remediation_servers AS s WHERE s.server_id = NEW.server_id AND s.forbids_self_approval);
 END;
 
@@ -16,6 +16,6 @@ CREATE TRIGGER remediation_actions_self_approval_update
 BEFORE UPDATE OF approved_by ON remediation_actions
 WHEN NEW.approved_by = NEW.created_by AND NEW.approved_by IS NOT OLD.approved_by
 BEGIN
-    SELECT RAISE(ABORT, 'remediation_actions_self_approval: this server forbids that who created an action approves it')
+    SELECT RAISE(ABORT, 'remediation_actions_self_approval: this server forbids that the creator of an action approves it')
     WHERE EXISTS (SELECT 1 FROM remediation_servers AS s WHERE s.server_id = NEW.server_id AND s.forbids_self_approval);
 END;
