@@ -37,8 +37,8 @@ func TestIdleFollowersLookFourTimesASecondTogether(t *testing.T) {
 			if s.looks < 4*60-2 || s.looks > 4*60+3 {
 				t.Errorf("%d followers looked %d times in a minute", followers, s.looks)
 			}
-			if len(s.at.places) != 0 || s.at.waiting.Load() != 0 {
-				t.Errorf("they left %d places behind, and %d followers", len(s.at.places), s.at.waiting.Load())
+			if len(s.at.positions) != 0 || s.at.waiting.Load() != 0 {
+				t.Errorf("they left %d positions behind, and %d followers", len(s.at.positions), s.at.waiting.Load())
 			}
 		})
 	}

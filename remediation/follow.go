@@ -14,7 +14,7 @@ import (
 const (
 	pollInterval = 250 * time.Millisecond // how long an event of another process may go unseen
 	followLimit  = 500                    // events in a page
-	pollGap      = 5 * time.Millisecond   // how long one look waits for the changes that the next one sees
+	pollGap      = 5 * time.Millisecond   // the least time between two polls, so that changes share one
 )
 
 // Follow returns the events after the event with the id after, in the order of Events, and then waits for the next ones
@@ -51,7 +51,7 @@ func (l *Ledger) Follow(ctx context.Context, after int64) iter.Seq2[Event, error
 				last = e.ID
 			}
 			read = l.store.feed().next
-			if len(page) == followLimit { // there may be more: others need not wait for it
+			if len(page) == followLimit { // there may be more, which needs no wait
 				read = readPage
 			}
 		}
@@ -68,16 +68,16 @@ type Feed struct {
 	interval time.Duration // instead of pollInterval, for tests
 	waiting  atomic.Int64  // followers in next
 	begin    sync.Once
-	changed  chan struct{} // holds a token if something may have changed since the leader looked
-	turn     chan struct{} // holds a token while a follower leads
-	looked   time.Time     // by the last leader; whoever has the turn owns it
+	changed  chan struct{} // holds a token if something may have changed since the last poll
+	leading  chan struct{} // holds a token while a follower leads
+	polled   time.Time     // when; only the leader uses it
 
-	mu     sync.Mutex
-	places map[int64]*place // by the id of the last event
+	mu        sync.Mutex
+	positions map[int64]*position // by the id of the last event
 }
 
-// place is where followers wait that have the same last event.
-type place struct {
+// position is the followers that have the same last event.
+type position struct {
 	followers int
 	done      chan struct{} // closed when page and err are final
 	page      []Event
@@ -94,7 +94,7 @@ func (f *Feed) Changed() {
 func (f *Feed) wake() {
 	select {
 	case f.changed <- struct{}{}:
-	default: // the leader is about to look anyway
+	default: // the leader is about to poll anyway
 	}
 }
 
@@ -102,11 +102,11 @@ func (f *Feed) feed() *Feed { return f }
 
 var _ interface{ feed() *Feed } = (*Feed)(nil) // so that a struct with a Feed in it can be a Store
 
-// next waits for events after an id and returns a page of them. The follower that has the turn leads: it asks the store for
-// all who wait, until its own place has news or its context ends. Then another one takes the turn.
+// next waits for events after an id and returns a page of them. One follower leads: it polls the store for all followers,
+// until its own position has events or its context ends. Then another one leads.
 func (f *Feed) next(ctx context.Context, store Store, after int64) ([]Event, error) {
 	f.begin.Do(func() {
-		f.changed, f.turn, f.places = make(chan struct{}, 1), make(chan struct{}, 1), map[int64]*place{}
+		f.changed, f.leading, f.positions = make(chan struct{}, 1), make(chan struct{}, 1), map[int64]*position{}
 	})
 	p := f.join(after)
 	defer f.leave(after, p)
@@ -114,7 +114,7 @@ func (f *Feed) next(ctx context.Context, store Store, after int64) ([]Event, err
 	case <-p.done:
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case f.turn <- struct{}{}:
+	case f.leading <- struct{}{}:
 		f.lead(ctx, store, p)
 	}
 	select {
@@ -125,52 +125,52 @@ func (f *Feed) next(ctx context.Context, store Store, after int64) ([]Event, err
 	}
 }
 
-// join makes the leader look at a new place at once: a change just before was told to nobody.
-func (f *Feed) join(after int64) *place {
+// join makes the leader poll a new position at once: nobody was told of a change just before.
+func (f *Feed) join(after int64) *position {
 	f.waiting.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p := f.places[after]
+	p := f.positions[after]
 	if p == nil {
-		p = &place{done: make(chan struct{})}
-		f.places[after] = p
+		p = &position{done: make(chan struct{})}
+		f.positions[after] = p
 		f.wake()
 	}
 	p.followers++
 	return p
 }
 
-func (f *Feed) leave(after int64, p *place) {
+func (f *Feed) leave(after int64, p *position) {
 	f.waiting.Add(-1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p.followers--
-	if p.followers == 0 && f.places[after] == p {
-		delete(f.places, after)
+	if p.followers == 0 && f.positions[after] == p {
+		delete(f.positions, after)
 	}
 }
 
-// lead returns when own is done or ctx has ended. It has the turn, and gives it back.
-func (f *Feed) lead(ctx context.Context, store Store, own *place) {
-	defer func() { <-f.turn }()
+// lead polls until own is done or ctx has ended. The caller has put the token into leading; lead takes it out.
+func (f *Feed) lead(ctx context.Context, store Store, own *position) {
+	defer func() { <-f.leading }()
 	interval := f.interval
 	if interval == 0 {
 		interval = pollInterval
 	}
 	for {
-		select { // changes that come together share one look
+		select { // changes that come together share one poll
 		case <-own.done:
 			return
 		case <-ctx.Done():
 			return
-		case <-time.After(time.Until(f.looked.Add(pollGap))):
+		case <-time.After(time.Until(f.polled.Add(pollGap))):
 		}
 		select {
-		case <-f.changed: // what was committed until here, this look sees
+		case <-f.changed: // the next poll sees what was committed until here
 		default:
 		}
-		f.look(ctx, store)
-		f.looked = time.Now()
+		f.poll(ctx, store)
+		f.polled = time.Now()
 		select {
 		case <-own.done:
 			return
@@ -182,35 +182,35 @@ func (f *Feed) lead(ctx context.Context, store Store, own *place) {
 	}
 }
 
-// look asks for the events after each place. An error is one for all who wait, unless ctx has ended, which is the leader's
-// own: the next leader asks again.
-func (f *Feed) look(ctx context.Context, store Store) {
+// poll reads the events after each position. An error goes to all followers, unless the leader's own ctx has ended: then the
+// next leader polls again.
+func (f *Feed) poll(ctx context.Context, store Store) {
 	f.mu.Lock()
-	ids := slices.Collect(maps.Keys(f.places))
+	ids := slices.Collect(maps.Keys(f.positions))
 	f.mu.Unlock()
 	for _, after := range ids {
 		page, err := readPage(ctx, store, after)
 		switch {
 		case err == nil && len(page) > 0:
-			f.tell(page, nil, after)
+			f.publish(page, nil, after)
 		case err != nil && ctx.Err() != nil:
 			return
 		case err != nil:
-			f.tell(nil, err, ids...)
+			f.publish(nil, err, ids...)
 			return
 		}
 	}
 }
 
-// tell ends the wait at the places after ids.
-func (f *Feed) tell(page []Event, err error, ids ...int64) {
+// publish ends the wait at the positions with these ids.
+func (f *Feed) publish(page []Event, err error, ids ...int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, after := range ids {
-		if p := f.places[after]; p != nil { // or nobody waits there any more
+		if p := f.positions[after]; p != nil { // or its followers have left
 			p.page, p.err = page, err
 			close(p.done)
-			delete(f.places, after)
+			delete(f.positions, after)
 		}
 	}
 }
