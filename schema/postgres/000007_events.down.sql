@@ -1,15 +1,11 @@
 DROP TRIGGER remediation_events_truncated ON remediation_actions;
 DROP TRIGGER remediation_events_deleted ON remediation_actions;
-DROP TRIGGER remediation_events_output_cleared ON remediation_actions;
-DROP TRIGGER remediation_events_cancel_requested ON remediation_actions;
 DROP TRIGGER remediation_events_updated ON remediation_actions;
 DROP TRIGGER remediation_events_inserted ON remediation_actions;
 DROP FUNCTION remediation_events_place(bigint);
 DROP TABLE remediation_events_gone;
 DROP TABLE remediation_events;
 DROP FUNCTION remediation_events_keep();
-DROP FUNCTION remediation_events_output_cleared();
-DROP FUNCTION remediation_events_cancel_requested();
 DROP FUNCTION remediation_events_deleted();
 DROP FUNCTION remediation_events_updated();
 DROP FUNCTION remediation_events_inserted();

@@ -116,6 +116,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
         0)
 $$;
 
+-- The triggers below run once a statement and read its rows from transition tables: a statement that changes many rows
+-- then pays once for what an event costs beside its row.
+
 -- A row that arrives in a later status brings its history with it.
 CREATE FUNCTION remediation_events_inserted() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
@@ -123,29 +126,19 @@ BEGIN
     IF TG_RELID <> 'remediation_actions'::regclass THEN
         RAISE EXCEPTION '% records only remediation_actions', TG_NAME;
     END IF;
-    INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
-    VALUES (NEW.id, NEW.server_id, 'created', NEW.created_by, NEW.created_at, NEW.command);
-    IF NEW.approved_at IS NOT NULL THEN
-        INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at)
-        VALUES (NEW.id, NEW.server_id, 'approved', NEW.approved_by, NEW.approved_at);
-    END IF;
-    IF NEW.rejected_at IS NOT NULL THEN
-        INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
-        VALUES (NEW.id, NEW.server_id, 'rejected', NEW.rejected_by, NEW.rejected_at, NEW.rejection_reason);
-    END IF;
-    IF NEW.executed_at IS NOT NULL THEN
-        INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at)
-        VALUES (NEW.id, NEW.server_id, 'executing', NEW.server_id, NEW.executed_at);
-    END IF;
-    IF NEW.cancel_requested_at IS NOT NULL THEN
-        INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
-        VALUES (NEW.id, NEW.server_id, 'cancel_requested', NEW.cancel_requested_by, NEW.cancel_requested_at, NEW.cancel_reason);
-    END IF;
-    IF NEW.completed_at IS NOT NULL THEN
-        INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
-        VALUES (NEW.id, NEW.server_id, NEW.status, CASE WHEN NEW.exit_code IS NOT NULL THEN NEW.server_id END,
-            NEW.completed_at, NEW.exit_code::text);
-    END IF;
+    INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail, feed_position)
+    SELECT a.id, a.server_id, h.kind, h.actor, h.occurred_at, h.detail, (SELECT remediation_events_next())
+    FROM added AS a
+    CROSS JOIN LATERAL (VALUES
+        (1, 'created', a.created_by, a.created_at, a.command),
+        (2, 'approved', a.approved_by, a.approved_at, NULL),
+        (3, 'rejected', a.rejected_by, a.rejected_at, a.rejection_reason),
+        (4, 'executing', a.server_id, a.executed_at, NULL),
+        (5, 'cancel_requested', a.cancel_requested_by, a.cancel_requested_at, a.cancel_reason),
+        (6, a.status, CASE WHEN a.exit_code IS NOT NULL THEN a.server_id END, a.completed_at, a.exit_code::text)
+    ) AS h (step, kind, actor, occurred_at, detail)
+    WHERE h.occurred_at IS NOT NULL
+    ORDER BY a.id, h.step;
     RETURN NULL;
 END
 $$;
@@ -169,39 +162,51 @@ WHERE h.kind IS NOT NULL AND (h.kind <> 'created' OR a.id >= 1 AND a.server_id <
 ORDER BY h.occurred_at, a.id, h.step;
 
 -- The agent of its server is who executes and finishes an action; nobody finishes one without an exit code. Where an older
--- program had recorded a time already, the event of the end happens now.
+-- program had recorded a time already, the event of the end happens now. The join is FULL only because PostgreSQL never runs
+-- that as a nested loop: the plan is made at the first call, which may change one row, and is kept for the next one.
 CREATE FUNCTION remediation_events_updated() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
     IF TG_RELID <> 'remediation_actions'::regclass THEN
         RAISE EXCEPTION '% records only remediation_actions', TG_NAME;
     END IF;
-    INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
-    VALUES (
-        NEW.id,
-        NEW.server_id,
-        NEW.status,
-        CASE NEW.status
-            WHEN 'approved' THEN NEW.approved_by
-            WHEN 'rejected' THEN NEW.rejected_by
-            WHEN 'executing' THEN NEW.server_id
-            ELSE CASE WHEN NEW.exit_code IS NOT NULL THEN NEW.server_id END
-            END,
-        CASE NEW.status
-            WHEN 'approved' THEN NEW.approved_at
-            WHEN 'rejected' THEN CASE WHEN OLD.rejected_at IS NULL THEN NEW.rejected_at ELSE clock_timestamp() END
-            WHEN 'executing' THEN NEW.executed_at
-            ELSE CASE WHEN OLD.completed_at IS NULL THEN NEW.completed_at ELSE clock_timestamp() END
-            END,
-        CASE NEW.status
-            WHEN 'rejected' THEN NEW.rejection_reason
-            ELSE NEW.exit_code::text
-            END);
+    INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail, feed_position)
+    SELECT n.id, n.server_id, e.kind, e.actor, e.occurred_at, e.detail, (SELECT remediation_events_next())
+    FROM before AS o
+    FULL JOIN after AS n ON n.id = o.id
+    CROSS JOIN LATERAL (
+        SELECT
+            n.status AS kind,
+            CASE n.status
+                WHEN 'approved' THEN n.approved_by
+                WHEN 'rejected' THEN n.rejected_by
+                WHEN 'executing' THEN n.server_id
+                ELSE CASE WHEN n.exit_code IS NOT NULL THEN n.server_id END
+                END AS actor,
+            CASE n.status
+                WHEN 'approved' THEN n.approved_at
+                WHEN 'rejected' THEN CASE WHEN o.rejected_at IS NULL THEN n.rejected_at ELSE clock_timestamp() END
+                WHEN 'executing' THEN n.executed_at
+                ELSE CASE WHEN o.completed_at IS NULL THEN n.completed_at ELSE clock_timestamp() END
+                END AS occurred_at,
+            CASE n.status
+                WHEN 'rejected' THEN n.rejection_reason
+                ELSE n.exit_code::text
+                END AS detail
+        WHERE n.status <> o.status
+        UNION ALL
+        SELECT 'cancel_requested', n.cancel_requested_by, n.cancel_requested_at, n.cancel_reason
+        WHERE o.cancel_requested_at IS NULL AND n.cancel_requested_at IS NOT NULL
+        UNION ALL
+        SELECT 'output_cleared', NULL, clock_timestamp(), NULL
+        WHERE n.status = o.status AND num_nonnulls(o.stdout, o.stderr) > 0 AND num_nonnulls(n.stdout, n.stderr) = 0
+    ) AS e
+    ORDER BY n.id;
     RETURN NULL;
 END
 $$;
 
--- Only here and below the database reads the clock itself: nobody else is asked when a row is deleted or cleared.
+-- Here the database reads the clock itself: nobody else is asked when a row is deleted.
 CREATE FUNCTION remediation_events_deleted() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
@@ -219,44 +224,13 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION remediation_events_cancel_requested() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
-BEGIN
-    IF TG_RELID <> 'remediation_actions'::regclass THEN
-        RAISE EXCEPTION '% records only remediation_actions', TG_NAME;
-    END IF;
-    INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
-    VALUES (NEW.id, NEW.server_id, 'cancel_requested', NEW.cancel_requested_by, NEW.cancel_requested_at, NEW.cancel_reason);
-    RETURN NULL;
-END
-$$;
-
-CREATE FUNCTION remediation_events_output_cleared() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
-BEGIN
-    IF TG_RELID <> 'remediation_actions'::regclass THEN
-        RAISE EXCEPTION '% records only remediation_actions', TG_NAME;
-    END IF;
-    INSERT INTO remediation_events (action_id, server_id, kind, occurred_at)
-    VALUES (NEW.id, NEW.server_id, 'output_cleared', clock_timestamp());
-    RETURN NULL;
-END
-$$;
-
 CREATE TRIGGER remediation_events_inserted AFTER INSERT ON remediation_actions
-FOR EACH ROW EXECUTE FUNCTION remediation_events_inserted();
+REFERENCING NEW TABLE AS added
+FOR EACH STATEMENT EXECUTE FUNCTION remediation_events_inserted();
 
-CREATE TRIGGER remediation_events_updated AFTER UPDATE OF status ON remediation_actions
-FOR EACH ROW EXECUTE FUNCTION remediation_events_updated();
-
-CREATE TRIGGER remediation_events_cancel_requested AFTER UPDATE OF cancel_requested_at ON remediation_actions
-FOR EACH ROW WHEN (OLD.cancel_requested_at IS NULL AND NEW.cancel_requested_at IS NOT NULL)
-EXECUTE FUNCTION remediation_events_cancel_requested();
-
-CREATE TRIGGER remediation_events_output_cleared AFTER UPDATE OF stdout, stderr ON remediation_actions
-FOR EACH ROW WHEN (OLD.status = NEW.status
-    AND num_nonnulls(OLD.stdout, OLD.stderr) > 0 AND num_nonnulls(NEW.stdout, NEW.stderr) = 0)
-EXECUTE FUNCTION remediation_events_output_cleared();
+CREATE TRIGGER remediation_events_updated AFTER UPDATE ON remediation_actions
+REFERENCING OLD TABLE AS before NEW TABLE AS after
+FOR EACH STATEMENT EXECUTE FUNCTION remediation_events_updated();
 
 CREATE TRIGGER remediation_events_deleted AFTER DELETE ON remediation_actions
 FOR EACH ROW EXECUTE FUNCTION remediation_events_deleted();
@@ -296,4 +270,4 @@ FOR EACH ROW EXECUTE FUNCTION remediation_events_keep();
 
 -- Who may execute a trigger function can make it the trigger of a table of his own, and forge events with it.
 REVOKE EXECUTE ON FUNCTION remediation_events_inserted(), remediation_events_updated(), remediation_events_deleted(),
-    remediation_events_cancel_requested(), remediation_events_output_cleared(), remediation_events_keep() FROM PUBLIC;
+    remediation_events_keep() FROM PUBLIC;
