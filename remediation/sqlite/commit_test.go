@@ -21,7 +21,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// shared is a store whose turn to write a test may hold, so that it decides what waits in line.
+// shared is a store whose queue a test may lead, so that it decides what is queued.
 type shared struct {
 	*Store
 	ledger *remediation.Ledger
@@ -61,29 +61,40 @@ func openShared(t *testing.T) *shared {
 	return &shared{s, l, path, other}
 }
 
-// together runs calls so that all of them are in line, in this order, before the first of them runs.
+// together runs calls so that all of them are queued, in this order, before the first of them runs.
 func (s *shared) together(t *testing.T, calls ...func() error) []error {
 	t.Helper()
-	s.commits.turn <- struct{}{}
-	stale := len(s.commits.line)
+	s.lead(t)
+	_, stale := s.commits.queue.Stat()
 	errs := make([]error, len(calls))
 	var wg sync.WaitGroup
 	for i, call := range calls {
 		wg.Go(func() { errs[i] = call() })
-		s.awaitLine(t, stale+i+1)
+		s.awaitQueued(t, stale+i+1)
 	}
-	<-s.commits.turn
+	s.commits.queue.Release()
 	wg.Wait()
 	return errs
 }
 
-// awaitLine returns when n calls are in line behind the turn that the test holds.
-func (s *shared) awaitLine(t *testing.T, n int) {
+func (s *shared) lead(t *testing.T) {
 	t.Helper()
-	for begin := time.Now(); len(s.commits.line) != n; time.Sleep(100 * time.Microsecond) {
+	if err := s.commits.queue.Lead(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// awaitQueued returns when n calls are queued behind the test, which leads.
+func (s *shared) awaitQueued(t *testing.T, n int) {
+	t.Helper()
+	for begin := time.Now(); ; time.Sleep(100 * time.Microsecond) {
+		_, queued := s.commits.queue.Stat()
+		if queued == n {
+			return
+		}
 		if time.Since(begin) > time.Minute {
-			<-s.commits.turn // or Close would wait for the calls
-			t.Fatalf("%d calls in line after a minute, want %d", len(s.commits.line), n)
+			s.commits.queue.Release() // or Close would wait for the calls
+			t.Fatalf("%d calls are queued after a minute, want %d", queued, n)
 		}
 	}
 }
@@ -305,14 +316,14 @@ func TestContextThatEndsWhileAnotherProgramHoldsTheLockEndsTheWait(t *testing.T)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	stays, gives := make(chan error, 1), make(chan error, 2)
-	s.commits.turn <- struct{}{}
+	s.lead(t)
 	go func() { stays <- s.create(t.Context(), "a") }()
 	for range cap(gives) {
 		go func() { gives <- s.create(ctx, "never") }()
 	}
-	s.awaitLine(t, 3)
-	<-s.commits.turn
-	for len(s.commits.turn) == 0 { // until one of them leads
+	s.awaitQueued(t, 3)
+	s.commits.queue.Release()
+	for led := false; !led; led, _ = s.commits.queue.Stat() { // until one of them leads
 		runtime.Gosched()
 	}
 	cancel()
@@ -326,14 +337,14 @@ func TestContextThatEndsWhileAnotherProgramHoldsTheLockEndsTheWait(t *testing.T)
 func TestCloseAnswersEveryCallThatWaits(t *testing.T) {
 	t.Parallel()
 	s := openShared(t)
-	s.commits.turn <- struct{}{}
+	s.lead(t)
 	a, b, beside, closed := make(chan error, 1), make(chan error, 1), make(chan error, 1), make(chan error, 1)
 	go func() { a <- s.create(t.Context(), "a") }()
 	go func() { b <- s.create(t.Context(), "b") }()
-	s.awaitLine(t, 2)
+	s.awaitQueued(t, 2)
 	go func() { closed <- s.Close() }()
 	go func() { beside <- s.create(t.Context(), "c") }()
-	<-s.commits.turn
+	s.commits.queue.Release()
 	want := []string{"a", "b"}
 	if err := errors.Join(<-a, <-b, <-closed); err != nil {
 		t.Error(err)
