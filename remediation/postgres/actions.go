@@ -34,7 +34,7 @@ func (s *store) ForbidSelfApproval(ctx context.Context, serverID string, forbid 
 }
 
 func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at time.Time) (remediation.Action, error) {
-	return oneAction(change(ctx, s, (*queries).CreateAction, postgresdb.CreateActionParams{
+	return oneAction(grouped(ctx, s, s.create, (*queries).CreateAction, postgresdb.CreateActionParams{
 		ServerID:          a.ServerID,
 		ActionType:        a.ActionType,
 		ServiceName:       a.ServiceName,
@@ -51,33 +51,33 @@ func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at ti
 }
 
 func (s *store) ApproveAction(ctx context.Context, id int64, by string, at time.Time) (remediation.Action, error) {
-	return oneAction(change(ctx, s, (*queries).ApproveAction, postgresdb.ApproveActionParams{ID: id, ApprovedBy: by, ApprovedAt: &at}))
+	return oneAction(grouped(ctx, s, s.approve, (*queries).ApproveAction, postgresdb.ApproveActionParams{ID: id, ApprovedBy: by, ApprovedAt: &at}))
 }
 
 func (s *store) RejectAction(ctx context.Context, id int64, by, reason string, at time.Time) (remediation.Action, error) {
-	return oneAction(change(ctx, s, (*queries).RejectAction, postgresdb.RejectActionParams{
+	return oneAction(grouped(ctx, s, s.reject, (*queries).RejectAction, postgresdb.RejectActionParams{
 		ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
 	}))
 }
 
 func (s *store) WithdrawAction(ctx context.Context, id int64, by, reason string, at time.Time) (remediation.Action, error) {
-	return oneAction(change(ctx, s, (*queries).WithdrawAction, postgresdb.WithdrawActionParams{
+	return oneAction(grouped(ctx, s, s.withdraw, (*queries).WithdrawAction, postgresdb.WithdrawActionParams{
 		ID: id, RejectedBy: by, RejectionReason: reason, RejectedAt: &at,
 	}))
 }
 
 func (s *store) ClaimAction(ctx context.Context, serverID string, at time.Time) (remediation.Action, error) {
-	row, err := change(ctx, s, (*queries).ClaimAction, postgresdb.ClaimActionParams{ServerID: serverID, ExecutedAt: &at})
-	return remediation.Action(row), missing(err, remediation.ErrNothingToClaim)
+	claimed, err := grouped(ctx, s, s.claim, (*queries).ClaimAction, postgresdb.ClaimActionParams{ServerID: serverID, ExecutedAt: &at})
+	return remediation.Action(claimed), missing(err, remediation.ErrNothingToClaim)
 }
 
 func (s *store) StartAction(ctx context.Context, id int64, at time.Time) (remediation.Action, error) {
-	return oneAction(change(ctx, s, (*queries).StartAction, postgresdb.StartActionParams{ID: id, ExecutedAt: &at}))
+	return oneAction(grouped(ctx, s, s.start, (*queries).StartAction, postgresdb.StartActionParams{ID: id, ExecutedAt: &at}))
 }
 
 func (s *store) FinishAction(ctx context.Context, serverID string, id int64, r remediation.Result,
 	at time.Time) (remediation.Action, error) {
-	return oneAction(change(ctx, s, (*queries).FinishAction, postgresdb.FinishActionParams{
+	return oneAction(grouped(ctx, s, s.finish, (*queries).FinishAction, postgresdb.FinishActionParams{
 		ID:          id,
 		ServerID:    serverID,
 		CompletedAt: &at,
@@ -88,7 +88,7 @@ func (s *store) FinishAction(ctx context.Context, serverID string, id int64, r r
 }
 
 func (s *store) HeartbeatAction(ctx context.Context, serverID string, id int64, at time.Time) (remediation.Action, error) {
-	return oneAction(change(ctx, s, (*queries).HeartbeatAction, postgresdb.HeartbeatActionParams{
+	return oneAction(grouped(ctx, s, s.heartbeat, (*queries).HeartbeatAction, postgresdb.HeartbeatActionParams{
 		ID: id, ServerID: serverID, HeartbeatAt: at,
 	}))
 }
@@ -119,8 +119,8 @@ func (s *store) ExplainCreate(ctx context.Context, a remediation.NewAction) (rem
 }
 
 // oneAction gives the answer of a statement about one action by id its meaning.
-func oneAction(row postgresdb.RemediationAction, err error) (remediation.Action, error) {
-	return remediation.Action(row), missing(err, remediation.ErrNotFound)
+func oneAction(action row, err error) (remediation.Action, error) {
+	return remediation.Action(action), missing(err, remediation.ErrNotFound)
 }
 
 // server turns the number of servers that a statement found into its error.

@@ -88,10 +88,10 @@ func TestOrderIsThatOfTheIdsWhereverTheRowsLie(t *testing.T) {
 	run(t, pool, "DELETE FROM remediation_events")
 	run(t, pool, "ALTER TABLE remediation_events DISABLE TRIGGER USER")
 	run(t, pool, `INSERT INTO remediation_events (id, action_id, server_id, kind, occurred_at)
-		SELECT i, i, 'web-1', 'created', now() FROM generate_series(30, 10, -10) AS i`)
+		SELECT i, i, 'web-1', 'created', now() FROM generate_series(3000, 1000, -1000) AS i`)
 	var ids []int64
 	for _, e := range must[[]remediation.Event](t)(ledger.Events(t.Context(), 0, 10)) {
 		ids = append(ids, e.ID)
 	}
-	same(t, "events", ids, []int64{10, 20, 30})
+	same(t, "events", ids, []int64{1000, 2000, 3000})
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/golang-migrate/migrate/v4/database"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/homelab-cmd/actionledger/db/postgresdb"
 	"github.com/homelab-cmd/actionledger/internal/migration"
@@ -27,39 +28,60 @@ import (
 // The schema's version and rules are checked once, at the first call: until Migrate has run, every call returns
 // remediation.ErrSchemaVersion.
 func New(conn postgresdb.DBTX) remediation.Store {
-	return &store{conn: conn, queries: postgresdb.New(conn)}
+	s := &store{conn: conn, queries: postgresdb.New(conn)}
+	if pool, ok := conn.(*pgxpool.Pool); ok {
+		s.pool, s.batches = pool, newBatches()
+	}
+	return s
 }
 
 // store implements remediation.Store.
 type store struct {
 	remediation.Feed
 
-	conn          postgresdb.DBTX
-	queries       *queries
+	conn    postgresdb.DBTX
+	queries *queries
+	pool    *pgxpool.Pool // nil if conn is none: then nothing runs at the same time
+	batches
 	checked       atomic.Bool // the schema has the version that the queries were generated for
 	hasUnreadable atomic.Bool // an action was met that the driver can't read
 }
 
 type queries = postgresdb.Queries
 
-// run runs one generated method: a statement, its parameters and what it returns.
-func run[P, T any](ctx context.Context, s *store, query func(*queries, context.Context, P) (T, error), params P) (none T, err error) {
-	if err := ctx.Err(); err != nil { // a nil context panics here, before conn is in use
+// row is what a statement about one action returns.
+type row = postgresdb.RemediationAction
+
+// query is a generated method: a statement, its parameters and what it returns.
+type query[P, T any] = func(*queries, context.Context, P) (T, error)
+
+// run runs one statement.
+func run[P, T any](ctx context.Context, s *store, run query[P, T], params P) (none T, err error) {
+	if err := s.check(ctx); err != nil {
 		return none, err
 	}
-	if !s.checked.Load() {
-		if err := checkVersion(ctx, s.conn); err != nil {
-			return none, err
-		}
-		s.checked.Store(true)
-	}
-	result, err := query(s.queries, ctx, params)
+	result, err := run(s.queries, ctx, params)
 	return result, interpret(err)
 }
 
-// change runs one generated method that changes the database.
-func change[P, T any](ctx context.Context, s *store, query func(*queries, context.Context, P) (T, error), params P) (T, error) {
-	result, err := run(ctx, s, query, params)
+// check looks at the schema once.
+func (s *store) check(ctx context.Context) error {
+	if err := ctx.Err(); err != nil { // a nil context panics here, before conn is in use
+		return err
+	}
+	if s.checked.Load() {
+		return nil
+	}
+	if err := checkVersion(ctx, s.conn); err != nil {
+		return err
+	}
+	s.checked.Store(true)
+	return nil
+}
+
+// change runs one statement that changes the database.
+func change[P, T any](ctx context.Context, s *store, statement query[P, T], params P) (T, error) {
+	result, err := run(ctx, s, statement, params)
 	if !errors.Is(err, pgx.ErrNoRows) {
 		s.Changed() // after other errors too: a commit may have happened, and a rollback may end what held events back
 	}

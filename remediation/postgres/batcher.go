@@ -1,0 +1,198 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/homelab-cmd/actionledger/db/postgresdb"
+	"github.com/homelab-cmd/actionledger/internal/batch"
+)
+
+// maxLead is how long one call or batch may keep others of its kind from beginning a batch of their own.
+const maxLead = 100 * time.Millisecond
+
+// batchSettings hold for the transaction of a batch. A batch waits for locks only where SKIP LOCKED does not reach, on
+// foreign and unique keys, and then it gives up: the calls in it that need no such lock must not wait. Its plan is made
+// anew, because a plan that is kept from when the table was small reads all of it when it is large.
+const batchSettings = "SELECT set_config('lock_timeout', '100ms', TRUE), set_config('plan_cache_mode', 'force_custom_plan', TRUE)"
+
+// batcher runs calls of one kind. The leader sends one statement for all that are queued. What that statement does not
+// answer runs by itself, each call on a connection of its own.
+type batcher[P any] struct {
+	queue   *batch.Queue[*call[P]]
+	fits    func(P) bool                                        // a batch may have it
+	clash   func(a, b P) bool                                   // no batch may have both
+	each    func(context.Context, *queries, []P) ([]row, error) // one statement for all
+	answers func(row, P) bool
+}
+
+func newQueue[P any]() *batch.Queue[*call[P]] { return batch.NewQueue[*call[P]]() }
+
+type call[P any] struct {
+	params   P
+	answered bool
+	row      row
+}
+
+// grouped runs one call, with others of its kind if they come at the same time.
+func grouped[P any](ctx context.Context, s *store, b *batcher[P], single query[P, row], params P,
+) (none row, err error) {
+	if s.pool == nil || !b.fits(params) {
+		return change(ctx, s, single, params)
+	}
+	if err := s.check(ctx); err != nil {
+		return none, err
+	}
+	if b.queue.LeadAlone() {
+		lease := time.AfterFunc(maxLead, b.queue.Release)
+		defer func() {
+			if lease.Stop() {
+				b.queue.Release()
+			}
+		}()
+		return change(ctx, s, single, params)
+	}
+	own := &call[P]{params: params}
+	err = b.queue.Do(ctx, own, func(own *batch.Call[*call[P]]) {
+		calls := b.collect(own)
+		if len(calls) == 1 {
+			b.queue.Release()
+			own.Answer(nil)
+			return
+		}
+		go b.lead(s, calls)
+	})
+	switch {
+	case err != nil:
+		return none, interpret(err)
+	case own.answered:
+		s.Changed()
+		return own.row, nil
+	}
+	return change(ctx, s, single, params)
+}
+
+// collect returns the batch. A call that clashes with another one is answered with nothing.
+func (b *batcher[P]) collect(own *batch.Call[*call[P]]) (calls []*batch.Call[*call[P]]) {
+	b.queue.Expect()
+	for _, next := range b.queue.Collect(own) {
+		clashes := false
+		for _, c := range calls {
+			clashes = clashes || b.clash(c.Value.params, next.Value.params)
+		}
+		if clashes {
+			next.Answer(nil)
+		} else {
+			calls = append(calls, next)
+		}
+	}
+	return calls
+}
+
+// lead runs a batch. A context ends the wait of its own call; when nobody waits any more, it ends the batch.
+func (b *batcher[P]) lead(s *store, calls []*batch.Call[*call[P]]) {
+	lease := time.AfterFunc(maxLead, b.queue.Release)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(calls[0].Ctx))
+	defer cancel()
+	waiting := make(chan struct{}, len(calls))
+	params := make([]P, len(calls))
+	for i, c := range calls {
+		params[i] = c.Value.params
+		stop := context.AfterFunc(c.Ctx, func() {
+			c.Answer(c.Ctx.Err())
+			if waiting <- struct{}{}; len(waiting) == cap(waiting) {
+				cancel()
+			}
+		})
+		defer stop()
+	}
+	rows, err := b.each(ctx, postgresdb.New(pipeline{s.pool}), params)
+	if lease.Stop() {
+		b.queue.Release()
+	}
+	if refusedWhole(err) {
+		err = nil // one of the calls is to blame: each is tried by itself
+	}
+	answered := make([]bool, len(calls))
+	for _, row := range rows {
+		found := false
+		for i := range calls {
+			if !answered[i] && b.answers(row, params[i]) {
+				calls[i].Value.row, answered[i], found = row, true, true
+				break
+			}
+		}
+		if !found {
+			err = errors.Join(err, errForeignRow)
+		}
+	}
+	for i, c := range calls {
+		if answered[i] {
+			c.Value.answered = true
+			c.Answer(nil)
+		} else {
+			c.Answer(err)
+		}
+	}
+}
+
+// errForeignRow is of a call that may have been carried out or not: a trigger of the caller's own has changed the row.
+var errForeignRow = errors.New("a batch returned an action that none of its calls asked for")
+
+// refusedWhole reports whether a statement certainly changed nothing. An error that ends the session may come after the commit.
+func refusedWhole(err error) bool {
+	refused, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && refused.SeverityUnlocalized == "ERROR" || err != nil && pgconn.SafeToRetry(err)
+}
+
+// pipeline sends each statement behind batchSettings, in one round trip and one transaction.
+type pipeline struct{ *pgxpool.Pool }
+
+func (p pipeline) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	b := &pgx.Batch{}
+	b.Queue(batchSettings)
+	b.Queue(sql, args...)
+	results := p.SendBatch(ctx, b)
+	if _, err := results.Exec(); err != nil {
+		return nil, errors.Join(err, results.Close())
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return nil, errors.Join(err, results.Close())
+	}
+	return &pipelineRows{Rows: rows, results: results}, nil
+}
+
+// pipelineRows ends with the transaction, whose error comes after the last row.
+type pipelineRows struct {
+	pgx.Rows
+	results pgx.BatchResults
+	err     error
+}
+
+func (r *pipelineRows) Next() bool {
+	if r.Rows.Next() {
+		return true
+	}
+	r.Close()
+	return false
+}
+
+func (r *pipelineRows) Close() {
+	r.Rows.Close()
+	if err := r.results.Close(); r.err == nil {
+		r.err = err
+	}
+}
+
+func (r *pipelineRows) Err() error {
+	if err := r.Rows.Err(); err != nil {
+		return err
+	}
+	return r.err
+}
