@@ -31,7 +31,7 @@ WITH given AS (
 UPDATE remediation_actions AS t
 SET status = 'approved', approved_at = f.approved_at, approved_by = f.approved_by
 FROM found AS f
-WHERE t.id = f.id
+WHERE t.id = ANY(ARRAY(SELECT found.id FROM found)) AND t.id = f.id
 RETURNING t.id, t.server_id, t.action_type, t.status, t.service_name, t.command, t.created_at, t.created_by, t.alert_id, t.approved_at, t.approved_by, t.rejected_at, t.rejected_by, t.rejection_reason, t.executed_at, t.completed_at, t.exit_code, t.stdout, t.stderr, t.dedupe_key, t.idempotency_key, t.not_before, t.expires_at, t.max_runtime_seconds, t.heartbeat_at, t.cancel_requested_at, t.cancel_requested_by, t.cancel_reason
 `
 
@@ -115,7 +115,7 @@ WITH given AS (
 UPDATE remediation_actions AS t
 SET status = 'executing', executed_at = f.executed_at
 FROM found AS f
-WHERE t.id = f.id
+WHERE t.id = ANY(ARRAY(SELECT found.id FROM found)) AND t.id = f.id
 RETURNING t.id, t.server_id, t.action_type, t.status, t.service_name, t.command, t.created_at, t.created_by, t.alert_id, t.approved_at, t.approved_by, t.rejected_at, t.rejected_by, t.rejection_reason, t.executed_at, t.completed_at, t.exit_code, t.stdout, t.stderr, t.dedupe_key, t.idempotency_key, t.not_before, t.expires_at, t.max_runtime_seconds, t.heartbeat_at, t.cancel_requested_at, t.cancel_requested_by, t.cancel_reason
 `
 
@@ -196,9 +196,10 @@ WITH given AS (
     CROSS JOIN LATERAL (
         SELECT m.is_paused FROM servers AS m WHERE m.id = g.server_id FOR SHARE SKIP LOCKED
     ) AS s
-    WHERE (g.expires_at > g.created_at) IS NOT FALSE
-        AND (g.alert_id IS NULL
-            OR EXISTS (SELECT 1 FROM alerts AS l WHERE l.id = g.alert_id AND l.server_id = g.server_id))
+    LEFT JOIN LATERAL (
+        SELECT a.id, a.server_id FROM alerts AS a WHERE a.id = g.alert_id LIMIT 1
+    ) AS l ON l.server_id = g.server_id
+    WHERE (g.expires_at > g.created_at) IS NOT FALSE AND l.id IS NOT DISTINCT FROM g.alert_id
 )
 INSERT INTO remediation_actions (
     server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
@@ -232,6 +233,9 @@ type CreateEachParams struct {
 // PostgreSQL only: each statement here does for many calls what the one of the same name does for one call. It answers what
 // it can do at once and leaves out the rest, which then runs by itself: rows that another transaction has locked (SKIP
 // LOCKED, so that a batch neither waits for one of its calls nor meets another batch in a circle), and what is refused.
+//
+// Each is planned once, maybe when the tables are empty, and without sequential scans: LATERAL, and ANY(ARRAY(…)) beside
+// the join, leave no other plan than to look up each row by its index.
 // Unique keys can't be skipped while another transaction inserts them, so they are inserted in one order.
 func (q *Queries) CreateEach(ctx context.Context, arg CreateEachParams) ([]RemediationAction, error) {
 	rows, err := q.db.Query(ctx, createEach,
@@ -319,7 +323,7 @@ SET status = CASE WHEN coalesce(t.exit_code, f.exit_code) = 0 THEN 'completed' E
     stdout = coalesce(t.stdout, f.stdout),
     stderr = coalesce(t.stderr, f.stderr)
 FROM found AS f
-WHERE t.id = f.id
+WHERE t.id = ANY(ARRAY(SELECT found.id FROM found)) AND t.id = f.id
 RETURNING t.id, t.server_id, t.action_type, t.status, t.service_name, t.command, t.created_at, t.created_by, t.alert_id, t.approved_at, t.approved_by, t.rejected_at, t.rejected_by, t.rejection_reason, t.executed_at, t.completed_at, t.exit_code, t.stdout, t.stderr, t.dedupe_key, t.idempotency_key, t.not_before, t.expires_at, t.max_runtime_seconds, t.heartbeat_at, t.cancel_requested_at, t.cancel_requested_by, t.cancel_reason
 `
 
@@ -406,7 +410,7 @@ WITH given AS (
 UPDATE remediation_actions AS t
 SET heartbeat_at = greatest(t.heartbeat_at, f.heartbeat_at)
 FROM found AS f
-WHERE t.id = f.id
+WHERE t.id = ANY(ARRAY(SELECT found.id FROM found)) AND t.id = f.id
 RETURNING t.id, t.server_id, t.action_type, t.status, t.service_name, t.command, t.created_at, t.created_by, t.alert_id, t.approved_at, t.approved_by, t.rejected_at, t.rejected_by, t.rejection_reason, t.executed_at, t.completed_at, t.exit_code, t.stdout, t.stderr, t.dedupe_key, t.idempotency_key, t.not_before, t.expires_at, t.max_runtime_seconds, t.heartbeat_at, t.cancel_requested_at, t.cancel_requested_by, t.cancel_reason
 `
 
@@ -485,7 +489,7 @@ SET status = 'rejected', rejected_at = coalesce(t.rejected_at, f.rejected_at),
     rejected_by = coalesce(t.rejected_by, f.rejected_by),
     rejection_reason = coalesce(t.rejection_reason, f.rejection_reason)
 FROM found AS f
-WHERE t.id = f.id
+WHERE t.id = ANY(ARRAY(SELECT found.id FROM found)) AND t.id = f.id
 RETURNING t.id, t.server_id, t.action_type, t.status, t.service_name, t.command, t.created_at, t.created_by, t.alert_id, t.approved_at, t.approved_by, t.rejected_at, t.rejected_by, t.rejection_reason, t.executed_at, t.completed_at, t.exit_code, t.stdout, t.stderr, t.dedupe_key, t.idempotency_key, t.not_before, t.expires_at, t.max_runtime_seconds, t.heartbeat_at, t.cancel_requested_at, t.cancel_requested_by, t.cancel_reason
 `
 
@@ -573,7 +577,7 @@ WITH given AS (
 UPDATE remediation_actions AS t
 SET status = 'executing', executed_at = f.executed_at
 FROM found AS f
-WHERE t.id = f.id
+WHERE t.id = ANY(ARRAY(SELECT found.id FROM found)) AND t.id = f.id
 RETURNING t.id, t.server_id, t.action_type, t.status, t.service_name, t.command, t.created_at, t.created_by, t.alert_id, t.approved_at, t.approved_by, t.rejected_at, t.rejected_by, t.rejection_reason, t.executed_at, t.completed_at, t.exit_code, t.stdout, t.stderr, t.dedupe_key, t.idempotency_key, t.not_before, t.expires_at, t.max_runtime_seconds, t.heartbeat_at, t.cancel_requested_at, t.cancel_requested_by, t.cancel_reason
 `
 

@@ -1,6 +1,9 @@
 -- PostgreSQL only: each statement here does for many calls what the one of the same name does for one call. It answers what
 -- it can do at once and leaves out the rest, which then runs by itself: rows that another transaction has locked (SKIP
 -- LOCKED, so that a batch neither waits for one of its calls nor meets another batch in a circle), and what is refused.
+--
+-- Each is planned once, maybe when the tables are empty, and without sequential scans: LATERAL, and ANY(ARRAY(…)) beside
+-- the join, leave no other plan than to look up each row by its index.
 
 -- Unique keys can't be skipped while another transaction inserts them, so they are inserted in one order.
 -- name: CreateEach :many
@@ -24,9 +27,10 @@ WITH given AS (
     CROSS JOIN LATERAL (
         SELECT m.is_paused FROM servers AS m WHERE m.id = g.server_id FOR SHARE SKIP LOCKED
     ) AS s
-    WHERE (g.expires_at > g.created_at) IS NOT FALSE
-        AND (g.alert_id IS NULL
-            OR EXISTS (SELECT 1 FROM alerts AS l WHERE l.id = g.alert_id AND l.server_id = g.server_id))
+    LEFT JOIN LATERAL (
+        SELECT a.id, a.server_id FROM alerts AS a WHERE a.id = g.alert_id LIMIT 1
+    ) AS l ON l.server_id = g.server_id
+    WHERE (g.expires_at > g.created_at) IS NOT FALSE AND l.id IS NOT DISTINCT FROM g.alert_id
 )
 INSERT INTO remediation_actions (
     server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
@@ -62,7 +66,7 @@ WITH given AS (
 UPDATE remediation_actions AS t
 SET status = 'approved', approved_at = f.approved_at, approved_by = f.approved_by
 FROM found AS f
-WHERE t.id = f.id
+WHERE t.id = ANY(ARRAY(SELECT found.id FROM found)) AND t.id = f.id
 RETURNING t.*;
 
 -- name: RejectEach :many
@@ -85,7 +89,7 @@ SET status = 'rejected', rejected_at = coalesce(t.rejected_at, f.rejected_at),
     rejected_by = coalesce(t.rejected_by, f.rejected_by),
     rejection_reason = coalesce(t.rejection_reason, f.rejection_reason)
 FROM found AS f
-WHERE t.id = f.id
+WHERE t.id = ANY(ARRAY(SELECT found.id FROM found)) AND t.id = f.id
 RETURNING t.*;
 
 -- An action with limits waits for ClaimAction, and so does every claim of its server: it may be the oldest.
@@ -114,7 +118,7 @@ WITH given AS (
 UPDATE remediation_actions AS t
 SET status = 'executing', executed_at = f.executed_at
 FROM found AS f
-WHERE t.id = f.id
+WHERE t.id = ANY(ARRAY(SELECT found.id FROM found)) AND t.id = f.id
 RETURNING t.*;
 
 -- name: StartEach :many
@@ -138,7 +142,7 @@ WITH given AS (
 UPDATE remediation_actions AS t
 SET status = 'executing', executed_at = f.executed_at
 FROM found AS f
-WHERE t.id = f.id
+WHERE t.id = ANY(ARRAY(SELECT found.id FROM found)) AND t.id = f.id
 RETURNING t.*;
 
 -- name: FinishEach :many
@@ -165,7 +169,7 @@ SET status = CASE WHEN coalesce(t.exit_code, f.exit_code) = 0 THEN 'completed' E
     stdout = coalesce(t.stdout, f.stdout),
     stderr = coalesce(t.stderr, f.stderr)
 FROM found AS f
-WHERE t.id = f.id
+WHERE t.id = ANY(ARRAY(SELECT found.id FROM found)) AND t.id = f.id
 RETURNING t.*;
 
 -- name: HeartbeatEach :many
@@ -186,5 +190,5 @@ WITH given AS (
 UPDATE remediation_actions AS t
 SET heartbeat_at = greatest(t.heartbeat_at, f.heartbeat_at)
 FROM found AS f
-WHERE t.id = f.id
+WHERE t.id = ANY(ARRAY(SELECT found.id FROM found)) AND t.id = f.id
 RETURNING t.*;

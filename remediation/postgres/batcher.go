@@ -16,22 +16,22 @@ import (
 // maxLead is how long one call or batch may keep others of its kind from beginning a batch of their own.
 const maxLead = 100 * time.Millisecond
 
-// batchSettings hold for the transaction of a batch. A batch waits for locks only where SKIP LOCKED does not reach, on
-// foreign and unique keys, and then it gives up: the calls in it that need no such lock must not wait. Its plan is made
-// anew, because a plan that is kept from when the table was small reads all of it when it is large.
-const batchSettings = "SELECT set_config('lock_timeout', '100ms', TRUE), set_config('plan_cache_mode', 'force_custom_plan', TRUE)"
+// batchSettings hold for the transaction of a batch. It waits for locks only where SKIP LOCKED does not reach, on foreign
+// and unique keys, and then it gives up: the other calls in it must not wait. Its plan is made once, so it must be good for
+// a large table even if the table was empty then.
+const batchSettings = `SELECT set_config('lock_timeout', '100ms', TRUE), set_config('plan_cache_mode', 'force_generic_plan', TRUE),
+	set_config('enable_seqscan', 'off', TRUE)`
 
 // batcher runs calls of one kind. The leader sends one statement for all that are queued. What that statement does not
 // answer runs by itself, each call on a connection of its own.
 type batcher[P any] struct {
 	queue   *batch.Queue[*call[P]]
+	least   int                                                 // so many calls are worth a batch
 	fits    func(P) bool                                        // a batch may have it
 	clash   func(a, b P) bool                                   // no batch may have both
 	each    func(context.Context, *queries, []P) ([]row, error) // one statement for all
 	answers func(row, P) bool
 }
-
-func newQueue[P any]() *batch.Queue[*call[P]] { return batch.NewQueue[*call[P]]() }
 
 type call[P any] struct {
 	params   P
@@ -48,7 +48,7 @@ func grouped[P any](ctx context.Context, s *store, b *batcher[P], single query[P
 	if err := s.check(ctx); err != nil {
 		return none, err
 	}
-	if b.queue.LeadAlone() {
+	if b.least > 1 && b.queue.LeadAlone() {
 		lease := time.AfterFunc(maxLead, b.queue.Release)
 		defer func() {
 			if lease.Stop() {
@@ -60,9 +60,11 @@ func grouped[P any](ctx context.Context, s *store, b *batcher[P], single query[P
 	own := &call[P]{params: params}
 	err = b.queue.Do(ctx, own, func(own *batch.Call[*call[P]]) {
 		calls := b.collect(own)
-		if len(calls) == 1 {
+		if len(calls) < b.least {
 			b.queue.Release()
-			own.Answer(nil)
+			for _, c := range calls {
+				c.Answer(nil)
+			}
 			return
 		}
 		go b.lead(s, calls)

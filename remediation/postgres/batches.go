@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/homelab-cmd/actionledger/db/postgresdb"
+	"github.com/homelab-cmd/actionledger/internal/batch"
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
@@ -25,8 +26,7 @@ const maxText = 16 << 10
 
 func newBatches() batches {
 	return batches{
-		create: &batcher[postgresdb.CreateActionParams]{
-			queue: newQueue[postgresdb.CreateActionParams](),
+		create: newBatcher(batcher[postgresdb.CreateActionParams]{
 			// A batch that holds one key must not wait for another one out of order.
 			fits: func(p postgresdb.CreateActionParams) bool {
 				return len(p.Command) <= maxText && (p.DedupeKey == nil || p.IdempotencyKey == nil) && (p.AlertID == nil || *p.AlertID > 0)
@@ -55,7 +55,7 @@ func newBatches() batches {
 					orEmpty(a.NotBefore) == orEmpty(p.NotBefore) && orEmpty(a.ExpiresAt) == orEmpty(p.ExpiresAt) &&
 					same(a.MaxRuntimeSeconds, p.MaxRuntimeSeconds)
 			},
-		},
+		}),
 		approve: byID(func(p postgresdb.ApproveActionParams) int64 { return p.ID },
 			func(ctx context.Context, q *queries, ps []postgresdb.ApproveActionParams) ([]row, error) {
 				return q.ApproveEach(ctx, postgresdb.ApproveEachParams{
@@ -75,8 +75,7 @@ func newBatches() batches {
 						return postgresdb.RejectActionParams(p)
 					}))
 			}),
-		claim: &batcher[postgresdb.ClaimActionParams]{
-			queue: newQueue[postgresdb.ClaimActionParams](),
+		claim: newBatcher(batcher[postgresdb.ClaimActionParams]{
 			fits:  func(postgresdb.ClaimActionParams) bool { return true },
 			clash: func(a, b postgresdb.ClaimActionParams) bool { return a.ServerID == b.ServerID },
 			each: func(ctx context.Context, q *queries, ps []postgresdb.ClaimActionParams) ([]row, error) {
@@ -86,7 +85,7 @@ func newBatches() batches {
 				})
 			},
 			answers: func(a row, p postgresdb.ClaimActionParams) bool { return a.ServerID == p.ServerID },
-		},
+		}),
 		start: byID(func(p postgresdb.StartActionParams) int64 { return p.ID },
 			func(ctx context.Context, q *queries, ps []postgresdb.StartActionParams) ([]row, error) {
 				return q.StartEach(ctx, postgresdb.StartEachParams{
@@ -118,13 +117,17 @@ func newBatches() batches {
 
 // byID is a batcher of calls about one action each.
 func byID[P any](id func(P) int64, each func(context.Context, *queries, []P) ([]row, error)) *batcher[P] {
-	return &batcher[P]{
-		queue:   newQueue[P](),
+	return newBatcher(batcher[P]{
 		fits:    func(P) bool { return true },
 		clash:   func(a, b P) bool { return id(a) == id(b) },
 		each:    each,
 		answers: func(a row, p P) bool { return a.ID == id(p) },
-	}
+	})
+}
+
+func newBatcher[P any](b batcher[P]) *batcher[P] {
+	b.queue, b.least = batch.NewQueue[*call[P]](), 2
+	return &b
 }
 
 func rejectEach(ctx context.Context, q *queries, from remediation.Status, ps []postgresdb.RejectActionParams) ([]row, error) {

@@ -27,6 +27,18 @@ func TestConformance(t *testing.T) {
 	conformance.Run(t, openDatabase)
 }
 
+// What a batch does must be what each of its calls does by itself.
+func TestConformanceInBatches(t *testing.T) {
+	t.Parallel()
+	conformance.Run(t, func(t *testing.T) conformance.Database {
+		d := openDatabase(t)
+		another := d.Another
+		d.Store = postgres.InBatches(d.Store)
+		d.Another = func(t *testing.T) remediation.Store { return postgres.InBatches(another(t)) }
+		return d
+	})
+}
+
 func openDatabase(t *testing.T) conformance.Database {
 	t.Helper()
 	url := pgtest.URL(t)

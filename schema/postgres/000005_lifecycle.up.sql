@@ -25,8 +25,8 @@ $$;
 -- The functions below keep this search path, with temporary tables last: a caller's must not stand in for ours.
 SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
--- A refusal is a check_violation (23514) whose constraint is the rule's name: the trigger's, but for what comes after
--- _insert or _update, where one rule needs two triggers.
+-- A refusal is a check_violation (23514) whose constraint is the rule's name. Where a rule needs two triggers, it is what
+-- comes before _insert or _update.
 CREATE FUNCTION remediation_actions_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     rule CONSTANT text := regexp_replace(TG_NAME, '_(insert|update)$', '');
@@ -36,112 +36,150 @@ BEGIN
 END
 $$;
 
--- Naming the column is enough to fire this, so writing the status that a row already has is refused too.
-CREATE TRIGGER remediation_actions_transition
-BEFORE UPDATE OF status ON remediation_actions
-FOR EACH ROW WHEN ((OLD.status, NEW.status) NOT IN (
-    ('pending', 'approved'),
-    ('pending', 'rejected'),
-    ('approved', 'executing'),
-    ('approved', 'rejected'),
-    ('executing', 'completed'),
-    ('executing', 'failed')))
-EXECUTE FUNCTION remediation_actions_refuse('the lifecycle forbids this change of status');
+-- The rules of a row are one expression in a function, and not conditions of triggers, because PostgreSQL reads those
+-- anew in each statement, and keeps an expression of PL/pgSQL for the session.
 
--- A status has exactly the audit fields that it implies. stdout and stderr are free once there is a result.
-CREATE TRIGGER remediation_actions_consistent_insert
-BEFORE INSERT ON remediation_actions
-FOR EACH ROW WHEN ((CASE
-    WHEN NEW.status = 'pending' THEN
-        num_nonnulls(NEW.approved_at, NEW.approved_by, NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
-                     NEW.executed_at, NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) = 0
-    WHEN NEW.status = 'rejected' THEN
-        NEW.rejected_at IS NOT NULL AND NEW.rejected_by <> '' AND NEW.rejection_reason <> ''
-        AND (NEW.approved_at IS NULL) = (NEW.approved_by IS NULL)
-        AND num_nonnulls(NEW.executed_at, NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) = 0
-    WHEN NEW.status IN ('approved', 'executing', 'completed', 'failed') THEN
-        NEW.approved_at IS NOT NULL AND NEW.approved_by <> ''
-        AND num_nonnulls(NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason) = 0
-        AND (NEW.executed_at IS NULL) = (NEW.status = 'approved')
-        AND CASE NEW.status
+-- A status has exactly the audit fields that it implies. stdout and stderr are free once there is a result. JSON readers
+-- keep whole numbers up to 2^53, and many programs can't read 'infinity' or years beyond 1 to 9999.
+CREATE FUNCTION remediation_actions_insert() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    refused CONSTANT text := CASE
+        WHEN (CASE
+            WHEN NEW.status = 'pending' THEN
+                num_nonnulls(NEW.approved_at, NEW.approved_by, NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
+                             NEW.executed_at, NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) = 0
+            WHEN NEW.status = 'rejected' THEN
+                NEW.rejected_at IS NOT NULL AND NEW.rejected_by <> '' AND NEW.rejection_reason <> ''
+                AND (NEW.approved_at IS NULL) = (NEW.approved_by IS NULL)
+                AND num_nonnulls(NEW.executed_at, NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) = 0
+            WHEN NEW.status IN ('approved', 'executing', 'completed', 'failed') THEN
+                NEW.approved_at IS NOT NULL AND NEW.approved_by <> ''
+                AND num_nonnulls(NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason) = 0
+                AND (NEW.executed_at IS NULL) = (NEW.status = 'approved')
+                AND CASE NEW.status
+                    WHEN 'completed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS NOT DISTINCT FROM 0
+                    WHEN 'failed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS DISTINCT FROM 0
+                    ELSE num_nonnulls(NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) = 0
+                    END
+            END) IS NOT TRUE
+        THEN 'remediation_actions_consistent: the audit fields do not fit the status'
+        WHEN NEW.id NOT BETWEEN 1 AND 9007199254740992
+        THEN 'remediation_actions_immutable: an id is 1 to 2^53'
+        WHEN least(NEW.created_at, NEW.approved_at, NEW.rejected_at, NEW.executed_at, NEW.completed_at)
+                < '0001-01-01 00:00:00+00'
+            OR greatest(NEW.created_at, NEW.approved_at, NEW.rejected_at, NEW.executed_at, NEW.completed_at)
+                >= '10000-01-01 00:00:00+00'
+        THEN 'remediation_actions_times: a time lies in the years 1 to 9999'
+        END;
+BEGIN
+    IF refused IS NULL THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = refused,
+        SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = split_part(refused, ':', 1);
+END
+$$;
+
+CREATE TRIGGER remediation_actions_insert BEFORE INSERT ON remediation_actions
+FOR EACH ROW EXECUTE FUNCTION remediation_actions_insert();
+
+-- A change of status fills the audit fields of its own step and no other, and none that is there already. Toward running
+-- they must be NULL before, so that nothing runs on an approval that an older program left half written. Toward an end,
+-- what such a row recorded stays and what is missing is filled, so that every row can be ended.
+--
+-- What was approved is what runs. Without a change of status no audit field changes, but for one change after the end:
+-- both outputs of a terminal action may be cleared, when they have been kept long enough. Outputs are evidence, so that
+-- takes the right to delete actions, which an agent has not.
+--
+-- What an older program wrote may lie beyond the years 1 to 9999. A row with an infinite time does not change, because the
+-- driver can't read it, and a call must not change what it then fails to return.
+CREATE FUNCTION remediation_actions_update() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    refused CONSTANT text := CASE
+        WHEN OLD.status <> NEW.status AND (CASE NEW.status
+            WHEN 'approved' THEN
+                num_nonnulls(OLD.approved_at, OLD.approved_by) = 0
+                AND NEW.approved_at IS NOT NULL AND NEW.approved_by <> ''
+                AND num_nonnulls(NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason, NEW.executed_at,
+                                 NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) = 0
+            WHEN 'executing' THEN
+                OLD.executed_at IS NULL AND NEW.executed_at IS NOT NULL
+                AND NEW.approved_at IS NOT NULL AND NEW.approved_by <> ''
+                AND num_nonnulls(NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
+                                 NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) = 0
+            WHEN 'rejected' THEN
+                NEW.rejected_at IS NOT NULL
+                AND (NEW.rejected_by <> '' OR OLD.rejected_by = '')
+                AND (NEW.rejection_reason <> '' OR OLD.rejection_reason = '')
             WHEN 'completed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS NOT DISTINCT FROM 0
             WHEN 'failed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS DISTINCT FROM 0
-            ELSE num_nonnulls(NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) = 0
-            END
-    END) IS NOT TRUE)
-EXECUTE FUNCTION remediation_actions_refuse('the audit fields do not fit the status');
+            END) IS NOT TRUE
+        THEN 'remediation_actions_consistent: the audit fields do not fit the status'
+        WHEN (OLD.id, OLD.server_id, OLD.action_type, OLD.service_name, OLD.command, OLD.created_at, OLD.created_by)
+            IS DISTINCT FROM
+            (NEW.id, NEW.server_id, NEW.action_type, NEW.service_name, NEW.command, NEW.created_at, NEW.created_by)
+        THEN 'remediation_actions_immutable: what an action is never changes'
+        WHEN ((NEW.status <> 'approved' OR OLD.status = NEW.status)
+                AND (OLD.approved_at, OLD.approved_by) IS DISTINCT FROM (NEW.approved_at, NEW.approved_by))
+            OR ((NEW.status <> 'rejected' OR OLD.status = NEW.status)
+                AND (OLD.rejected_at, OLD.rejected_by, OLD.rejection_reason)
+                IS DISTINCT FROM (NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason))
+            OR ((NEW.status <> 'executing' OR OLD.status = NEW.status)
+                AND OLD.executed_at IS DISTINCT FROM NEW.executed_at)
+            OR ((NEW.status NOT IN ('completed', 'failed') OR OLD.status = NEW.status)
+                AND (OLD.completed_at, OLD.exit_code) IS DISTINCT FROM (NEW.completed_at, NEW.exit_code))
+            OR (NEW.status NOT IN ('completed', 'failed') AND OLD.status <> NEW.status
+                AND (OLD.stdout, OLD.stderr) IS DISTINCT FROM (NEW.stdout, NEW.stderr))
+            OR (OLD.status = NEW.status
+                AND (OLD.stdout, OLD.stderr) IS DISTINCT FROM (NEW.stdout, NEW.stderr)
+                AND NOT (OLD.status IN ('completed', 'failed', 'rejected', 'timed_out')
+                    AND NEW.stdout IS NULL AND NEW.stderr IS NULL
+                    AND has_table_privilege('remediation_actions'::regclass, 'DELETE')))
+            OR (OLD.status <> NEW.status
+                AND ((coalesce(OLD.rejected_at, NEW.rejected_at), coalesce(OLD.rejected_by, NEW.rejected_by),
+                      coalesce(OLD.rejection_reason, NEW.rejection_reason))
+                    IS DISTINCT FROM (NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason)
+                    OR (coalesce(OLD.completed_at, NEW.completed_at), coalesce(OLD.exit_code, NEW.exit_code),
+                        coalesce(OLD.stdout, NEW.stdout), coalesce(OLD.stderr, NEW.stderr))
+                    IS DISTINCT FROM (NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr)))
+        THEN 'remediation_actions_immutable_audit: an audit field is written once, with its change of status'
+        WHEN OLD.status <> NEW.status AND (
+            NOT isfinite(NEW.created_at) OR NOT isfinite(NEW.approved_at) OR NOT isfinite(NEW.rejected_at)
+            OR NOT isfinite(NEW.executed_at) OR NOT isfinite(NEW.completed_at)
+            OR (OLD.approved_at IS NULL
+                AND NOT (NEW.approved_at >= '0001-01-01 00:00:00+00' AND NEW.approved_at < '10000-01-01 00:00:00+00'))
+            OR (OLD.rejected_at IS NULL
+                AND NOT (NEW.rejected_at >= '0001-01-01 00:00:00+00' AND NEW.rejected_at < '10000-01-01 00:00:00+00'))
+            OR (OLD.executed_at IS NULL
+                AND NOT (NEW.executed_at >= '0001-01-01 00:00:00+00' AND NEW.executed_at < '10000-01-01 00:00:00+00'))
+            OR (OLD.completed_at IS NULL
+                AND NOT (NEW.completed_at >= '0001-01-01 00:00:00+00' AND NEW.completed_at < '10000-01-01 00:00:00+00')))
+        THEN 'remediation_actions_times: a time lies in the years 1 to 9999'
+        WHEN OLD.status <> NEW.status AND (OLD.status, NEW.status) NOT IN (
+            ('pending', 'approved'),
+            ('pending', 'rejected'),
+            ('approved', 'executing'),
+            ('approved', 'rejected'),
+            ('executing', 'completed'),
+            ('executing', 'failed'))
+        THEN 'remediation_actions_transition: the lifecycle forbids this change of status'
+        END;
+BEGIN
+    IF refused IS NULL THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = refused,
+        SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = split_part(refused, ':', 1);
+END
+$$;
 
--- A change of status fills the audit fields of its own step. Toward running they must be NULL before, so that nothing runs
--- on an approval that an older program left half written. Toward an end, what such a row recorded stays and what is missing
--- is filled, so that every row can be ended.
-CREATE TRIGGER remediation_actions_consistent_update
-BEFORE UPDATE OF status ON remediation_actions
-FOR EACH ROW WHEN ((CASE NEW.status
-    WHEN 'approved' THEN
-        num_nonnulls(OLD.approved_at, OLD.approved_by) = 0
-        AND NEW.approved_at IS NOT NULL AND NEW.approved_by <> ''
-        AND num_nonnulls(NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason, NEW.executed_at,
-                         NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) = 0
-    WHEN 'executing' THEN
-        OLD.executed_at IS NULL AND NEW.executed_at IS NOT NULL
-        AND NEW.approved_at IS NOT NULL AND NEW.approved_by <> ''
-        AND num_nonnulls(NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason,
-                         NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr) = 0
-    WHEN 'rejected' THEN
-        NEW.rejected_at IS NOT NULL
-        AND (NEW.rejected_by <> '' OR OLD.rejected_by = '')
-        AND (NEW.rejection_reason <> '' OR OLD.rejection_reason = '')
-    WHEN 'completed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS NOT DISTINCT FROM 0
-    WHEN 'failed' THEN NEW.completed_at IS NOT NULL AND NEW.exit_code IS DISTINCT FROM 0
-    END) IS NOT TRUE)
-EXECUTE FUNCTION remediation_actions_refuse('the audit fields do not fit the status');
+CREATE TRIGGER remediation_actions_update BEFORE UPDATE ON remediation_actions
+FOR EACH ROW EXECUTE FUNCTION remediation_actions_update();
 
--- What was approved is what runs.
-CREATE TRIGGER remediation_actions_immutable
-BEFORE UPDATE ON remediation_actions
-FOR EACH ROW WHEN (
-    (OLD.id, OLD.server_id, OLD.action_type, OLD.service_name, OLD.command, OLD.created_at, OLD.created_by)
-    IS DISTINCT FROM
-    (NEW.id, NEW.server_id, NEW.action_type, NEW.service_name, NEW.command, NEW.created_at, NEW.created_by))
-EXECUTE FUNCTION remediation_actions_refuse('what an action is never changes');
-
--- JSON readers keep whole numbers up to 2^53.
-CREATE TRIGGER remediation_actions_immutable_insert
-BEFORE INSERT ON remediation_actions
-FOR EACH ROW WHEN (NEW.id NOT BETWEEN 1 AND 9007199254740992)
-EXECUTE FUNCTION remediation_actions_refuse('an id is 1 to 2^53');
-
--- A change of status writes the audit fields of its own step and no other, and none that is there already. Without a
--- change of status no audit field changes, but for one change after the end: both outputs of a terminal action may be
--- cleared, when they have been kept long enough. Outputs are evidence, so that takes the right to delete actions, which
--- an agent has not.
-CREATE TRIGGER remediation_actions_immutable_audit
-BEFORE UPDATE OF approved_at, approved_by, rejected_at, rejected_by, rejection_reason,
-    executed_at, completed_at, exit_code, stdout, stderr ON remediation_actions
-FOR EACH ROW WHEN (
-    ((NEW.status <> 'approved' OR OLD.status = NEW.status)
-        AND (OLD.approved_at, OLD.approved_by) IS DISTINCT FROM (NEW.approved_at, NEW.approved_by))
-    OR ((NEW.status <> 'rejected' OR OLD.status = NEW.status)
-        AND (OLD.rejected_at, OLD.rejected_by, OLD.rejection_reason)
-        IS DISTINCT FROM (NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason))
-    OR ((NEW.status <> 'executing' OR OLD.status = NEW.status)
-        AND OLD.executed_at IS DISTINCT FROM NEW.executed_at)
-    OR ((NEW.status NOT IN ('completed', 'failed') OR OLD.status = NEW.status)
-        AND (OLD.completed_at, OLD.exit_code) IS DISTINCT FROM (NEW.completed_at, NEW.exit_code))
-    OR (NEW.status NOT IN ('completed', 'failed') AND OLD.status <> NEW.status
-        AND (OLD.stdout, OLD.stderr) IS DISTINCT FROM (NEW.stdout, NEW.stderr))
-    OR (OLD.status = NEW.status
-        AND (OLD.stdout, OLD.stderr) IS DISTINCT FROM (NEW.stdout, NEW.stderr)
-        AND NOT (OLD.status IN ('completed', 'failed', 'rejected', 'timed_out') AND NEW.stdout IS NULL AND NEW.stderr IS NULL
-            AND has_table_privilege('remediation_actions'::regclass, 'DELETE')))
-    OR (OLD.status <> NEW.status
-        AND ((coalesce(OLD.rejected_at, NEW.rejected_at), coalesce(OLD.rejected_by, NEW.rejected_by),
-              coalesce(OLD.rejection_reason, NEW.rejection_reason))
-            IS DISTINCT FROM (NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason)
-            OR (coalesce(OLD.completed_at, NEW.completed_at), coalesce(OLD.exit_code, NEW.exit_code),
-                coalesce(OLD.stdout, NEW.stdout), coalesce(OLD.stderr, NEW.stderr))
-            IS DISTINCT FROM (NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr))))
-EXECUTE FUNCTION remediation_actions_refuse('an audit field is written once, with its change of status');
+-- Writing the status that a row already has is no step either. Naming the column is enough to fire this.
+CREATE TRIGGER remediation_actions_transition BEFORE UPDATE OF status ON remediation_actions
+FOR EACH ROW WHEN (OLD.status = NEW.status)
+EXECUTE FUNCTION remediation_actions_refuse('the lifecycle forbids this change of status');
 
 -- ON DELETE SET NULL arrives here as an UPDATE, after its alert is gone.
 CREATE FUNCTION remediation_actions_keep_alert() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -176,33 +214,6 @@ CREATE TRIGGER remediation_actions_alert
 BEFORE INSERT OR UPDATE OF alert_id ON remediation_actions
 FOR EACH ROW WHEN (NEW.alert_id IS NOT NULL)
 EXECUTE FUNCTION remediation_actions_same_server();
-
--- Many programs can't read 'infinity' or years beyond these.
-CREATE TRIGGER remediation_actions_times_insert
-BEFORE INSERT ON remediation_actions
-FOR EACH ROW WHEN (
-    least(NEW.created_at, NEW.approved_at, NEW.rejected_at, NEW.executed_at, NEW.completed_at)
-        < '0001-01-01 00:00:00+00'
-    OR greatest(NEW.created_at, NEW.approved_at, NEW.rejected_at, NEW.executed_at, NEW.completed_at)
-        >= '10000-01-01 00:00:00+00')
-EXECUTE FUNCTION remediation_actions_refuse('a time lies in the years 1 to 9999');
-
--- What an older program wrote may lie beyond those years. A row with an infinite time does not change, because the driver
--- can't read it, and a call must not change what it then fails to return.
-CREATE TRIGGER remediation_actions_times_update
-BEFORE UPDATE OF status ON remediation_actions
-FOR EACH ROW WHEN (
-    NOT isfinite(NEW.created_at) OR NOT isfinite(NEW.approved_at) OR NOT isfinite(NEW.rejected_at)
-    OR NOT isfinite(NEW.executed_at) OR NOT isfinite(NEW.completed_at)
-    OR (OLD.approved_at IS NULL
-        AND NOT (NEW.approved_at >= '0001-01-01 00:00:00+00' AND NEW.approved_at < '10000-01-01 00:00:00+00'))
-    OR (OLD.rejected_at IS NULL
-        AND NOT (NEW.rejected_at >= '0001-01-01 00:00:00+00' AND NEW.rejected_at < '10000-01-01 00:00:00+00'))
-    OR (OLD.executed_at IS NULL
-        AND NOT (NEW.executed_at >= '0001-01-01 00:00:00+00' AND NEW.executed_at < '10000-01-01 00:00:00+00'))
-    OR (OLD.completed_at IS NULL
-        AND NOT (NEW.completed_at >= '0001-01-01 00:00:00+00' AND NEW.completed_at < '10000-01-01 00:00:00+00')))
-EXECUTE FUNCTION remediation_actions_refuse('a time lies in the years 1 to 9999');
 
 -- Actions with a time that the driver can't read: only rows from before the rules can have one. It gives no more than their
 -- ids, so that everybody may read it.
@@ -240,5 +251,5 @@ CREATE INDEX remediation_actions_by_type ON remediation_actions (action_type, id
 CREATE INDEX remediation_actions_by_alert ON remediation_actions (alert_id, id) WHERE alert_id IS NOT NULL;
 
 -- Whoever may execute a trigger function may make it the trigger of another table.
-REVOKE EXECUTE ON FUNCTION remediation_actions_refuse(), remediation_actions_keep_alert(), remediation_actions_same_server()
-    FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION remediation_actions_refuse(), remediation_actions_insert(), remediation_actions_update(),
+    remediation_actions_keep_alert(), remediation_actions_same_server() FROM PUBLIC;

@@ -1,10 +1,9 @@
 DROP VIEW remediation_listed;
 DROP VIEW remediation_startable;
-DROP TRIGGER remediation_actions_cancel ON remediation_actions;
-DROP TRIGGER remediation_actions_heartbeat ON remediation_actions;
 DROP TRIGGER remediation_actions_limits_update ON remediation_actions;
 DROP TRIGGER remediation_actions_limits_insert ON remediation_actions;
-DROP TRIGGER remediation_actions_immutable_limits ON remediation_actions;
+DROP FUNCTION remediation_actions_limits_update();
+DROP FUNCTION remediation_actions_limits_insert();
 ALTER TABLE remediation_actions
     DROP COLUMN cancel_reason,
     DROP COLUMN cancel_requested_by,

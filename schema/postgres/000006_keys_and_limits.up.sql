@@ -35,53 +35,74 @@ WHERE status = 'approved' AND (not_before IS NOT NULL OR expires_at IS NOT NULL)
 CREATE INDEX remediation_actions_expire ON remediation_actions (expires_at, id)
 WHERE status IN ('pending', 'approved') AND expires_at IS NOT NULL;
 
-CREATE TRIGGER remediation_actions_immutable_limits
-BEFORE UPDATE OF dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds ON remediation_actions
-FOR EACH ROW WHEN (
-    (OLD.dedupe_key, OLD.idempotency_key, OLD.not_before, OLD.expires_at, OLD.max_runtime_seconds)
-    IS DISTINCT FROM
-    (NEW.dedupe_key, NEW.idempotency_key, NEW.not_before, NEW.expires_at, NEW.max_runtime_seconds))
-EXECUTE FUNCTION remediation_actions_refuse('what an action is never changes');
+-- The functions below keep this search path, with temporary tables last: a caller's must not stand in for ours.
+SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
--- Nothing is approved or started at or after its expires_at, or started before its not_before.
-CREATE TRIGGER remediation_actions_limits_insert
-BEFORE INSERT ON remediation_actions
-FOR EACH ROW WHEN (
-    NEW.max_runtime_seconds NOT BETWEEN 1 AND 2147483647
-    OR NEW.expires_at <= greatest(NEW.created_at, NEW.not_before, NEW.approved_at, NEW.executed_at)
-    OR NEW.executed_at < NEW.not_before
-    OR least(NEW.not_before, NEW.heartbeat_at) < '0001-01-01 00:00:00+00'
-    OR greatest(NEW.not_before, NEW.expires_at, NEW.heartbeat_at) >= '10000-01-01 00:00:00+00'
-    OR (NEW.executed_at IS NULL AND num_nonnulls(NEW.heartbeat_at, NEW.cancel_requested_at) > 0)
-    OR (CASE WHEN NEW.cancel_requested_at IS NULL THEN num_nonnulls(NEW.cancel_requested_by, NEW.cancel_reason) = 0
-        ELSE NEW.cancel_requested_by <> '' AND NEW.cancel_reason <> '' END) IS NOT TRUE)
-EXECUTE FUNCTION remediation_actions_refuse('the limits, the heartbeat or the request to cancel do not fit the action');
+CREATE FUNCTION remediation_actions_limits_insert() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    IF NEW.max_runtime_seconds NOT BETWEEN 1 AND 2147483647
+        OR NEW.expires_at <= greatest(NEW.created_at, NEW.not_before, NEW.approved_at, NEW.executed_at)
+        OR NEW.executed_at < NEW.not_before
+        OR least(NEW.not_before, NEW.heartbeat_at) < '0001-01-01 00:00:00+00'
+        OR greatest(NEW.not_before, NEW.expires_at, NEW.heartbeat_at) >= '10000-01-01 00:00:00+00'
+        OR (NEW.executed_at IS NULL AND num_nonnulls(NEW.heartbeat_at, NEW.cancel_requested_at) > 0)
+        OR (CASE WHEN NEW.cancel_requested_at IS NULL THEN num_nonnulls(NEW.cancel_requested_by, NEW.cancel_reason) = 0
+            ELSE NEW.cancel_requested_by <> '' AND NEW.cancel_reason <> '' END) IS NOT TRUE
+    THEN
+        RAISE EXCEPTION USING ERRCODE = 'check_violation',
+            MESSAGE = 'remediation_actions_limits: the limits, the heartbeat or the request to cancel do not fit the action',
+            SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = 'remediation_actions_limits';
+    END IF;
+    RETURN NEW;
+END
+$$;
 
-CREATE TRIGGER remediation_actions_limits_update
-BEFORE UPDATE OF status ON remediation_actions
-FOR EACH ROW WHEN (
-    (NEW.status = 'approved' AND NEW.expires_at <= NEW.approved_at)
-    OR (NEW.status = 'executing' AND (NEW.expires_at <= greatest(NEW.approved_at, NEW.executed_at)
-        OR NEW.executed_at < NEW.not_before)))
-EXECUTE FUNCTION remediation_actions_refuse('an action is approved and started before its expires_at, and not started before its not_before');
+-- Most actions have none of these columns.
+CREATE TRIGGER remediation_actions_limits_insert BEFORE INSERT ON remediation_actions
+FOR EACH ROW WHEN (num_nonnulls(NEW.not_before, NEW.expires_at, NEW.max_runtime_seconds, NEW.heartbeat_at,
+    NEW.cancel_requested_at, NEW.cancel_requested_by, NEW.cancel_reason) > 0)
+EXECUTE FUNCTION remediation_actions_limits_insert();
 
--- Only what executes has a heartbeat, and it never goes back.
-CREATE TRIGGER remediation_actions_heartbeat
-BEFORE UPDATE OF heartbeat_at ON remediation_actions
-FOR EACH ROW WHEN (NEW.heartbeat_at IS DISTINCT FROM OLD.heartbeat_at
-    AND (OLD.status = 'executing' AND NEW.status = 'executing' AND NEW.heartbeat_at < '10000-01-01 00:00:00+00'
-        AND NEW.heartbeat_at >= coalesce(OLD.heartbeat_at, '0001-01-01 00:00:00+00')) IS NOT TRUE)
-EXECUTE FUNCTION remediation_actions_refuse('only what executes has a heartbeat, and it never goes back');
+-- Nothing is approved or started at or after its expires_at, or started before its not_before. A request to cancel is
+-- made once, while the action executes, and changes nothing else.
+CREATE FUNCTION remediation_actions_limits_update() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    refused CONSTANT text := CASE
+        WHEN (OLD.cancel_requested_at, OLD.cancel_requested_by, OLD.cancel_reason)
+            IS DISTINCT FROM (NEW.cancel_requested_at, NEW.cancel_requested_by, NEW.cancel_reason)
+            AND (OLD.status = 'executing' AND NEW.status = 'executing' AND OLD.cancel_requested_at IS NULL
+                AND NEW.cancel_requested_at IS NOT NULL AND NEW.cancel_requested_by <> '' AND NEW.cancel_reason <> '') IS NOT TRUE
+        THEN 'remediation_actions_cancel: a request to cancel is made once, while the action executes'
+        WHEN NEW.heartbeat_at IS DISTINCT FROM OLD.heartbeat_at
+            AND (OLD.status = 'executing' AND NEW.status = 'executing' AND NEW.heartbeat_at < '10000-01-01 00:00:00+00'
+                AND NEW.heartbeat_at >= coalesce(OLD.heartbeat_at, '0001-01-01 00:00:00+00')) IS NOT TRUE
+        THEN 'remediation_actions_heartbeat: only what executes has a heartbeat, and it never goes back'
+        WHEN (OLD.dedupe_key, OLD.idempotency_key, OLD.not_before, OLD.expires_at, OLD.max_runtime_seconds)
+            IS DISTINCT FROM
+            (NEW.dedupe_key, NEW.idempotency_key, NEW.not_before, NEW.expires_at, NEW.max_runtime_seconds)
+        THEN 'remediation_actions_immutable_limits: what an action is never changes'
+        WHEN OLD.status <> NEW.status AND (
+            (NEW.status = 'approved' AND NEW.expires_at <= NEW.approved_at)
+            OR (NEW.status = 'executing' AND (NEW.expires_at <= greatest(NEW.approved_at, NEW.executed_at)
+                OR NEW.executed_at < NEW.not_before)))
+        THEN 'remediation_actions_limits: an action is approved and started before its expires_at, and not started before its not_before'
+        END;
+BEGIN
+    IF refused IS NULL THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = refused,
+        SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, CONSTRAINT = split_part(refused, ':', 1);
+END
+$$;
 
--- A request to cancel is made once, while the action executes, and changes nothing else.
-CREATE TRIGGER remediation_actions_cancel
-BEFORE UPDATE OF cancel_requested_at, cancel_requested_by, cancel_reason ON remediation_actions
-FOR EACH ROW WHEN (
-    (OLD.cancel_requested_at, OLD.cancel_requested_by, OLD.cancel_reason)
-    IS DISTINCT FROM (NEW.cancel_requested_at, NEW.cancel_requested_by, NEW.cancel_reason)
-    AND (OLD.status = 'executing' AND NEW.status = 'executing' AND OLD.cancel_requested_at IS NULL
-        AND NEW.cancel_requested_at IS NOT NULL AND NEW.cancel_requested_by <> '' AND NEW.cancel_reason <> '') IS NOT TRUE)
-EXECUTE FUNCTION remediation_actions_refuse('a request to cancel is made once, while the action executes');
+CREATE TRIGGER remediation_actions_limits_update BEFORE UPDATE ON remediation_actions
+FOR EACH ROW WHEN (num_nonnulls(OLD.dedupe_key, OLD.idempotency_key, OLD.not_before, OLD.expires_at, OLD.max_runtime_seconds,
+    OLD.heartbeat_at, OLD.cancel_requested_at, NEW.dedupe_key, NEW.idempotency_key, NEW.not_before, NEW.expires_at,
+    NEW.max_runtime_seconds, NEW.heartbeat_at, NEW.cancel_requested_at, NEW.cancel_requested_by, NEW.cancel_reason) > 0)
+EXECUTE FUNCTION remediation_actions_limits_update();
+
+REVOKE EXECUTE ON FUNCTION remediation_actions_limits_insert(), remediation_actions_limits_update() FROM PUBLIC;
 
 -- Actions that may be started if their limits and their server's mode allow it. A row that predates the rules is not among
 -- them if it holds more, or less, than an approval, or a time that the driver can't read. It is one CASE because PostgreSQL
