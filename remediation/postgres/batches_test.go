@@ -258,8 +258,9 @@ func TestContextEndsTheWaitForABatch(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1)
 	f.hook(t, before, "PERFORM pg_sleep(3600)")
-	ctx, cancel := context.WithCancel(t.Context())
-	calls := f.creates(ctx, "no", "a")
+	first, cancelFirst := context.WithCancel(t.Context())
+	second, cancelSecond := context.WithCancel(t.Context())
+	returned := make(chan error)
 	f.whileAsleep(t, func() {
 		// While that batch is under way, another one goes on.
 		for i, err := range postgres.Together(t, f.store, f.creates(t.Context(), "b", "c")...) {
@@ -267,12 +268,17 @@ func TestContextEndsTheWaitForABatch(t *testing.T) {
 				t.Errorf("call %d beside a batch that hangs: %v", i, err)
 			}
 		}
-		cancel()
+		cancelFirst()
+		if err := <-returned; !errors.Is(err, context.Canceled) {
+			t.Errorf("the first call: %v, want context.Canceled", err)
+		}
+		cancelSecond()
 	}, func() {
-		for i, err := range postgres.Together(t, f.store, calls...) {
-			if !errors.Is(err, context.Canceled) {
-				t.Errorf("call %d: %v, want context.Canceled", i, err)
-			}
+		errs := postgres.Together(t, f.store,
+			func() error { err := f.creates(first, "no")[0](); returned <- err; return nil },
+			f.creates(second, "a")[0])
+		if !errors.Is(errs[1], context.Canceled) {
+			t.Errorf("the second call: %v, want context.Canceled", errs[1])
 		}
 	})
 	same(t, "commands", f.commands(t), []string{"b", "c"})
