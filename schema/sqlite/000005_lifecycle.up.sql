@@ -86,21 +86,23 @@ BEGIN
         END) IS NOT TRUE;
 
     SELECT RAISE(ABORT, 'remediation_actions_immutable: an audit field is written once, with its change of status')
-    WHERE (NEW.status <> 'approved'
-            AND (OLD.approved_at, OLD.approved_by) IS NOT (NEW.approved_at, NEW.approved_by))
-        OR (NEW.status <> 'rejected'
-            AND (OLD.rejected_at, OLD.rejected_by, OLD.rejection_reason)
-            IS NOT (NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason))
-        OR (NEW.status <> 'executing' AND OLD.executed_at IS NOT NEW.executed_at)
-        OR (NEW.status NOT IN ('completed', 'failed', 'timed_out')
-            AND (OLD.completed_at, OLD.exit_code, OLD.stdout, OLD.stderr)
-            IS NOT (NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr))
-        OR (coalesce(OLD.rejected_at, NEW.rejected_at), coalesce(OLD.rejected_by, NEW.rejected_by),
-            coalesce(OLD.rejection_reason, NEW.rejection_reason))
-            IS NOT (NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason)
-        OR (coalesce(OLD.completed_at, NEW.completed_at), coalesce(OLD.exit_code, NEW.exit_code),
-            coalesce(OLD.stdout, NEW.stdout), coalesce(OLD.stderr, NEW.stderr))
-            IS NOT (NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr);
+    WHERE NEW.status <> 'approved'
+            AND (OLD.approved_at, OLD.approved_by) IS NOT (NEW.approved_at, NEW.approved_by)
+        OR NEW.status <> 'executing' AND OLD.executed_at IS NOT NEW.executed_at
+        OR (CASE WHEN NEW.status = 'rejected'
+            THEN (coalesce(OLD.rejected_at, NEW.rejected_at), coalesce(OLD.rejected_by, NEW.rejected_by),
+                coalesce(OLD.rejection_reason, NEW.rejection_reason))
+                IS NOT (NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason)
+            ELSE (OLD.rejected_at, OLD.rejected_by, OLD.rejection_reason)
+                IS NOT (NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason)
+            END)
+        OR (CASE WHEN NEW.status = 'completed' OR NEW.status = 'failed' OR NEW.status = 'timed_out'
+            THEN (coalesce(OLD.completed_at, NEW.completed_at), coalesce(OLD.exit_code, NEW.exit_code),
+                coalesce(OLD.stdout, NEW.stdout), coalesce(OLD.stderr, NEW.stderr))
+                IS NOT (NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr)
+            ELSE (OLD.completed_at, OLD.exit_code, OLD.stdout, OLD.stderr)
+                IS NOT (NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr)
+            END);
 
     SELECT RAISE(ABORT, 'remediation_actions_consistent: the audit fields do not fit the status')
     WHERE (CASE NEW.status
@@ -123,15 +125,18 @@ BEGIN
         END) IS NOT TRUE;
 
     SELECT RAISE(ABORT, 'remediation_actions_types: text without NUL or an integer is expected')
-    WHERE (OLD.approved_by IS NULL AND typeof(NEW.approved_by) NOT IN ('text', 'null'))
-        OR (OLD.rejected_by IS NULL AND typeof(NEW.rejected_by) NOT IN ('text', 'null'))
-        OR (OLD.rejection_reason IS NULL AND typeof(NEW.rejection_reason) NOT IN ('text', 'null'))
-        OR (OLD.exit_code IS NULL AND typeof(NEW.exit_code) NOT IN ('integer', 'null'))
-        OR (OLD.stdout IS NULL AND typeof(NEW.stdout) NOT IN ('text', 'null'))
-        OR (OLD.stderr IS NULL AND typeof(NEW.stderr) NOT IN ('text', 'null'))
-        OR (OLD.approved_by IS NULL AND instr(NEW.approved_by, char(0)))
-        OR (OLD.rejected_by IS NULL AND instr(NEW.rejected_by, char(0)))
-        OR (OLD.rejection_reason IS NULL AND instr(NEW.rejection_reason, char(0)));
+    WHERE CASE NEW.status
+        WHEN 'approved' THEN typeof(NEW.approved_by) <> 'text' OR instr(NEW.approved_by, char(0))
+        WHEN 'executing' THEN FALSE
+        WHEN 'rejected' THEN
+            OLD.rejected_by IS NULL AND (typeof(NEW.rejected_by) <> 'text' OR instr(NEW.rejected_by, char(0)))
+            OR OLD.rejection_reason IS NULL
+                AND (typeof(NEW.rejection_reason) <> 'text' OR instr(NEW.rejection_reason, char(0)))
+        ELSE
+            OLD.exit_code IS NULL AND typeof(NEW.exit_code) NOT IN ('integer', 'null')
+            OR OLD.stdout IS NULL AND typeof(NEW.stdout) NOT IN ('text', 'null')
+            OR OLD.stderr IS NULL AND typeof(NEW.stderr) NOT IN ('text', 'null')
+        END;
 END;
 
 -- What was approved is what runs, and outside a change of status no audit field changes. One change comes after the end:

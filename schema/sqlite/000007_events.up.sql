@@ -71,9 +71,29 @@ ORDER BY h.occurred_at, h.action_id, h.step;
 DELETE FROM remediation_events
 WHERE id IN (SELECT r.event_id FROM remediation_events_refused AS r WHERE r.rule IS NOT NULL);
 
--- A row that arrives in a later status brings its history with it.
+-- A row that arrives in a later status brings its history with it. A trigger for each case, because INSERT … SELECT into a
+-- table with triggers goes through a temporary table, and VALUES does not.
+CREATE TRIGGER remediation_events_inserted_pending
+AFTER INSERT ON remediation_actions
+WHEN NEW.status = 'pending'
+BEGIN
+    INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
+    VALUES (NEW.id, NEW.server_id, 'created', NEW.created_by, NEW.created_at, NEW.command);
+END;
+
+CREATE TRIGGER remediation_events_inserted_approved
+AFTER INSERT ON remediation_actions
+WHEN NEW.status = 'approved'
+BEGIN
+    INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
+    VALUES (NEW.id, NEW.server_id, 'created', NEW.created_by, NEW.created_at, NEW.command);
+    INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at)
+    VALUES (NEW.id, NEW.server_id, 'approved', NEW.approved_by, NEW.approved_at);
+END;
+
 CREATE TRIGGER remediation_events_inserted
 AFTER INSERT ON remediation_actions
+WHEN (NEW.status IN ('pending', 'approved')) IS NOT TRUE
 BEGIN
     INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
     VALUES (NEW.id, NEW.server_id, 'created', NEW.created_by, NEW.created_at, NEW.command);
@@ -176,14 +196,22 @@ END;
 CREATE TRIGGER remediation_events_append_only_insert
 AFTER INSERT ON remediation_events
 BEGIN
-    SELECT CASE r.rule
-        WHEN 'id' THEN RAISE(ABORT, 'remediation_actions_immutable: an id is 1 to 2^53')
-        WHEN 'times' THEN
-            RAISE(ABORT, 'remediation_actions_times: a time must be text in UTC like 2026-11-23 13:17:09.047807+00:00')
-        WHEN 'types' THEN RAISE(ABORT, 'remediation_events_types: server_id, actor and detail are text')
-        END
-    FROM remediation_events_refused AS r
-    WHERE r.event_id = NEW.id;
+    SELECT RAISE(ABORT, 'remediation_actions_immutable: an id is 1 to 2^53')
+    WHERE typeof(NEW.action_id) <> 'integer' OR NEW.id NOT BETWEEN 1 AND 9007199254740992
+        OR NEW.kind = 'created' AND NEW.action_id NOT BETWEEN 1 AND 9007199254740992;
+
+    SELECT RAISE(ABORT, 'remediation_actions_times: a time must be text in UTC like 2026-11-23 13:17:09.047807+00:00')
+    WHERE (NEW.occurred_at = datetime(substr(NEW.occurred_at, 1, 19)) || substr(NEW.occurred_at, 20)
+        AND NEW.occurred_at >= '0001-01-01'
+        AND (substr(NEW.occurred_at, 20) IN ('', '+00:00')
+            OR substr(NEW.occurred_at, 20) GLOB '.[0-9]*'
+            AND ltrim(substr(NEW.occurred_at, 21), '0123456789') IN ('', '+00:00')
+            AND length(NEW.occurred_at) <= 29 + length(ltrim(substr(NEW.occurred_at, 21), '0123456789')))) IS NOT TRUE;
+
+    SELECT RAISE(ABORT, 'remediation_events_types: server_id, actor and detail are text')
+    WHERE typeof(NEW.server_id) <> 'text'
+        OR typeof(NEW.actor) NOT IN ('text', 'null')
+        OR typeof(NEW.detail) NOT IN ('text', 'null');
 
     SELECT RAISE(ABORT, 'remediation_events_append_only: an event tells what its action records')
     WHERE CASE NEW.kind
