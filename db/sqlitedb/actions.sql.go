@@ -130,7 +130,7 @@ WHERE s.id = ?12 AND (?10 IS NULL OR ?10 > ?4)
         SELECT 1 FROM remediation_actions AS o
         WHERE o.server_id = s.id AND o.dedupe_key = ?7 AND o.completed_at IS NULL AND o.rejected_at IS NULL)
     AND NOT EXISTS (SELECT 1 FROM remediation_actions AS o WHERE o.idempotency_key = ?8)
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
+RETURNING id, server_id, status
 `
 
 type CreateActionParams struct {
@@ -148,11 +148,18 @@ type CreateActionParams struct {
 	ServerID          string
 }
 
+type CreateActionRow struct {
+	ID       int64
+	ServerID string
+	Status   remediation.Status
+}
+
 // SQLite only: SQLite has one writer at a time, where PostgreSQL needs row locks; and "CAST(@created_at AS timestamptz)",
 // without which PostgreSQL can't type the CASE, turns a time into a number here.
 // No row comes back when the server doesn't exist or has no such alert, when an action has one of the keys, or when the
-// action would be expired. The mode is read where the row is written, so nobody can pause the server in between.
-func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (RemediationAction, error) {
+// action would be expired. The mode is read where the row is written, so nobody can pause the server in between. Only what
+// the caller does not know comes back: each column costs the driver two allocations.
+func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (CreateActionRow, error) {
 	row := q.queryRow(ctx, q.createActionStmt, createAction,
 		arg.ActionType,
 		arg.ServiceName,
@@ -167,37 +174,8 @@ func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (Rem
 		arg.MaxRuntimeSeconds,
 		arg.ServerID,
 	)
-	var i RemediationAction
-	err := row.Scan(
-		&i.ID,
-		&i.ServerID,
-		&i.ActionType,
-		&i.Status,
-		&i.ServiceName,
-		&i.Command,
-		&i.CreatedAt,
-		&i.CreatedBy,
-		&i.AlertID,
-		&i.ApprovedAt,
-		&i.ApprovedBy,
-		&i.RejectedAt,
-		&i.RejectedBy,
-		&i.RejectionReason,
-		&i.ExecutedAt,
-		&i.CompletedAt,
-		&i.ExitCode,
-		&i.Stdout,
-		&i.Stderr,
-		&i.DedupeKey,
-		&i.IdempotencyKey,
-		&i.NotBefore,
-		&i.ExpiresAt,
-		&i.MaxRuntimeSeconds,
-		&i.HeartbeatAt,
-		&i.CancelRequestedAt,
-		&i.CancelRequestedBy,
-		&i.CancelReason,
-	)
+	var i CreateActionRow
+	err := row.Scan(&i.ID, &i.ServerID, &i.Status)
 	return i, err
 }
 

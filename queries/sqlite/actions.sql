@@ -2,7 +2,8 @@
 -- without which PostgreSQL can't type the CASE, turns a time into a number here.
 
 -- No row comes back when the server doesn't exist or has no such alert, when an action has one of the keys, or when the
--- action would be expired. The mode is read where the row is written, so nobody can pause the server in between.
+-- action would be expired. The mode is read where the row is written, so nobody can pause the server in between. Only what
+-- the caller does not know comes back: each column costs the driver two allocations.
 -- name: CreateAction :one
 INSERT INTO remediation_actions (
     server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
@@ -19,7 +20,7 @@ WHERE s.id = @server_id AND (@expires_at IS NULL OR @expires_at > @created_at)
         SELECT 1 FROM remediation_actions AS o
         WHERE o.server_id = s.id AND o.dedupe_key = @dedupe_key AND o.completed_at IS NULL AND o.rejected_at IS NULL)
     AND NOT EXISTS (SELECT 1 FROM remediation_actions AS o WHERE o.idempotency_key = @idempotency_key)
-RETURNING *;
+RETURNING id, server_id, status;
 
 -- The oldest by id that is due and has not expired. In maintenance nothing runs that no person approved. early is the first
 -- actions with limits; late, which is read only if none of those may run, finds the others by their times. INDEXED BY,

@@ -36,7 +36,7 @@ func (s *store) ForbidSelfApproval(ctx context.Context, serverID string, forbid 
 }
 
 func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at time.Time) (remediation.Action, error) {
-	return oneAction(write(ctx, s, (*queries).CreateAction, sqlitedb.CreateActionParams{
+	created, err := write(ctx, s, (*queries).CreateAction, sqlitedb.CreateActionParams{
 		ServerID:          a.ServerID,
 		ActionType:        a.ActionType,
 		ServiceName:       a.ServiceName,
@@ -49,7 +49,38 @@ func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at ti
 		NotBefore:         a.NotBefore,
 		ExpiresAt:         a.ExpiresAt,
 		MaxRuntimeSeconds: a.MaxRuntimeSeconds,
-	}))
+	})
+	if err != nil {
+		return remediation.Action{}, missing(err, remediation.ErrNotFound)
+	}
+	action := remediation.Action{
+		ID:                created.ID,
+		ServerID:          created.ServerID,
+		ActionType:        a.ActionType,
+		Status:            created.Status,
+		ServiceName:       clone(a.ServiceName),
+		Command:           a.Command,
+		CreatedAt:         at,
+		CreatedBy:         a.CreatedBy,
+		AlertID:           clone(a.AlertID),
+		DedupeKey:         clone(a.DedupeKey),
+		IdempotencyKey:    clone(a.IdempotencyKey),
+		NotBefore:         clone(a.NotBefore),
+		ExpiresAt:         clone(a.ExpiresAt),
+		MaxRuntimeSeconds: clone(a.MaxRuntimeSeconds),
+	}
+	if created.Status == remediation.Approved {
+		action.ApprovedAt, action.ApprovedBy = &at, new(remediation.AutoApprover)
+	}
+	return action, nil
+}
+
+// clone copies what a pointer of the caller's points to.
+func clone[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	return new(*p)
 }
 
 func (s *store) ApproveAction(ctx context.Context, id int64, by string, at time.Time) (remediation.Action, error) {

@@ -20,23 +20,23 @@ DROP TABLE remediation_stands_at;
 -- refusal begins with the name of its rule, which is the same on PostgreSQL.
 
 -- A status has exactly the audit fields that it implies. stdout and stderr are free once there is a result. SQLite stores
--- what it is given, so each column's type is checked too, and a NUL would hide the rest of a text from many programs.
+-- what it is given, so each column's type is checked too, and a NUL would hide the rest of a text from many programs. A
+-- column of text holds text or a BLOB, which sorts after all text; comparisons are much cheaper than typeof().
 CREATE TRIGGER remediation_actions_insert
 BEFORE INSERT ON remediation_actions
 BEGIN
     SELECT RAISE(ABORT, 'remediation_actions_types: text without NUL or an integer is expected')
-    WHERE (typeof(NEW.server_id), typeof(NEW.action_type), typeof(NEW.command), typeof(NEW.created_by))
-            IS NOT ('text', 'text', 'text', 'text')
-        OR typeof(NEW.service_name) NOT IN ('text', 'null')
-        OR typeof(NEW.alert_id) NOT IN ('integer', 'null')
-        OR typeof(NEW.approved_by) NOT IN ('text', 'null')
-        OR typeof(NEW.rejected_by) NOT IN ('text', 'null')
-        OR typeof(NEW.rejection_reason) NOT IN ('text', 'null')
-        OR typeof(NEW.exit_code) NOT IN ('integer', 'null')
-        OR typeof(NEW.stdout) NOT IN ('text', 'null')
-        OR typeof(NEW.stderr) NOT IN ('text', 'null')
+    WHERE NEW.server_id >= x'' OR NEW.action_type >= x'' OR NEW.command >= x'' OR NEW.created_by >= x''
+        OR NEW.service_name >= x''
+        OR CAST(NEW.alert_id AS INTEGER) IS NOT NEW.alert_id
+        OR NEW.approved_by >= x''
+        OR NEW.rejected_by >= x''
+        OR NEW.rejection_reason >= x''
+        OR CAST(NEW.exit_code AS INTEGER) IS NOT NEW.exit_code
+        OR NEW.stdout >= x''
+        OR NEW.stderr >= x''
         OR instr(NEW.server_id || NEW.action_type || NEW.command || NEW.created_by || coalesce(NEW.service_name, '')
-            || coalesce(NEW.approved_by, '') || coalesce(NEW.rejected_by, '') || coalesce(NEW.rejection_reason, ''), char(0));
+            || coalesce(NEW.approved_by, '') || coalesce(NEW.rejected_by, '') || coalesce(NEW.rejection_reason, ''), char(0)) IS NOT 0;
 
     SELECT RAISE(ABORT, 'remediation_actions_consistent: the audit fields do not fit the status')
     WHERE (CASE
@@ -126,16 +126,15 @@ BEGIN
 
     SELECT RAISE(ABORT, 'remediation_actions_types: text without NUL or an integer is expected')
     WHERE CASE NEW.status
-        WHEN 'approved' THEN typeof(NEW.approved_by) <> 'text' OR instr(NEW.approved_by, char(0))
+        WHEN 'approved' THEN NEW.approved_by >= x'' OR instr(NEW.approved_by, char(0))
         WHEN 'executing' THEN FALSE
         WHEN 'rejected' THEN
-            OLD.rejected_by IS NULL AND (typeof(NEW.rejected_by) <> 'text' OR instr(NEW.rejected_by, char(0)))
-            OR OLD.rejection_reason IS NULL
-                AND (typeof(NEW.rejection_reason) <> 'text' OR instr(NEW.rejection_reason, char(0)))
+            OLD.rejected_by IS NULL AND (NEW.rejected_by >= x'' OR instr(NEW.rejected_by, char(0)))
+            OR OLD.rejection_reason IS NULL AND (NEW.rejection_reason >= x'' OR instr(NEW.rejection_reason, char(0)))
         ELSE
-            OLD.exit_code IS NULL AND typeof(NEW.exit_code) NOT IN ('integer', 'null')
-            OR OLD.stdout IS NULL AND typeof(NEW.stdout) NOT IN ('text', 'null')
-            OR OLD.stderr IS NULL AND typeof(NEW.stderr) NOT IN ('text', 'null')
+            OLD.exit_code IS NULL AND CAST(NEW.exit_code AS INTEGER) IS NOT NEW.exit_code
+            OR OLD.stdout IS NULL AND NEW.stdout >= x''
+            OR OLD.stderr IS NULL AND NEW.stderr >= x''
         END;
 END;
 
