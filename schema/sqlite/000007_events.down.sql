@@ -9,5 +9,4 @@ DROP TRIGGER remediation_events_updated;
 DROP TRIGGER remediation_events_inserted;
 DROP TRIGGER remediation_events_inserted_approved;
 DROP TRIGGER remediation_events_inserted_pending;
-DROP VIEW remediation_events_refused;
 DROP TABLE remediation_events;
