@@ -64,7 +64,8 @@ WHERE id = (
         ) AS limited
     ) AS c
 ) AND status = 'approved'
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
+RETURNING id, server_id, action_type, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
+    dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds
 `
 
 type ClaimActionParams struct {
@@ -73,18 +74,36 @@ type ClaimActionParams struct {
 	SkipUnreadable bool
 }
 
+type ClaimActionRow struct {
+	ID                int64
+	ServerID          string
+	ActionType        string
+	ServiceName       *string
+	Command           string
+	CreatedAt         time.Time
+	CreatedBy         string
+	AlertID           *int64
+	ApprovedAt        *time.Time
+	ApprovedBy        *string
+	DedupeKey         *string
+	IdempotencyKey    *string
+	NotBefore         *time.Time
+	ExpiresAt         *time.Time
+	MaxRuntimeSeconds *int64
+}
+
 // The oldest by id that is due and has not expired. In maintenance nothing runs that no person approved. early is the first
 // actions with limits; late, which is read only if none of those may run, finds the others by their times. INDEXED BY,
 // because ANALYZE may make SQLite prefer an index that reads every waiting action. A row that predates the rules and can't
-// become executing under them is passed over; so is one that the driver can't read, once one was met.
-func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (RemediationAction, error) {
+// become executing under them is passed over; so is one that the driver can't read, once one was met. Every column that does
+// not come back is NULL, or the caller knows it.
+func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (ClaimActionRow, error) {
 	row := q.queryRow(ctx, q.claimActionStmt, claimAction, arg.ExecutedAt, arg.ServerID, arg.SkipUnreadable)
-	var i RemediationAction
+	var i ClaimActionRow
 	err := row.Scan(
 		&i.ID,
 		&i.ServerID,
 		&i.ActionType,
-		&i.Status,
 		&i.ServiceName,
 		&i.Command,
 		&i.CreatedAt,
@@ -92,23 +111,11 @@ func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (Remed
 		&i.AlertID,
 		&i.ApprovedAt,
 		&i.ApprovedBy,
-		&i.RejectedAt,
-		&i.RejectedBy,
-		&i.RejectionReason,
-		&i.ExecutedAt,
-		&i.CompletedAt,
-		&i.ExitCode,
-		&i.Stdout,
-		&i.Stderr,
 		&i.DedupeKey,
 		&i.IdempotencyKey,
 		&i.NotBefore,
 		&i.ExpiresAt,
 		&i.MaxRuntimeSeconds,
-		&i.HeartbeatAt,
-		&i.CancelRequestedAt,
-		&i.CancelRequestedBy,
-		&i.CancelReason,
 	)
 	return i, err
 }
@@ -388,7 +395,8 @@ WHERE remediation_actions.id = ?2 AND status = 'approved'
     AND EXISTS (SELECT 1 FROM remediation_startable AS q WHERE q.id = ?2)
     AND (NOT CAST(?3 AS BOOLEAN)
         OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = ?2))
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
+RETURNING id, server_id, action_type, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
+    dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds
 `
 
 type StartActionParams struct {
@@ -397,14 +405,31 @@ type StartActionParams struct {
 	SkipUnreadable bool
 }
 
-func (q *Queries) StartAction(ctx context.Context, arg StartActionParams) (RemediationAction, error) {
+type StartActionRow struct {
+	ID                int64
+	ServerID          string
+	ActionType        string
+	ServiceName       *string
+	Command           string
+	CreatedAt         time.Time
+	CreatedBy         string
+	AlertID           *int64
+	ApprovedAt        *time.Time
+	ApprovedBy        *string
+	DedupeKey         *string
+	IdempotencyKey    *string
+	NotBefore         *time.Time
+	ExpiresAt         *time.Time
+	MaxRuntimeSeconds *int64
+}
+
+func (q *Queries) StartAction(ctx context.Context, arg StartActionParams) (StartActionRow, error) {
 	row := q.queryRow(ctx, q.startActionStmt, startAction, arg.ExecutedAt, arg.ID, arg.SkipUnreadable)
-	var i RemediationAction
+	var i StartActionRow
 	err := row.Scan(
 		&i.ID,
 		&i.ServerID,
 		&i.ActionType,
-		&i.Status,
 		&i.ServiceName,
 		&i.Command,
 		&i.CreatedAt,
@@ -412,23 +437,11 @@ func (q *Queries) StartAction(ctx context.Context, arg StartActionParams) (Remed
 		&i.AlertID,
 		&i.ApprovedAt,
 		&i.ApprovedBy,
-		&i.RejectedAt,
-		&i.RejectedBy,
-		&i.RejectionReason,
-		&i.ExecutedAt,
-		&i.CompletedAt,
-		&i.ExitCode,
-		&i.Stdout,
-		&i.Stderr,
 		&i.DedupeKey,
 		&i.IdempotencyKey,
 		&i.NotBefore,
 		&i.ExpiresAt,
 		&i.MaxRuntimeSeconds,
-		&i.HeartbeatAt,
-		&i.CancelRequestedAt,
-		&i.CancelRequestedBy,
-		&i.CancelReason,
 	)
 	return i, err
 }

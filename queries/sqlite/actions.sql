@@ -25,7 +25,8 @@ RETURNING id, server_id, status;
 -- The oldest by id that is due and has not expired. In maintenance nothing runs that no person approved. early is the first
 -- actions with limits; late, which is read only if none of those may run, finds the others by their times. INDEXED BY,
 -- because ANALYZE may make SQLite prefer an index that reads every waiting action. A row that predates the rules and can't
--- become executing under them is passed over; so is one that the driver can't read, once one was met.
+-- become executing under them is passed over; so is one that the driver can't read, once one was met. Every column that does
+-- not come back is NULL, or the caller knows it.
 -- name: ClaimAction :one
 UPDATE remediation_actions
 SET status = 'executing', executed_at = @executed_at
@@ -78,7 +79,8 @@ WHERE id = (
         ) AS limited
     ) AS c
 ) AND status = 'approved'
-RETURNING *;
+RETURNING id, server_id, action_type, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
+    dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds;
 
 -- name: StartAction :one
 UPDATE remediation_actions
@@ -90,7 +92,8 @@ WHERE remediation_actions.id = @id AND status = 'approved'
     AND EXISTS (SELECT 1 FROM remediation_startable AS q WHERE q.id = @id)
     AND (NOT CAST(@skip_unreadable AS BOOLEAN)
         OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = @id))
-RETURNING *;
+RETURNING id, server_id, action_type, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
+    dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds;
 
 -- The server is part of the guard, as in FinishAction. A clock that went back does not take a heartbeat back.
 -- name: HeartbeatAction :one
