@@ -127,7 +127,6 @@ BEGIN
     SELECT RAISE(ABORT, 'remediation_actions_types: text without NUL or an integer is expected')
     WHERE CASE NEW.status
         WHEN 'approved' THEN NEW.approved_by >= x'' OR instr(NEW.approved_by, char(0))
-        WHEN 'executing' THEN FALSE
         WHEN 'rejected' THEN
             OLD.rejected_by IS NULL AND (NEW.rejected_by >= x'' OR instr(NEW.rejected_by, char(0)))
             OR OLD.rejection_reason IS NULL AND (NEW.rejection_reason >= x'' OR instr(NEW.rejection_reason, char(0)))
