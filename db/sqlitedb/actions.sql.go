@@ -16,7 +16,7 @@ const claimAction = `-- name: ClaimAction :one
 UPDATE remediation_actions
 SET status = 'executing', executed_at = ?1
 WHERE id = (
-    SELECT c.id FROM (
+    SELECT min(coalesce(c.plain, c.limited), coalesce(c.limited, c.plain)) FROM (
         SELECT (
             SELECT a.id FROM remediation_actions AS a INDEXED BY remediation_actions_claim
             WHERE a.server_id = ?2 AND a.status = 'approved' AND a.not_before IS NULL AND a.expires_at IS NULL
@@ -28,40 +28,44 @@ WHERE id = (
                     OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
             ORDER BY a.id
             LIMIT 1
-        ) AS id
-        UNION ALL
-        SELECT coalesce((
-            SELECT early.id FROM (
-                SELECT a.id, a.approved_by,
-                    (a.not_before IS NULL OR a.not_before <= ?1)
-                        AND (a.expires_at IS NULL OR a.expires_at > ?1) AS may_run
-                FROM remediation_actions AS a INDEXED BY remediation_actions_claim_limited
-                WHERE a.server_id = ?2 AND a.status = 'approved' AND (a.not_before IS NOT NULL OR a.expires_at IS NOT NULL)
-                ORDER BY a.id
-                LIMIT 32
-            ) AS early
-            WHERE early.may_run
-                AND (early.approved_by <> 'auto' OR EXISTS (SELECT 1 FROM servers AS s WHERE s.id = ?2 AND s.is_paused = FALSE))
-            ORDER BY early.id
-            LIMIT 1
-        ), (
-            SELECT late.id FROM (
-                SELECT e.id, e.approved_by FROM remediation_actions AS e INDEXED BY remediation_actions_claim_due
-                WHERE e.server_id = ?2 AND e.status = 'approved' AND e.not_before IS NULL AND e.expires_at > ?1
-                UNION ALL
-                SELECT d.id, d.approved_by FROM remediation_actions AS d INDEXED BY remediation_actions_claim_due
-                WHERE d.server_id = ?2 AND d.status = 'approved' AND d.not_before <= ?1
-                    AND (d.expires_at IS NULL OR d.expires_at > ?1)
-            ) AS late
-            WHERE late.approved_by <> 'auto' OR EXISTS (SELECT 1 FROM servers AS s WHERE s.id = ?2 AND s.is_paused = FALSE)
-            ORDER BY late.id
-            LIMIT 1
-        )) AS id
+        ) AS plain, (
+            SELECT coalesce((
+                SELECT early.id FROM (
+                    SELECT a.id, a.approved_by,
+                        (a.not_before IS NULL OR a.not_before <= ?1)
+                            AND (a.expires_at IS NULL OR a.expires_at > ?1) AS may_run
+                    FROM remediation_actions AS a INDEXED BY remediation_actions_claim_limited
+                    WHERE a.server_id = ?2 AND (a.not_before IS NOT NULL OR a.expires_at IS NOT NULL)
+                        AND a.approved_at IS NOT NULL AND a.executed_at IS NULL AND a.rejected_at IS NULL
+                    ORDER BY a.id
+                    LIMIT 32
+                ) AS early
+                WHERE early.may_run AND (early.approved_by <> 'auto' OR EXISTS (SELECT 1 FROM servers AS s WHERE s.id = ?2 AND s.is_paused = FALSE))
+                ORDER BY early.id
+                LIMIT 1
+            ), (
+                SELECT late.id FROM (
+                    SELECT e.id, e.approved_by FROM remediation_actions AS e INDEXED BY remediation_actions_claim_due
+                    WHERE e.server_id = ?2 AND e.not_before IS NULL AND e.expires_at > ?1
+                        AND e.approved_at IS NOT NULL AND e.executed_at IS NULL AND e.rejected_at IS NULL
+                    UNION ALL
+                    SELECT d.id, d.approved_by FROM remediation_actions AS d INDEXED BY remediation_actions_claim_due
+                    WHERE d.server_id = ?2 AND d.not_before <= ?1 AND (d.expires_at IS NULL OR d.expires_at > ?1)
+                        AND d.approved_at IS NOT NULL AND d.executed_at IS NULL AND d.rejected_at IS NULL
+                ) AS late
+                WHERE late.approved_by <> 'auto' OR EXISTS (SELECT 1 FROM servers AS s WHERE s.id = ?2 AND s.is_paused = FALSE)
+                ORDER BY late.id
+                LIMIT 1
+            ))
+            WHERE EXISTS (
+                SELECT 1 FROM remediation_actions AS l INDEXED BY remediation_actions_claim_limited
+                WHERE l.server_id = ?2 AND (l.not_before IS NOT NULL OR l.expires_at IS NOT NULL)
+                    AND l.approved_at IS NOT NULL AND l.executed_at IS NULL AND l.rejected_at IS NULL)
+        ) AS limited
     ) AS c
-    ORDER BY c.id IS NULL, c.id
-    LIMIT 1
 ) AND status = 'approved'
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
+RETURNING id, server_id, action_type, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
+    dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds
 `
 
 type ClaimActionParams struct {
@@ -70,18 +74,36 @@ type ClaimActionParams struct {
 	SkipUnreadable bool
 }
 
+type ClaimActionRow struct {
+	ID                int64
+	ServerID          string
+	ActionType        string
+	ServiceName       *string
+	Command           string
+	CreatedAt         time.Time
+	CreatedBy         string
+	AlertID           *int64
+	ApprovedAt        *time.Time
+	ApprovedBy        *string
+	DedupeKey         *string
+	IdempotencyKey    *string
+	NotBefore         *time.Time
+	ExpiresAt         *time.Time
+	MaxRuntimeSeconds *int64
+}
+
 // The oldest by id that is due and has not expired. In maintenance nothing runs that no person approved. early is the first
 // actions with limits; late, which is read only if none of those may run, finds the others by their times. INDEXED BY,
 // because ANALYZE may make SQLite prefer an index that reads every waiting action. A row that predates the rules and can't
-// become executing under them is passed over; so is one that the driver can't read, once one was met.
-func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (RemediationAction, error) {
+// become executing under them is passed over; so is one that the driver can't read, once one was met. Every column that does
+// not come back is NULL, or the caller knows it.
+func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (ClaimActionRow, error) {
 	row := q.queryRow(ctx, q.claimActionStmt, claimAction, arg.ExecutedAt, arg.ServerID, arg.SkipUnreadable)
-	var i RemediationAction
+	var i ClaimActionRow
 	err := row.Scan(
 		&i.ID,
 		&i.ServerID,
 		&i.ActionType,
-		&i.Status,
 		&i.ServiceName,
 		&i.Command,
 		&i.CreatedAt,
@@ -89,23 +111,11 @@ func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (Remed
 		&i.AlertID,
 		&i.ApprovedAt,
 		&i.ApprovedBy,
-		&i.RejectedAt,
-		&i.RejectedBy,
-		&i.RejectionReason,
-		&i.ExecutedAt,
-		&i.CompletedAt,
-		&i.ExitCode,
-		&i.Stdout,
-		&i.Stderr,
 		&i.DedupeKey,
 		&i.IdempotencyKey,
 		&i.NotBefore,
 		&i.ExpiresAt,
 		&i.MaxRuntimeSeconds,
-		&i.HeartbeatAt,
-		&i.CancelRequestedAt,
-		&i.CancelRequestedBy,
-		&i.CancelReason,
 	)
 	return i, err
 }
@@ -125,9 +135,9 @@ WHERE s.id = ?12 AND (?10 IS NULL OR ?10 > ?4)
     AND (?6 IS NULL OR EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = ?6 AND a.server_id = s.id))
     AND NOT EXISTS (
         SELECT 1 FROM remediation_actions AS o
-        WHERE o.server_id = s.id AND o.dedupe_key = ?7 AND o.status IN ('pending', 'approved', 'executing'))
+        WHERE o.server_id = s.id AND o.dedupe_key = ?7 AND o.completed_at IS NULL AND o.rejected_at IS NULL)
     AND NOT EXISTS (SELECT 1 FROM remediation_actions AS o WHERE o.idempotency_key = ?8)
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
+RETURNING id, server_id, status
 `
 
 type CreateActionParams struct {
@@ -145,11 +155,18 @@ type CreateActionParams struct {
 	ServerID          string
 }
 
+type CreateActionRow struct {
+	ID       int64
+	ServerID string
+	Status   remediation.Status
+}
+
 // SQLite only: SQLite has one writer at a time, where PostgreSQL needs row locks; and "CAST(@created_at AS timestamptz)",
 // without which PostgreSQL can't type the CASE, turns a time into a number here.
 // No row comes back when the server doesn't exist or has no such alert, when an action has one of the keys, or when the
-// action would be expired. The mode is read where the row is written, so nobody can pause the server in between.
-func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (RemediationAction, error) {
+// action would be expired. The mode is read where the row is written, so nobody can pause the server in between. Only what
+// the caller does not know comes back: each column costs the driver two allocations.
+func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (CreateActionRow, error) {
 	row := q.queryRow(ctx, q.createActionStmt, createAction,
 		arg.ActionType,
 		arg.ServiceName,
@@ -164,37 +181,8 @@ func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (Rem
 		arg.MaxRuntimeSeconds,
 		arg.ServerID,
 	)
-	var i RemediationAction
-	err := row.Scan(
-		&i.ID,
-		&i.ServerID,
-		&i.ActionType,
-		&i.Status,
-		&i.ServiceName,
-		&i.Command,
-		&i.CreatedAt,
-		&i.CreatedBy,
-		&i.AlertID,
-		&i.ApprovedAt,
-		&i.ApprovedBy,
-		&i.RejectedAt,
-		&i.RejectedBy,
-		&i.RejectionReason,
-		&i.ExecutedAt,
-		&i.CompletedAt,
-		&i.ExitCode,
-		&i.Stdout,
-		&i.Stderr,
-		&i.DedupeKey,
-		&i.IdempotencyKey,
-		&i.NotBefore,
-		&i.ExpiresAt,
-		&i.MaxRuntimeSeconds,
-		&i.HeartbeatAt,
-		&i.CancelRequestedAt,
-		&i.CancelRequestedBy,
-		&i.CancelReason,
-	)
+	var i CreateActionRow
+	err := row.Scan(&i.ID, &i.ServerID, &i.Status)
 	return i, err
 }
 
@@ -216,7 +204,7 @@ SELECT t.id, t.server_id, t.status, r.created_at, r.created_by, r.approved_at, r
         LIMIT 1
     ), 0) AS BIGINT) AS behind_executing,
     CAST(coalesce((
-        SELECT c.id FROM (
+        SELECT min(coalesce(c.plain, c.limited), coalesce(c.limited, c.plain)) FROM (
             SELECT (
                 SELECT a.id FROM remediation_actions AS a INDEXED BY remediation_actions_claim
                 WHERE a.server_id = t.server_id AND a.status = 'approved' AND a.not_before IS NULL AND a.expires_at IS NULL
@@ -227,36 +215,41 @@ SELECT t.id, t.server_id, t.status, r.created_at, r.created_by, r.approved_at, r
                     AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id)
                 ORDER BY a.id
                 LIMIT 1
-            ) AS id
-            UNION ALL
-            SELECT coalesce((
-                SELECT early.id FROM (
-                    SELECT a.id, a.approved_by,
-                        (a.not_before IS NULL OR a.not_before <= ?1) AND (a.expires_at IS NULL OR a.expires_at > ?1) AS may_run
-                    FROM remediation_actions AS a INDEXED BY remediation_actions_claim_limited
-                    WHERE a.server_id = t.server_id AND a.status = 'approved' AND (a.not_before IS NOT NULL OR a.expires_at IS NOT NULL)
-                    ORDER BY a.id
-                    LIMIT 32
-                ) AS early
-                WHERE early.may_run AND (early.approved_by <> 'auto' OR s.is_paused = FALSE)
-                ORDER BY early.id
-                LIMIT 1
-            ), (
-                SELECT late.id FROM (
-                    SELECT e.id, e.approved_by FROM remediation_actions AS e INDEXED BY remediation_actions_claim_due
-                    WHERE e.server_id = t.server_id AND e.status = 'approved' AND e.not_before IS NULL AND e.expires_at > ?1
-                    UNION ALL
-                    SELECT d.id, d.approved_by FROM remediation_actions AS d INDEXED BY remediation_actions_claim_due
-                    WHERE d.server_id = t.server_id AND d.status = 'approved' AND d.not_before <= ?1
-                        AND (d.expires_at IS NULL OR d.expires_at > ?1)
-                ) AS late
-                WHERE late.approved_by <> 'auto' OR s.is_paused = FALSE
-                ORDER BY late.id
-                LIMIT 1
-            )) AS id
+            ) AS plain, (
+                SELECT coalesce((
+                    SELECT early.id FROM (
+                        SELECT a.id, a.approved_by,
+                            (a.not_before IS NULL OR a.not_before <= ?1)
+                                AND (a.expires_at IS NULL OR a.expires_at > ?1) AS may_run
+                        FROM remediation_actions AS a INDEXED BY remediation_actions_claim_limited
+                        WHERE a.server_id = t.server_id AND (a.not_before IS NOT NULL OR a.expires_at IS NOT NULL)
+                            AND a.approved_at IS NOT NULL AND a.executed_at IS NULL AND a.rejected_at IS NULL
+                        ORDER BY a.id
+                        LIMIT 32
+                    ) AS early
+                    WHERE early.may_run AND (early.approved_by <> 'auto' OR s.is_paused = FALSE)
+                    ORDER BY early.id
+                    LIMIT 1
+                ), (
+                    SELECT late.id FROM (
+                        SELECT e.id, e.approved_by FROM remediation_actions AS e INDEXED BY remediation_actions_claim_due
+                        WHERE e.server_id = t.server_id AND e.not_before IS NULL AND e.expires_at > ?1
+                            AND e.approved_at IS NOT NULL AND e.executed_at IS NULL AND e.rejected_at IS NULL
+                        UNION ALL
+                        SELECT d.id, d.approved_by FROM remediation_actions AS d INDEXED BY remediation_actions_claim_due
+                        WHERE d.server_id = t.server_id AND d.not_before <= ?1 AND (d.expires_at IS NULL OR d.expires_at > ?1)
+                            AND d.approved_at IS NOT NULL AND d.executed_at IS NULL AND d.rejected_at IS NULL
+                    ) AS late
+                    WHERE late.approved_by <> 'auto' OR s.is_paused = FALSE
+                    ORDER BY late.id
+                    LIMIT 1
+                ))
+                WHERE EXISTS (
+                    SELECT 1 FROM remediation_actions AS l INDEXED BY remediation_actions_claim_limited
+                    WHERE l.server_id = t.server_id AND (l.not_before IS NOT NULL OR l.expires_at IS NOT NULL)
+                        AND l.approved_at IS NOT NULL AND l.executed_at IS NULL AND l.rejected_at IS NULL)
+            ) AS limited
         ) AS c
-        ORDER BY c.id IS NULL, c.id
-        LIMIT 1
     ), 0) AS BIGINT) AS next_to_claim
 FROM remediation_actions AS t
 JOIN servers AS s ON s.id = t.server_id
@@ -402,7 +395,8 @@ WHERE remediation_actions.id = ?2 AND status = 'approved'
     AND EXISTS (SELECT 1 FROM remediation_startable AS q WHERE q.id = ?2)
     AND (NOT CAST(?3 AS BOOLEAN)
         OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = ?2))
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
+RETURNING id, server_id, action_type, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
+    dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds
 `
 
 type StartActionParams struct {
@@ -411,14 +405,31 @@ type StartActionParams struct {
 	SkipUnreadable bool
 }
 
-func (q *Queries) StartAction(ctx context.Context, arg StartActionParams) (RemediationAction, error) {
+type StartActionRow struct {
+	ID                int64
+	ServerID          string
+	ActionType        string
+	ServiceName       *string
+	Command           string
+	CreatedAt         time.Time
+	CreatedBy         string
+	AlertID           *int64
+	ApprovedAt        *time.Time
+	ApprovedBy        *string
+	DedupeKey         *string
+	IdempotencyKey    *string
+	NotBefore         *time.Time
+	ExpiresAt         *time.Time
+	MaxRuntimeSeconds *int64
+}
+
+func (q *Queries) StartAction(ctx context.Context, arg StartActionParams) (StartActionRow, error) {
 	row := q.queryRow(ctx, q.startActionStmt, startAction, arg.ExecutedAt, arg.ID, arg.SkipUnreadable)
-	var i RemediationAction
+	var i StartActionRow
 	err := row.Scan(
 		&i.ID,
 		&i.ServerID,
 		&i.ActionType,
-		&i.Status,
 		&i.ServiceName,
 		&i.Command,
 		&i.CreatedAt,
@@ -426,23 +437,11 @@ func (q *Queries) StartAction(ctx context.Context, arg StartActionParams) (Remed
 		&i.AlertID,
 		&i.ApprovedAt,
 		&i.ApprovedBy,
-		&i.RejectedAt,
-		&i.RejectedBy,
-		&i.RejectionReason,
-		&i.ExecutedAt,
-		&i.CompletedAt,
-		&i.ExitCode,
-		&i.Stdout,
-		&i.Stderr,
 		&i.DedupeKey,
 		&i.IdempotencyKey,
 		&i.NotBefore,
 		&i.ExpiresAt,
 		&i.MaxRuntimeSeconds,
-		&i.HeartbeatAt,
-		&i.CancelRequestedAt,
-		&i.CancelRequestedBy,
-		&i.CancelReason,
 	)
 	return i, err
 }

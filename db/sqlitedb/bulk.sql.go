@@ -138,7 +138,7 @@ SET status = 'rejected', rejected_at = ?1, rejected_by = 'auto',
     rejection_reason = 'expired at ' || substr(expires_at, 1, 19) || ' UTC'
 WHERE id IN (
     SELECT a.id FROM remediation_actions AS a
-    WHERE (a.status IN ('pending', 'approved')) IS TRUE AND a.expires_at <= ?1
+    WHERE (a.status IN ('pending', 'approved')) IS TRUE AND a.executed_at IS NULL AND a.rejected_at IS NULL AND a.expires_at <= ?1
     ORDER BY a.expires_at, a.id
     LIMIT CAST(?2 AS BIGINT)
 ) AND status IN ('pending', 'approved')

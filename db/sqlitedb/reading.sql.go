@@ -18,7 +18,7 @@ SELECT
     CAST(coalesce((
         SELECT a.id FROM remediation_actions AS a
         WHERE a.server_id = ?1 AND a.dedupe_key = CAST(?3 AS TEXT)
-            AND a.status IN ('pending', 'approved', 'executing')
+            AND a.status IN ('pending', 'approved', 'executing') AND a.completed_at IS NULL AND a.rejected_at IS NULL
     ), 0) AS BIGINT) AS duplicate_of,
     CAST(coalesce((
         SELECT a.id FROM remediation_actions AS a WHERE a.idempotency_key = CAST(?4 AS TEXT)

@@ -14,16 +14,9 @@ const clearOutput = `-- name: ClearOutput :execrows
 UPDATE remediation_actions
 SET stdout = NULL, stderr = NULL
 WHERE id IN (
-    SELECT a.id
-    FROM remediation_actions AS a
-    WHERE (a.status IN ('completed', 'failed', 'rejected', 'timed_out')) IS TRUE
-        AND (a.stdout IS NOT NULL OR a.stderr IS NOT NULL)
-        AND max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
-            coalesce(a.completed_at, a.rejected_at, a.created_at)) >= '' -- a number sorts before all text
-        AND max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
-            coalesce(a.completed_at, a.rejected_at, a.created_at)) < ?1
-    ORDER BY max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
-            coalesce(a.completed_at, a.rejected_at, a.created_at)), a.id
+    SELECT e.id FROM remediation_ended AS e
+    WHERE e.has_output = 1 AND e.ended_at < ?1
+    ORDER BY e.ended_at, e.id
     LIMIT CAST(?2 AS BIGINT)
 ) AND status IN ('completed', 'failed', 'rejected', 'timed_out')
 `
@@ -45,28 +38,25 @@ const pruneActions = `-- name: PruneActions :execrows
 
 DELETE FROM remediation_actions
 WHERE id IN (
-    SELECT a.id
-    FROM remediation_actions AS a
-    WHERE (a.status IN ('completed', 'failed', 'rejected', 'timed_out')) IS TRUE
-        AND max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
-            coalesce(a.completed_at, a.rejected_at, a.created_at)) >= '' -- a number sorts before all text
-        AND max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
-            coalesce(a.completed_at, a.rejected_at, a.created_at)) < ?1
-    ORDER BY max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
-            coalesce(a.completed_at, a.rejected_at, a.created_at)), a.id
-    LIMIT CAST(?2 AS BIGINT)
+    SELECT oldest.id FROM (
+        SELECT o.id, o.ended_at FROM remediation_ended AS o WHERE o.has_output = 1 AND o.ended_at < ?2
+        UNION ALL
+        SELECT n.id, n.ended_at FROM remediation_ended AS n WHERE n.has_output = 0 AND n.ended_at < ?2
+        ORDER BY ended_at, id
+        LIMIT CAST(?1 AS BIGINT)
+    ) AS oldest
 ) AND status IN ('completed', 'failed', 'rejected', 'timed_out')
 `
 
 type PruneActionsParams struct {
-	Before  time.Time
 	MaxRows int64
+	Before  time.Time
 }
 
 // SQLite only: it has one writer at a time, where PostgreSQL must lock rows to take them once. Oldest first, and only
-// what is terminal. IS TRUE, as in the indexes, because without it SQLite prefers the one on status and sorts all history.
+// what is terminal.
 func (q *Queries) PruneActions(ctx context.Context, arg PruneActionsParams) (int64, error) {
-	result, err := q.exec(ctx, q.pruneActionsStmt, pruneActions, arg.Before, arg.MaxRows)
+	result, err := q.exec(ctx, q.pruneActionsStmt, pruneActions, arg.MaxRows, arg.Before)
 	if err != nil {
 		return 0, err
 	}

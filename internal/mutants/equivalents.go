@@ -99,6 +99,15 @@ var equivalents = []struct {
 		"a request to cancel is made once and never taken back",
 	},
 	{
+		regexp.MustCompile(`^sqlite remediation_actions_insert without NEW\.(server_id|created_by|command) >= x''$|` +
+			`^sqlite remediation_actions_step without NEW\.approved_by >= x''$`),
+		"the event of the step would hold that value, which the rules of events refuse",
+	},
+	{
+		regexp.MustCompile(`^sqlite remediation_events_append_only_insert without substr\(NEW\.occurred_at, 20\) GLOB '\.\[0-9\]\[0-9\]`),
+		"the general form holds for it too; this spares most events the rest of it",
+	},
+	{
 		regexp.MustCompile(`^sqlite remediation_actions_cancel without \(?typeof`),
 		"the event of the request would hold that value, which the rules of events refuse",
 	},

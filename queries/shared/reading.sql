@@ -68,7 +68,7 @@ SELECT
     CAST(coalesce((
         SELECT a.id FROM remediation_actions AS a
         WHERE a.server_id = @server_id AND a.dedupe_key = CAST(@dedupe_key AS TEXT)
-            AND a.status IN ('pending', 'approved', 'executing')
+            AND a.status IN ('pending', 'approved', 'executing') AND a.completed_at IS NULL AND a.rejected_at IS NULL
     ), 0) AS BIGINT) AS duplicate_of,
     CAST(coalesce((
         SELECT a.id FROM remediation_actions AS a WHERE a.idempotency_key = CAST(@idempotency_key AS TEXT)

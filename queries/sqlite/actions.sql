@@ -2,7 +2,8 @@
 -- without which PostgreSQL can't type the CASE, turns a time into a number here.
 
 -- No row comes back when the server doesn't exist or has no such alert, when an action has one of the keys, or when the
--- action would be expired. The mode is read where the row is written, so nobody can pause the server in between.
+-- action would be expired. The mode is read where the row is written, so nobody can pause the server in between. Only what
+-- the caller does not know comes back: each column costs the driver two allocations.
 -- name: CreateAction :one
 INSERT INTO remediation_actions (
     server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
@@ -17,19 +18,20 @@ WHERE s.id = @server_id AND (@expires_at IS NULL OR @expires_at > @created_at)
     AND (@alert_id IS NULL OR EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = @alert_id AND a.server_id = s.id))
     AND NOT EXISTS (
         SELECT 1 FROM remediation_actions AS o
-        WHERE o.server_id = s.id AND o.dedupe_key = @dedupe_key AND o.status IN ('pending', 'approved', 'executing'))
+        WHERE o.server_id = s.id AND o.dedupe_key = @dedupe_key AND o.completed_at IS NULL AND o.rejected_at IS NULL)
     AND NOT EXISTS (SELECT 1 FROM remediation_actions AS o WHERE o.idempotency_key = @idempotency_key)
-RETURNING *;
+RETURNING id, server_id, status;
 
 -- The oldest by id that is due and has not expired. In maintenance nothing runs that no person approved. early is the first
 -- actions with limits; late, which is read only if none of those may run, finds the others by their times. INDEXED BY,
 -- because ANALYZE may make SQLite prefer an index that reads every waiting action. A row that predates the rules and can't
--- become executing under them is passed over; so is one that the driver can't read, once one was met.
+-- become executing under them is passed over; so is one that the driver can't read, once one was met. Every column that does
+-- not come back is NULL, or the caller knows it.
 -- name: ClaimAction :one
 UPDATE remediation_actions
 SET status = 'executing', executed_at = @executed_at
 WHERE id = (
-    SELECT c.id FROM (
+    SELECT min(coalesce(c.plain, c.limited), coalesce(c.limited, c.plain)) FROM (
         SELECT (
             SELECT a.id FROM remediation_actions AS a INDEXED BY remediation_actions_claim
             WHERE a.server_id = @server_id AND a.status = 'approved' AND a.not_before IS NULL AND a.expires_at IS NULL
@@ -41,40 +43,44 @@ WHERE id = (
                     OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
             ORDER BY a.id
             LIMIT 1
-        ) AS id
-        UNION ALL
-        SELECT coalesce((
-            SELECT early.id FROM (
-                SELECT a.id, a.approved_by,
-                    (a.not_before IS NULL OR a.not_before <= @executed_at)
-                        AND (a.expires_at IS NULL OR a.expires_at > @executed_at) AS may_run
-                FROM remediation_actions AS a INDEXED BY remediation_actions_claim_limited
-                WHERE a.server_id = @server_id AND a.status = 'approved' AND (a.not_before IS NOT NULL OR a.expires_at IS NOT NULL)
-                ORDER BY a.id
-                LIMIT 32
-            ) AS early
-            WHERE early.may_run
-                AND (early.approved_by <> 'auto' OR EXISTS (SELECT 1 FROM servers AS s WHERE s.id = @server_id AND s.is_paused = FALSE))
-            ORDER BY early.id
-            LIMIT 1
-        ), (
-            SELECT late.id FROM (
-                SELECT e.id, e.approved_by FROM remediation_actions AS e INDEXED BY remediation_actions_claim_due
-                WHERE e.server_id = @server_id AND e.status = 'approved' AND e.not_before IS NULL AND e.expires_at > @executed_at
-                UNION ALL
-                SELECT d.id, d.approved_by FROM remediation_actions AS d INDEXED BY remediation_actions_claim_due
-                WHERE d.server_id = @server_id AND d.status = 'approved' AND d.not_before <= @executed_at
-                    AND (d.expires_at IS NULL OR d.expires_at > @executed_at)
-            ) AS late
-            WHERE late.approved_by <> 'auto' OR EXISTS (SELECT 1 FROM servers AS s WHERE s.id = @server_id AND s.is_paused = FALSE)
-            ORDER BY late.id
-            LIMIT 1
-        )) AS id
+        ) AS plain, (
+            SELECT coalesce((
+                SELECT early.id FROM (
+                    SELECT a.id, a.approved_by,
+                        (a.not_before IS NULL OR a.not_before <= @executed_at)
+                            AND (a.expires_at IS NULL OR a.expires_at > @executed_at) AS may_run
+                    FROM remediation_actions AS a INDEXED BY remediation_actions_claim_limited
+                    WHERE a.server_id = @server_id AND (a.not_before IS NOT NULL OR a.expires_at IS NOT NULL)
+                        AND a.approved_at IS NOT NULL AND a.executed_at IS NULL AND a.rejected_at IS NULL
+                    ORDER BY a.id
+                    LIMIT 32
+                ) AS early
+                WHERE early.may_run AND (early.approved_by <> 'auto' OR EXISTS (SELECT 1 FROM servers AS s WHERE s.id = @server_id AND s.is_paused = FALSE))
+                ORDER BY early.id
+                LIMIT 1
+            ), (
+                SELECT late.id FROM (
+                    SELECT e.id, e.approved_by FROM remediation_actions AS e INDEXED BY remediation_actions_claim_due
+                    WHERE e.server_id = @server_id AND e.not_before IS NULL AND e.expires_at > @executed_at
+                        AND e.approved_at IS NOT NULL AND e.executed_at IS NULL AND e.rejected_at IS NULL
+                    UNION ALL
+                    SELECT d.id, d.approved_by FROM remediation_actions AS d INDEXED BY remediation_actions_claim_due
+                    WHERE d.server_id = @server_id AND d.not_before <= @executed_at AND (d.expires_at IS NULL OR d.expires_at > @executed_at)
+                        AND d.approved_at IS NOT NULL AND d.executed_at IS NULL AND d.rejected_at IS NULL
+                ) AS late
+                WHERE late.approved_by <> 'auto' OR EXISTS (SELECT 1 FROM servers AS s WHERE s.id = @server_id AND s.is_paused = FALSE)
+                ORDER BY late.id
+                LIMIT 1
+            ))
+            WHERE EXISTS (
+                SELECT 1 FROM remediation_actions AS l INDEXED BY remediation_actions_claim_limited
+                WHERE l.server_id = @server_id AND (l.not_before IS NOT NULL OR l.expires_at IS NOT NULL)
+                    AND l.approved_at IS NOT NULL AND l.executed_at IS NULL AND l.rejected_at IS NULL)
+        ) AS limited
     ) AS c
-    ORDER BY c.id IS NULL, c.id
-    LIMIT 1
 ) AND status = 'approved'
-RETURNING *;
+RETURNING id, server_id, action_type, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
+    dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds;
 
 -- name: StartAction :one
 UPDATE remediation_actions
@@ -86,7 +92,8 @@ WHERE remediation_actions.id = @id AND status = 'approved'
     AND EXISTS (SELECT 1 FROM remediation_startable AS q WHERE q.id = @id)
     AND (NOT CAST(@skip_unreadable AS BOOLEAN)
         OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = @id))
-RETURNING *;
+RETURNING id, server_id, action_type, service_name, command, created_at, created_by, alert_id, approved_at, approved_by,
+    dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds;
 
 -- The server is part of the guard, as in FinishAction. A clock that went back does not take a heartbeat back.
 -- name: HeartbeatAction :one
@@ -117,7 +124,7 @@ SELECT t.id, t.server_id, t.status, r.created_at, r.created_by, r.approved_at, r
         LIMIT 1
     ), 0) AS BIGINT) AS behind_executing,
     CAST(coalesce((
-        SELECT c.id FROM (
+        SELECT min(coalesce(c.plain, c.limited), coalesce(c.limited, c.plain)) FROM (
             SELECT (
                 SELECT a.id FROM remediation_actions AS a INDEXED BY remediation_actions_claim
                 WHERE a.server_id = t.server_id AND a.status = 'approved' AND a.not_before IS NULL AND a.expires_at IS NULL
@@ -128,36 +135,41 @@ SELECT t.id, t.server_id, t.status, r.created_at, r.created_by, r.approved_at, r
                     AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id)
                 ORDER BY a.id
                 LIMIT 1
-            ) AS id
-            UNION ALL
-            SELECT coalesce((
-                SELECT early.id FROM (
-                    SELECT a.id, a.approved_by,
-                        (a.not_before IS NULL OR a.not_before <= @now) AND (a.expires_at IS NULL OR a.expires_at > @now) AS may_run
-                    FROM remediation_actions AS a INDEXED BY remediation_actions_claim_limited
-                    WHERE a.server_id = t.server_id AND a.status = 'approved' AND (a.not_before IS NOT NULL OR a.expires_at IS NOT NULL)
-                    ORDER BY a.id
-                    LIMIT 32
-                ) AS early
-                WHERE early.may_run AND (early.approved_by <> 'auto' OR s.is_paused = FALSE)
-                ORDER BY early.id
-                LIMIT 1
-            ), (
-                SELECT late.id FROM (
-                    SELECT e.id, e.approved_by FROM remediation_actions AS e INDEXED BY remediation_actions_claim_due
-                    WHERE e.server_id = t.server_id AND e.status = 'approved' AND e.not_before IS NULL AND e.expires_at > @now
-                    UNION ALL
-                    SELECT d.id, d.approved_by FROM remediation_actions AS d INDEXED BY remediation_actions_claim_due
-                    WHERE d.server_id = t.server_id AND d.status = 'approved' AND d.not_before <= @now
-                        AND (d.expires_at IS NULL OR d.expires_at > @now)
-                ) AS late
-                WHERE late.approved_by <> 'auto' OR s.is_paused = FALSE
-                ORDER BY late.id
-                LIMIT 1
-            )) AS id
+            ) AS plain, (
+                SELECT coalesce((
+                    SELECT early.id FROM (
+                        SELECT a.id, a.approved_by,
+                            (a.not_before IS NULL OR a.not_before <= @now)
+                                AND (a.expires_at IS NULL OR a.expires_at > @now) AS may_run
+                        FROM remediation_actions AS a INDEXED BY remediation_actions_claim_limited
+                        WHERE a.server_id = t.server_id AND (a.not_before IS NOT NULL OR a.expires_at IS NOT NULL)
+                            AND a.approved_at IS NOT NULL AND a.executed_at IS NULL AND a.rejected_at IS NULL
+                        ORDER BY a.id
+                        LIMIT 32
+                    ) AS early
+                    WHERE early.may_run AND (early.approved_by <> 'auto' OR s.is_paused = FALSE)
+                    ORDER BY early.id
+                    LIMIT 1
+                ), (
+                    SELECT late.id FROM (
+                        SELECT e.id, e.approved_by FROM remediation_actions AS e INDEXED BY remediation_actions_claim_due
+                        WHERE e.server_id = t.server_id AND e.not_before IS NULL AND e.expires_at > @now
+                            AND e.approved_at IS NOT NULL AND e.executed_at IS NULL AND e.rejected_at IS NULL
+                        UNION ALL
+                        SELECT d.id, d.approved_by FROM remediation_actions AS d INDEXED BY remediation_actions_claim_due
+                        WHERE d.server_id = t.server_id AND d.not_before <= @now AND (d.expires_at IS NULL OR d.expires_at > @now)
+                            AND d.approved_at IS NOT NULL AND d.executed_at IS NULL AND d.rejected_at IS NULL
+                    ) AS late
+                    WHERE late.approved_by <> 'auto' OR s.is_paused = FALSE
+                    ORDER BY late.id
+                    LIMIT 1
+                ))
+                WHERE EXISTS (
+                    SELECT 1 FROM remediation_actions AS l INDEXED BY remediation_actions_claim_limited
+                    WHERE l.server_id = t.server_id AND (l.not_before IS NOT NULL OR l.expires_at IS NOT NULL)
+                        AND l.approved_at IS NOT NULL AND l.executed_at IS NULL AND l.rejected_at IS NULL)
+            ) AS limited
         ) AS c
-        ORDER BY c.id IS NULL, c.id
-        LIMIT 1
     ), 0) AS BIGINT) AS next_to_claim
 FROM remediation_actions AS t
 JOIN servers AS s ON s.id = t.server_id

@@ -69,7 +69,7 @@ SET status = 'rejected', rejected_at = @rejected_at, rejected_by = 'auto',
     rejection_reason = 'expired at ' || substr(expires_at, 1, 19) || ' UTC'
 WHERE id IN (
     SELECT a.id FROM remediation_actions AS a
-    WHERE (a.status IN ('pending', 'approved')) IS TRUE AND a.expires_at <= @rejected_at
+    WHERE (a.status IN ('pending', 'approved')) IS TRUE AND a.executed_at IS NULL AND a.rejected_at IS NULL AND a.expires_at <= @rejected_at
     ORDER BY a.expires_at, a.id
     LIMIT CAST(@max_rows AS BIGINT)
 ) AND status IN ('pending', 'approved')

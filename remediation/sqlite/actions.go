@@ -36,7 +36,7 @@ func (s *store) ForbidSelfApproval(ctx context.Context, serverID string, forbid 
 }
 
 func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at time.Time) (remediation.Action, error) {
-	return oneAction(write(ctx, s, (*queries).CreateAction, sqlitedb.CreateActionParams{
+	created, err := write(ctx, s, (*queries).CreateAction, sqlitedb.CreateActionParams{
 		ServerID:          a.ServerID,
 		ActionType:        a.ActionType,
 		ServiceName:       a.ServiceName,
@@ -49,7 +49,38 @@ func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at ti
 		NotBefore:         a.NotBefore,
 		ExpiresAt:         a.ExpiresAt,
 		MaxRuntimeSeconds: a.MaxRuntimeSeconds,
-	}))
+	})
+	if err != nil {
+		return remediation.Action{}, missing(err, remediation.ErrNotFound)
+	}
+	action := remediation.Action{
+		ID:                created.ID,
+		ServerID:          created.ServerID,
+		ActionType:        a.ActionType,
+		Status:            created.Status,
+		ServiceName:       clone(a.ServiceName),
+		Command:           a.Command,
+		CreatedAt:         at,
+		CreatedBy:         a.CreatedBy,
+		AlertID:           clone(a.AlertID),
+		DedupeKey:         clone(a.DedupeKey),
+		IdempotencyKey:    clone(a.IdempotencyKey),
+		NotBefore:         clone(a.NotBefore),
+		ExpiresAt:         clone(a.ExpiresAt),
+		MaxRuntimeSeconds: clone(a.MaxRuntimeSeconds),
+	}
+	if created.Status == remediation.Approved {
+		action.ApprovedAt, action.ApprovedBy = &at, new(remediation.AutoApprover)
+	}
+	return action, nil
+}
+
+// clone copies what a pointer of the caller's points to.
+func clone[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	return new(*p)
 }
 
 func (s *store) ApproveAction(ctx context.Context, id int64, by string, at time.Time) (remediation.Action, error) {
@@ -77,18 +108,47 @@ func (s *store) WithdrawAction(ctx context.Context, id int64, by, reason string,
 }
 
 func (s *store) ClaimAction(ctx context.Context, serverID string, at time.Time) (remediation.Action, error) {
-	claimed, err := readable(s, func(skip bool) (row, error) {
+	claimed, err := readable(s, func(skip bool) (started, error) {
 		return write(ctx, s, (*queries).ClaimAction, sqlitedb.ClaimActionParams{
 			ServerID: serverID, ExecutedAt: &at, SkipUnreadable: skip,
 		})
 	})
-	return remediation.Action(claimed), missing(err, remediation.ErrNothingToClaim)
+	return executing(claimed, at, missing(err, remediation.ErrNothingToClaim))
 }
 
 func (s *store) StartAction(ctx context.Context, id int64, at time.Time) (remediation.Action, error) {
-	return oneAction(readable(s, func(skip bool) (row, error) {
+	begun, err := readable(s, func(skip bool) (sqlitedb.StartActionRow, error) {
 		return write(ctx, s, (*queries).StartAction, sqlitedb.StartActionParams{ID: id, ExecutedAt: &at, SkipUnreadable: skip})
-	}))
+	})
+	return executing(started(begun), at, missing(err, remediation.ErrNotFound))
+}
+
+// started is what an action that starts has, beside its new status and the time. The rest is NULL, or it could not start.
+type started = sqlitedb.ClaimActionRow
+
+func executing(row started, at time.Time, err error) (remediation.Action, error) {
+	if err != nil {
+		return remediation.Action{}, err
+	}
+	return remediation.Action{
+		ID:                row.ID,
+		ServerID:          row.ServerID,
+		ActionType:        row.ActionType,
+		Status:            remediation.Executing,
+		ServiceName:       row.ServiceName,
+		Command:           row.Command,
+		CreatedAt:         row.CreatedAt,
+		CreatedBy:         row.CreatedBy,
+		AlertID:           row.AlertID,
+		ApprovedAt:        row.ApprovedAt,
+		ApprovedBy:        row.ApprovedBy,
+		ExecutedAt:        &at,
+		DedupeKey:         row.DedupeKey,
+		IdempotencyKey:    row.IdempotencyKey,
+		NotBefore:         row.NotBefore,
+		ExpiresAt:         row.ExpiresAt,
+		MaxRuntimeSeconds: row.MaxRuntimeSeconds,
+	}, nil
 }
 
 func (s *store) FinishAction(ctx context.Context, serverID string, id int64, r remediation.Result,

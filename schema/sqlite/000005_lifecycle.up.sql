@@ -20,23 +20,23 @@ DROP TABLE remediation_stands_at;
 -- refusal begins with the name of its rule, which is the same on PostgreSQL.
 
 -- A status has exactly the audit fields that it implies. stdout and stderr are free once there is a result. SQLite stores
--- what it is given, so each column's type is checked too, and a NUL would hide the rest of a text from many programs.
+-- what it is given, so each column's type is checked too, and a NUL would hide the rest of a text from many programs. A
+-- column of text holds text or a BLOB, which sorts after all text; comparisons are much cheaper than typeof().
 CREATE TRIGGER remediation_actions_insert
 BEFORE INSERT ON remediation_actions
 BEGIN
     SELECT RAISE(ABORT, 'remediation_actions_types: text without NUL or an integer is expected')
-    WHERE (typeof(NEW.server_id), typeof(NEW.action_type), typeof(NEW.command), typeof(NEW.created_by))
-            IS NOT ('text', 'text', 'text', 'text')
-        OR typeof(NEW.service_name) NOT IN ('text', 'null')
-        OR typeof(NEW.alert_id) NOT IN ('integer', 'null')
-        OR typeof(NEW.approved_by) NOT IN ('text', 'null')
-        OR typeof(NEW.rejected_by) NOT IN ('text', 'null')
-        OR typeof(NEW.rejection_reason) NOT IN ('text', 'null')
-        OR typeof(NEW.exit_code) NOT IN ('integer', 'null')
-        OR typeof(NEW.stdout) NOT IN ('text', 'null')
-        OR typeof(NEW.stderr) NOT IN ('text', 'null')
+    WHERE NEW.server_id >= x'' OR NEW.action_type >= x'' OR NEW.command >= x'' OR NEW.created_by >= x''
+        OR NEW.service_name >= x''
+        OR CAST(NEW.alert_id AS INTEGER) IS NOT NEW.alert_id
+        OR NEW.approved_by >= x''
+        OR NEW.rejected_by >= x''
+        OR NEW.rejection_reason >= x''
+        OR CAST(NEW.exit_code AS INTEGER) IS NOT NEW.exit_code
+        OR NEW.stdout >= x''
+        OR NEW.stderr >= x''
         OR instr(NEW.server_id || NEW.action_type || NEW.command || NEW.created_by || coalesce(NEW.service_name, '')
-            || coalesce(NEW.approved_by, '') || coalesce(NEW.rejected_by, '') || coalesce(NEW.rejection_reason, ''), char(0));
+            || coalesce(NEW.approved_by, '') || coalesce(NEW.rejected_by, '') || coalesce(NEW.rejection_reason, ''), char(0)) IS NOT 0;
 
     SELECT RAISE(ABORT, 'remediation_actions_consistent: the audit fields do not fit the status')
     WHERE (CASE
@@ -86,21 +86,23 @@ BEGIN
         END) IS NOT TRUE;
 
     SELECT RAISE(ABORT, 'remediation_actions_immutable: an audit field is written once, with its change of status')
-    WHERE (NEW.status <> 'approved'
-            AND (OLD.approved_at, OLD.approved_by) IS NOT (NEW.approved_at, NEW.approved_by))
-        OR (NEW.status <> 'rejected'
-            AND (OLD.rejected_at, OLD.rejected_by, OLD.rejection_reason)
-            IS NOT (NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason))
-        OR (NEW.status <> 'executing' AND OLD.executed_at IS NOT NEW.executed_at)
-        OR (NEW.status NOT IN ('completed', 'failed', 'timed_out')
-            AND (OLD.completed_at, OLD.exit_code, OLD.stdout, OLD.stderr)
-            IS NOT (NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr))
-        OR (coalesce(OLD.rejected_at, NEW.rejected_at), coalesce(OLD.rejected_by, NEW.rejected_by),
-            coalesce(OLD.rejection_reason, NEW.rejection_reason))
-            IS NOT (NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason)
-        OR (coalesce(OLD.completed_at, NEW.completed_at), coalesce(OLD.exit_code, NEW.exit_code),
-            coalesce(OLD.stdout, NEW.stdout), coalesce(OLD.stderr, NEW.stderr))
-            IS NOT (NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr);
+    WHERE NEW.status <> 'approved'
+            AND (OLD.approved_at, OLD.approved_by) IS NOT (NEW.approved_at, NEW.approved_by)
+        OR NEW.status <> 'executing' AND OLD.executed_at IS NOT NEW.executed_at
+        OR (CASE WHEN NEW.status = 'rejected'
+            THEN (coalesce(OLD.rejected_at, NEW.rejected_at), coalesce(OLD.rejected_by, NEW.rejected_by),
+                coalesce(OLD.rejection_reason, NEW.rejection_reason))
+                IS NOT (NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason)
+            ELSE (OLD.rejected_at, OLD.rejected_by, OLD.rejection_reason)
+                IS NOT (NEW.rejected_at, NEW.rejected_by, NEW.rejection_reason)
+            END)
+        OR (CASE WHEN NEW.status = 'completed' OR NEW.status = 'failed' OR NEW.status = 'timed_out'
+            THEN (coalesce(OLD.completed_at, NEW.completed_at), coalesce(OLD.exit_code, NEW.exit_code),
+                coalesce(OLD.stdout, NEW.stdout), coalesce(OLD.stderr, NEW.stderr))
+                IS NOT (NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr)
+            ELSE (OLD.completed_at, OLD.exit_code, OLD.stdout, OLD.stderr)
+                IS NOT (NEW.completed_at, NEW.exit_code, NEW.stdout, NEW.stderr)
+            END);
 
     SELECT RAISE(ABORT, 'remediation_actions_consistent: the audit fields do not fit the status')
     WHERE (CASE NEW.status
@@ -123,15 +125,16 @@ BEGIN
         END) IS NOT TRUE;
 
     SELECT RAISE(ABORT, 'remediation_actions_types: text without NUL or an integer is expected')
-    WHERE (OLD.approved_by IS NULL AND typeof(NEW.approved_by) NOT IN ('text', 'null'))
-        OR (OLD.rejected_by IS NULL AND typeof(NEW.rejected_by) NOT IN ('text', 'null'))
-        OR (OLD.rejection_reason IS NULL AND typeof(NEW.rejection_reason) NOT IN ('text', 'null'))
-        OR (OLD.exit_code IS NULL AND typeof(NEW.exit_code) NOT IN ('integer', 'null'))
-        OR (OLD.stdout IS NULL AND typeof(NEW.stdout) NOT IN ('text', 'null'))
-        OR (OLD.stderr IS NULL AND typeof(NEW.stderr) NOT IN ('text', 'null'))
-        OR (OLD.approved_by IS NULL AND instr(NEW.approved_by, char(0)))
-        OR (OLD.rejected_by IS NULL AND instr(NEW.rejected_by, char(0)))
-        OR (OLD.rejection_reason IS NULL AND instr(NEW.rejection_reason, char(0)));
+    WHERE CASE NEW.status
+        WHEN 'approved' THEN NEW.approved_by >= x'' OR instr(NEW.approved_by, char(0))
+        WHEN 'rejected' THEN
+            OLD.rejected_by IS NULL AND (NEW.rejected_by >= x'' OR instr(NEW.rejected_by, char(0)))
+            OR OLD.rejection_reason IS NULL AND (NEW.rejection_reason >= x'' OR instr(NEW.rejection_reason, char(0)))
+        ELSE
+            OLD.exit_code IS NULL AND CAST(NEW.exit_code AS INTEGER) IS NOT NEW.exit_code
+            OR OLD.stdout IS NULL AND NEW.stdout >= x''
+            OR OLD.stderr IS NULL AND NEW.stderr >= x''
+        END;
 END;
 
 -- What was approved is what runs, and outside a change of status no audit field changes. One change comes after the end:

@@ -11,9 +11,10 @@ ALTER TABLE remediation_actions ADD COLUMN cancel_requested_by VARCHAR(50);
 ALTER TABLE remediation_actions ADD COLUMN cancel_reason TEXT;
 
 -- At most one open action per server and key, and one action per idempotency key. The indexes decide, so that two creates
--- at once can't both succeed.
+-- at once can't both succeed. SQLite looks at an index in every UPDATE that sets one of its columns, also those of its WHERE.
+-- A row with a key or a limit follows the rules, so its times say what its status is, and most steps set none of them.
 CREATE UNIQUE INDEX remediation_actions_open_key ON remediation_actions (server_id, dedupe_key)
-WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'approved', 'executing');
+WHERE dedupe_key IS NOT NULL AND completed_at IS NULL AND rejected_at IS NULL;
 
 CREATE UNIQUE INDEX remediation_actions_idempotency_key ON remediation_actions (idempotency_key)
 WHERE idempotency_key IS NOT NULL;
@@ -24,16 +25,18 @@ CREATE INDEX remediation_actions_claim ON remediation_actions (server_id)
 WHERE status = 'approved' AND not_before IS NULL AND expires_at IS NULL;
 
 CREATE INDEX remediation_actions_claim_limited ON remediation_actions (server_id)
-WHERE status = 'approved' AND (not_before IS NOT NULL OR expires_at IS NOT NULL);
+WHERE (not_before IS NOT NULL OR expires_at IS NOT NULL)
+    AND approved_at IS NOT NULL AND executed_at IS NULL AND rejected_at IS NULL;
 
 CREATE INDEX remediation_actions_claim_due ON remediation_actions (server_id, not_before, expires_at)
-WHERE status = 'approved' AND (not_before IS NOT NULL OR expires_at IS NOT NULL);
+WHERE (not_before IS NOT NULL OR expires_at IS NOT NULL)
+    AND approved_at IS NOT NULL AND executed_at IS NULL AND rejected_at IS NULL;
 
--- Expire. IS TRUE, because SQLite would otherwise prefer the index on status and sort.
+-- Expire.
 CREATE INDEX remediation_actions_expire ON remediation_actions (expires_at)
-WHERE (status IN ('pending', 'approved')) IS TRUE AND expires_at IS NOT NULL;
+WHERE expires_at IS NOT NULL AND executed_at IS NULL AND rejected_at IS NULL;
 
--- The times are checked as remediation_events_refused checks those of events. They are compared without their zone and
+-- The times are checked as remediation_events_append_only_insert checks those of events. They are compared without their zone and
 -- without zeros at the end, because one moment may be stored as 13:17:10, 13:17:10.0 or 13:17:10+00:00.
 CREATE TRIGGER remediation_actions_limits_insert
 BEFORE INSERT ON remediation_actions
@@ -72,10 +75,10 @@ BEGIN
 
     -- Without these, INSERT OR REPLACE would delete the action that has the key.
     SELECT RAISE(ABORT, 'remediation_actions_open_key: an open action has this key')
-    WHERE NEW.status IN ('pending', 'approved', 'executing') AND EXISTS (
+    WHERE (NEW.status = 'pending' OR NEW.status = 'approved' OR NEW.status = 'executing') AND EXISTS (
         SELECT 1 FROM remediation_actions AS o
         WHERE o.server_id = NEW.server_id AND o.dedupe_key = NEW.dedupe_key
-            AND o.status IN ('pending', 'approved', 'executing'));
+            AND o.completed_at IS NULL AND o.rejected_at IS NULL);
 
     SELECT RAISE(ABORT, 'remediation_actions_idempotency_key: an action has this key')
     WHERE EXISTS (SELECT 1 FROM remediation_actions AS o WHERE o.idempotency_key = NEW.idempotency_key);

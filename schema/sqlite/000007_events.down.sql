@@ -7,5 +7,6 @@ DROP TRIGGER remediation_events_deleted;
 DROP TRIGGER remediation_events_cancel_requested;
 DROP TRIGGER remediation_events_updated;
 DROP TRIGGER remediation_events_inserted;
-DROP VIEW remediation_events_refused;
+DROP TRIGGER remediation_events_inserted_approved;
+DROP TRIGGER remediation_events_inserted_pending;
 DROP TABLE remediation_events;

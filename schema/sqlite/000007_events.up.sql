@@ -13,33 +13,6 @@ CREATE TABLE remediation_events (
 
 CREATE INDEX remediation_events_action ON remediation_events (action_id); -- and id, which every index ends in
 
--- Events that may not be stored, and the rule that each breaks. The history below and every later event follow these rules.
-CREATE VIEW remediation_events_refused AS
-SELECT
-    e.id AS event_id,
-    CASE
-        -- JSON readers keep whole numbers up to 2^53, and AUTOINCREMENT finds no id after 2^63-1. An old action with another
-        -- id can still be ended and deleted.
-        WHEN typeof(e.action_id) <> 'integer' OR e.id NOT BETWEEN 1 AND 9007199254740992
-            OR e.kind = 'created' AND e.action_id NOT BETWEEN 1 AND 9007199254740992 THEN 'id'
-
-        -- Text in UTC that the driver reads back as the same moment, that sorts as time and that the date functions read.
-        -- The comparison with datetime() also refuses dates that do not exist, a NUL and what follows it, numbers and BLOBs.
-        WHEN (
-            e.occurred_at = datetime(substr(e.occurred_at, 1, 19)) || substr(e.occurred_at, 20)
-            AND e.occurred_at >= '0001-01-01'
-            AND (substr(e.occurred_at, 20) IN ('', '+00:00')
-                OR substr(e.occurred_at, 20) GLOB '.[0-9]*'
-                AND ltrim(substr(e.occurred_at, 21), '0123456789') IN ('', '+00:00')
-                AND length(e.occurred_at) <= 29 + length(ltrim(substr(e.occurred_at, 21), '0123456789')))
-            ) IS NOT TRUE THEN 'times'
-
-        WHEN typeof(e.server_id) <> 'text'
-            OR typeof(e.actor) NOT IN ('text', 'null')
-            OR typeof(e.detail) NOT IN ('text', 'null') THEN 'types'
-        END AS rule
-FROM remediation_events AS e;
-
 -- The history of the actions that are there already, as the triggers below would have written it, with NULL for an empty
 -- text. What can't be read is left out.
 INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
@@ -69,11 +42,38 @@ FROM (
 ORDER BY h.occurred_at, h.action_id, h.step;
 
 DELETE FROM remediation_events
-WHERE id IN (SELECT r.event_id FROM remediation_events_refused AS r WHERE r.rule IS NOT NULL);
+WHERE kind = 'created' AND action_id NOT BETWEEN 1 AND 9007199254740992
+    OR server_id >= x'' OR actor >= x'' OR detail >= x''
+    OR (occurred_at = datetime(substr(occurred_at, 1, 19)) || substr(occurred_at, 20)
+        AND occurred_at >= '0001-01-01'
+        AND (substr(occurred_at, 20) IN ('', '+00:00')
+            OR substr(occurred_at, 20) GLOB '.[0-9]*'
+            AND ltrim(substr(occurred_at, 21), '0123456789') IN ('', '+00:00')
+            AND length(occurred_at) <= 29 + length(ltrim(substr(occurred_at, 21), '0123456789')))) IS NOT TRUE;
 
--- A row that arrives in a later status brings its history with it.
+-- A row that arrives in a later status brings its history with it. A trigger for each case, because INSERT … SELECT into a
+-- table with triggers goes through a temporary table, and VALUES does not.
+CREATE TRIGGER remediation_events_inserted_pending
+AFTER INSERT ON remediation_actions
+WHEN NEW.status = 'pending'
+BEGIN
+    INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
+    VALUES (NEW.id, NEW.server_id, 'created', NEW.created_by, NEW.created_at, NEW.command);
+END;
+
+CREATE TRIGGER remediation_events_inserted_approved
+AFTER INSERT ON remediation_actions
+WHEN NEW.status = 'approved'
+BEGIN
+    INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
+    VALUES (NEW.id, NEW.server_id, 'created', NEW.created_by, NEW.created_at, NEW.command);
+    INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at)
+    VALUES (NEW.id, NEW.server_id, 'approved', NEW.approved_by, NEW.approved_at);
+END;
+
 CREATE TRIGGER remediation_events_inserted
 AFTER INSERT ON remediation_actions
+WHEN (NEW.status IN ('pending', 'approved')) IS NOT TRUE
 BEGIN
     INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
     VALUES (NEW.id, NEW.server_id, 'created', NEW.created_by, NEW.created_at, NEW.command);
@@ -173,17 +173,30 @@ END;
 -- An event tells what its action records at that moment, also one that somebody inserts by hand. Every time of an action
 -- and every new id pass here too. These rules are no CHECKs: INSERT OR IGNORE INTO remediation_actions would leave out the
 -- event and keep the action.
+--
+-- JSON readers keep whole numbers up to 2^53, and AUTOINCREMENT finds no id after 2^63-1. An old action with another id can
+-- still be ended and deleted.
+--
+-- A time is text in UTC that the driver reads back as the same moment, that sorts as time and that the date functions read.
+-- The comparison with datetime() also refuses dates that do not exist, a NUL and what follows it, numbers and BLOBs.
 CREATE TRIGGER remediation_events_append_only_insert
 AFTER INSERT ON remediation_events
 BEGIN
-    SELECT CASE r.rule
-        WHEN 'id' THEN RAISE(ABORT, 'remediation_actions_immutable: an id is 1 to 2^53')
-        WHEN 'times' THEN
-            RAISE(ABORT, 'remediation_actions_times: a time must be text in UTC like 2026-11-23 13:17:09.047807+00:00')
-        WHEN 'types' THEN RAISE(ABORT, 'remediation_events_types: server_id, actor and detail are text')
-        END
-    FROM remediation_events_refused AS r
-    WHERE r.event_id = NEW.id;
+    SELECT RAISE(ABORT, 'remediation_actions_immutable: an id is 1 to 2^53')
+    WHERE CAST(NEW.action_id AS INTEGER) IS NOT NEW.action_id OR NEW.id NOT BETWEEN 1 AND 9007199254740992
+        OR NEW.kind = 'created' AND NEW.action_id NOT BETWEEN 1 AND 9007199254740992;
+
+    SELECT RAISE(ABORT, 'remediation_actions_times: a time must be text in UTC like 2026-11-23 13:17:09.047807+00:00')
+    WHERE (NEW.occurred_at = datetime(substr(NEW.occurred_at, 1, 19)) || substr(NEW.occurred_at, 20)
+        AND NEW.occurred_at >= '0001-01-01'
+        AND (substr(NEW.occurred_at, 20) GLOB '.[0-9][0-9][0-9][0-9][0-9][0-9]+00:00' -- most, found without the rest
+            OR substr(NEW.occurred_at, 20) IN ('', '+00:00')
+            OR substr(NEW.occurred_at, 20) GLOB '.[0-9]*'
+            AND ltrim(substr(NEW.occurred_at, 21), '0123456789') IN ('', '+00:00')
+            AND length(NEW.occurred_at) <= 29 + length(ltrim(substr(NEW.occurred_at, 21), '0123456789')))) IS NOT TRUE;
+
+    SELECT RAISE(ABORT, 'remediation_events_types: server_id, actor and detail are text')
+    WHERE NEW.server_id >= x'' OR NEW.actor >= x'' OR NEW.detail >= x'';
 
     SELECT RAISE(ABORT, 'remediation_events_append_only: an event tells what its action records')
     WHERE CASE NEW.kind

@@ -1,2 +1,2 @@
-DROP INDEX remediation_actions_ended_output;
+DROP VIEW remediation_ended;
 DROP INDEX remediation_actions_ended;
