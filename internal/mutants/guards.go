@@ -1,6 +1,9 @@
 package main
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // schema collects the guards of migrations: constraints, triggers, what the functions of triggers check, and views.
 func (s *source) schema() {
@@ -136,6 +139,10 @@ func (s *source) function(i int) {
 	switch {
 	case s.sql.is(i, "IF") && !s.sql.is(i-1, "END"):
 		s.whole(i+1, s.sql.until(i, "THEN"))
+	case s.sql.is(i, "WHEN"): // of the CASE that names the rule which refuses a row
+		if then := s.sql.until(i+1, "THEN"); strings.HasPrefix(s.sql[then+1].text, "'remediation_") {
+			s.whole(i+1, then)
+		}
 	case s.sql.is(i, "PERFORM"):
 		s.remove(i, s.sql.until(i, ";")+1)
 	case s.sql.is(i, "SECURITY", "DEFINER"):

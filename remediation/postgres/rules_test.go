@@ -163,3 +163,33 @@ func TestOldRowWithAnInfiniteTimeStopsNoOther(t *testing.T) {
 	}
 	same(t, "the odd rows", column[string](t, pool, statuses), before)
 }
+
+// A login may put a schema of its own before pg_catalog. What it defines there must not stand in for what the rules use.
+func TestOperatorsOfTheCallersOwnDoNotStandInForThoseOfTheRules(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.URL(t))
+	ledger := newLedger(postgres.New(pool))
+	walk(t, ledger, "web-1")
+	conn := connect(t, pool.Config().ConnString())
+	run(t, conn, `CREATE SCHEMA mine;
+		CREATE FUNCTION mine.no(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT FALSE';
+		CREATE FUNCTION mine.no(timestamptz, timestamptz) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT FALSE';
+		CREATE OPERATOR mine.<> (LEFTARG = text, RIGHTARG = text, FUNCTION = mine.no);
+		CREATE OPERATOR mine.<= (LEFTARG = timestamptz, RIGHTARG = timestamptz, FUNCTION = mine.no);
+		CREATE FUNCTION mine.num_nonnulls(VARIADIC "any") RETURNS integer LANGUAGE internal AS 'pg_num_nulls';
+		CREATE FUNCTION mine.has_table_privilege(regclass, text) RETURNS boolean LANGUAGE sql AS 'SELECT TRUE';
+		SET search_path = mine, pg_catalog, public`)
+	before := contentsOf(t, pool)
+	for name, statement := range map[string]string{
+		"a step that skips the approval": "UPDATE remediation_actions SET status = 'executing', executed_at = now() WHERE status = 'pending'",
+		"a creation out of nothing": `INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by, exit_code)
+			VALUES ('web-1', 'reboot', 'pending', 'reboot', now(), 'ann', 0)`,
+		"a creation that has expired": `INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by, expires_at)
+			VALUES ('web-1', 'reboot', 'pending', 'reboot', now(), 'ann', '2020-01-01')`,
+	} {
+		if _, err := conn.Exec(t.Context(), statement); sqlState(err) != "23514" {
+			t.Errorf("%s: %v, want a check_violation", name, err)
+		}
+	}
+	same(t, "rows", contentsOf(t, pool), before)
+}
