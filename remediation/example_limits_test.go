@@ -10,7 +10,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// What nobody approved in time never runs; Expire settles it.
+// What nobody approved in time never runs. Expire rejects it.
 func ExampleLedger_Expire() {
 	ctx := context.Background()
 	now := time.Date(2026, 1, 19, 12, 0, 0, 0, time.UTC)
@@ -19,27 +19,34 @@ func ExampleLedger_Expire() {
 	if err := ledger.Pause(ctx, "web-1"); err != nil {
 		log.Fatal(err)
 	}
+
+	// region: limits
+	tonight := time.Date(2026, 1, 19, 22, 0, 0, 0, time.UTC)
 	action, err := ledger.Create(ctx, remediation.NewAction{
 		ServerID: "web-1", ActionType: "upgrade", Command: "apt-get -y upgrade", CreatedBy: "dashboard",
-		ExpiresAt: new(now.Add(4 * time.Hour)),
+		NotBefore: &tonight, ExpiresAt: new(tonight.Add(4 * time.Hour)), MaxRuntimeSeconds: new(int64(1800)),
 	})
+	// endregion
 	if err != nil {
 		log.Fatal(err)
 	}
 
-	now = now.Add(5 * time.Hour)
+	now = now.Add(20 * time.Hour)
 	_, err = ledger.Approve(ctx, action.ID, "alice")
 	fmt.Println(err)
-	expired, err := ledger.Expire(ctx, 100)
+
+	// region: expire
+	expired, err := ledger.Expire(ctx, 1000)
 	if err != nil {
 		log.Fatal(err)
 	}
 	for _, action := range expired {
-		fmt.Printf("%s by %s: %s\n", action.Status, *action.RejectedBy, *action.RejectionReason)
+		fmt.Printf("action %d is %s by %s: %s\n", action.ID, action.Status, *action.RejectedBy, *action.RejectionReason)
 	}
+	// endregion
 	// Output:
 	// approve: action 1 has expired
-	// rejected by auto: expired at 2026-01-19 16:00:00 UTC
+	// action 1 is rejected by auto: expired at 2026-01-20 02:00:00 UTC
 }
 
 // A request to cancel reaches the agent with its next heartbeat. The agent stops the command and reports the result.
@@ -88,14 +95,14 @@ func ExampleLedger_Create_idempotency() {
 	}
 
 	for range 2 {
-		action, err := ledger.Create(ctx, restart)
+		action, err := createOnce(ctx, ledger, restart)
 		if err != nil {
 			log.Fatal(err)
 		}
 		fmt.Println("action", action.ID)
 	}
 	restart.Command = "systemctl restart sshd"
-	_, err := ledger.Create(ctx, restart)
+	_, err := createOnce(ctx, ledger, restart)
 	if duplicate := (*remediation.DuplicateError)(nil); errors.As(err, &duplicate) {
 		fmt.Println("another request had this key: action", duplicate.ExistingID)
 	}
@@ -105,26 +112,46 @@ func ExampleLedger_Create_idempotency() {
 	// another request had this key: action 1
 }
 
+// region: idempotency
+
+// createOnce repeats a Create until it has an answer. With an IdempotencyKey only the first call creates the action.
+func createOnce(ctx context.Context, ledger *remediation.Ledger, a remediation.NewAction) (remediation.Action, error) {
+	for {
+		action, err := ledger.Create(ctx, a)
+		if err == nil || ctx.Err() != nil || errors.Is(err, remediation.ErrInvalidInput) ||
+			errors.Is(err, remediation.ErrServerNotFound) || errors.Is(err, remediation.ErrAlertNotFound) ||
+			errors.Is(err, remediation.ErrDuplicate) {
+			return action, err
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// endregion
+
 // Four eyes: the one who asked for an action does not approve it.
 func ExampleLedger_ForbidSelfApproval() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("db-1")
 	defer done()
+	id := examplePending(ledger, "db-1", "vacuumdb --all")
+
+	// region: foureyes
 	if err := ledger.ForbidSelfApproval(ctx, "db-1", true); err != nil {
 		log.Fatal(err)
 	}
-	id := examplePending(ledger, "db-1", "vacuumdb --all") // created by "dashboard"
-
-	_, err := ledger.Approve(ctx, id, "dashboard")
-	if refused := (*remediation.TransitionError)(nil); errors.As(err, &refused) {
-		fmt.Println(refused.Why)
+	_, err := ledger.Approve(ctx, id, "dashboard") // "dashboard" created the action
+	var refused *remediation.TransitionError
+	if errors.As(err, &refused) && refused.Why == remediation.ReasonSelfApproval {
+		fmt.Println("another person must approve it")
 	}
+	// endregion
 	action, err := ledger.Approve(ctx, id, "alice")
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(action.Status, "by", *action.ApprovedBy)
 	// Output:
-	// self_approval
+	// another person must approve it
 	// approved by alice
 }

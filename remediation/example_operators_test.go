@@ -10,52 +10,33 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// The key says what may not wait or run twice on one server: here one restart of each service, and one apt run of any
-// kind.
+// While an action with the key is open on the server, Create makes no other one.
 func ExampleLedger_Create_dedupe() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("web-1")
 	defer done()
-	ask := func(actionType, command, key string) {
+
+	for range 2 {
+		// region: dedupe
 		action, err := ledger.Create(ctx, remediation.NewAction{
-			ServerID: "web-1", ActionType: actionType, Command: command, CreatedBy: "dashboard", DedupeKey: &key,
+			ServerID: "web-1", ActionType: "restart_service", ServiceName: new("nginx"),
+			Command: "systemctl restart nginx", CreatedBy: "dashboard",
+			DedupeKey: new("restart_service:nginx"), // one restart per service; "apt" would be one apt run of any kind
 		})
-		if duplicate := (*remediation.DuplicateError)(nil); errors.As(err, &duplicate) {
-			existing, err := ledger.Get(ctx, duplicate.ExistingID)
-			if err != nil {
-				log.Fatal(err)
-			}
-			fmt.Printf("%s: refused, %s is %s\n", command, existing.Command, existing.Status)
-			return
-		}
-		if err != nil {
+		var duplicate *remediation.DuplicateError
+		switch {
+		case errors.As(err, &duplicate):
+			fmt.Println("already queued as action", duplicate.ExistingID)
+		case err != nil:
 			log.Fatal(err)
+		default:
+			fmt.Println("queued as action", action.ID)
 		}
-		fmt.Printf("%s: %s\n", command, action.Status)
+		// endregion
 	}
-
-	ask("restart_service", "systemctl restart nginx", "restart_service:nginx")
-	ask("restart_service", "systemctl restart sshd", "restart_service:sshd")
-	ask("restart_service", "systemctl restart nginx", "restart_service:nginx")
-	ask("apt_update", "apt-get update", "apt")
-	ask("apt_upgrade", "apt-get upgrade", "apt")
-
-	// Once it has ended, the next may come.
-	action, err := ledger.Claim(ctx, "web-1")
-	if err != nil {
-		log.Fatal(err)
-	}
-	if _, err := ledger.Finish(ctx, "web-1", action.ID, remediation.Result{}); err != nil {
-		log.Fatal(err)
-	}
-	ask("restart_service", "systemctl restart nginx", "restart_service:nginx")
 	// Output:
-	// systemctl restart nginx: approved
-	// systemctl restart sshd: approved
-	// systemctl restart nginx: refused, systemctl restart nginx is approved
-	// apt-get update: approved
-	// apt-get upgrade: refused, apt-get update is approved
-	// systemctl restart nginx: approved
+	// queued as action 1
+	// already queued as action 1
 }
 
 // One decision on many actions: each id has its own outcome.
@@ -69,6 +50,7 @@ func ExampleLedger_ApproveMany() {
 		log.Fatal(err)
 	}
 
+	// region: many
 	outcomes, err := ledger.ApproveMany(ctx, []int64{second, first, 99}, "alice")
 	if err != nil {
 		log.Fatal(err) // nothing was decided
@@ -80,6 +62,7 @@ func ExampleLedger_ApproveMany() {
 		}
 		fmt.Println(outcome.Action.Command, "is", outcome.Action.Status)
 	}
+	// endregion
 	// Output:
 	// approve: action 2 is rejected and can't become approved
 	// vacuumdb --all is approved
@@ -116,6 +99,7 @@ func ExampleLedger_FailOverdue() {
 	}
 
 	now = now.Add(45 * time.Minute) // the agent's machine has gone down
+	// region: overdue
 	closed, err := ledger.FailOverdue(ctx, 30*time.Minute, 100)
 	if err != nil {
 		log.Fatal(err)
@@ -123,6 +107,7 @@ func ExampleLedger_FailOverdue() {
 	for _, action := range closed {
 		fmt.Printf("action %d is %s: %s\n", action.ID, action.Status, *action.Stderr)
 	}
+	// endregion
 
 	_, err = ledger.Finish(ctx, "web-1", id, remediation.Result{})
 	fmt.Println(err)
@@ -173,23 +158,29 @@ func ExampleLedger_Explain() {
 	defer done()
 	exampleQueue(ledger, "web-1", "apt-get update")
 	id := exampleQueue(ledger, "web-1", "apt-get upgrade")
-	why := func() {
-		explanation, err := ledger.Explain(ctx, id)
+	explain := func() {
+		// region: explain
+		why, err := ledger.Explain(ctx, id)
 		if err != nil {
 			log.Fatal(err)
 		}
-		fmt.Println(explanation)
+		fmt.Println(why)
+		if why.Reason == remediation.ReasonMaintenance {
+			fmt.Println("unpause", why.ServerID, "or withdraw the action")
+		}
+		// endregion
 	}
 
-	why()
+	explain()
 	now = now.Add(time.Minute)
 	if err := ledger.Pause(ctx, "web-1"); err != nil {
 		log.Fatal(err)
 	}
-	why()
+	explain()
 	// Output:
 	// action 2 waits behind action 1 on server "web-1"
 	// action 2 is held: server "web-1" has been in maintenance since 2026-01-19 12:01:00 UTC and only "auto" approved it
+	// unpause web-1 or withdraw the action
 }
 
 // A reader that keeps the last id it saw misses no event.
@@ -229,11 +220,7 @@ func ExampleLedger_Follow() {
 	ledger, done := exampleLedger("web-1")
 	defer done()
 	exampleQueue(ledger, "web-1", "uptime")
-
-	for event, err := range ledger.Follow(ctx, 0) {
-		if err != nil {
-			log.Fatal(err)
-		}
+	handle := func(event remediation.Event) {
 		fmt.Println(event.ID, event.Kind, "by", *event.Actor)
 		switch event.Kind {
 		case remediation.EventApproved:
@@ -244,12 +231,23 @@ func ExampleLedger_Follow() {
 			cancel()
 		}
 	}
-	fmt.Println(ctx.Err())
+
+	// region: follow
+	var last int64 // the last event that was handled; store it with what you do
+	for event, err := range ledger.Follow(ctx, last) {
+		if err != nil {
+			log.Fatal(err) // such as a restart of the server: follow again from last
+		}
+		handle(event)
+		last = event.ID
+	}
+	fmt.Println("stopped:", ctx.Err())
+	// endregion
 	// Output:
 	// 1 created by dashboard
 	// 2 approved by auto
 	// 3 executing by web-1
-	// context canceled
+	// stopped: context canceled
 }
 
 // The history of an action stays after the action itself was deleted.
@@ -264,6 +262,7 @@ func ExampleLedger_History() {
 	if _, err := ledger.Prune(ctx, time.Now().AddDate(100, 0, 0), 0); err != nil {
 		log.Fatal(err)
 	}
+	// region: history
 	events, err := ledger.History(ctx, id)
 	if err != nil {
 		log.Fatal(err)
@@ -271,6 +270,7 @@ func ExampleLedger_History() {
 	for _, event := range events {
 		fmt.Println(event.ID, event.Kind)
 	}
+	// endregion
 	// Output:
 	// 1 created
 	// 2 approved
@@ -306,7 +306,7 @@ func ExampleLedger_ClearOutput() {
 	// 1 cleared: completed with exit code 0 and no output: true
 }
 
-// A nightly job drops the outputs after a while and the actions later; the events stay.
+// A nightly job clears outputs after a month and deletes actions after a year; their events stay.
 func ExampleLedger_Prune() {
 	ctx := context.Background()
 	now := time.Date(2026, 1, 19, 12, 0, 0, 0, time.UTC)
@@ -320,17 +320,11 @@ func ExampleLedger_Prune() {
 		log.Fatal(err)
 	}
 
-	now = now.AddDate(0, 6, 0)
-	cleared, err := ledger.ClearOutput(ctx, now.AddDate(0, -1, 0), 1000)
-	if err != nil {
-		log.Fatal(err)
+	for _, months := range []int{6, 13} {
+		if err := nightly(ctx, ledger, now.AddDate(0, months, 0)); err != nil {
+			log.Fatal(err)
+		}
 	}
-	pruned, err := ledger.Prune(ctx, now.AddDate(0, -3, 0), 1000)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(cleared, "output cleared,", pruned, "action pruned")
-
 	events, err := ledger.Events(ctx, 0, 0)
 	if err != nil {
 		log.Fatal(err)
@@ -339,7 +333,6 @@ func ExampleLedger_Prune() {
 		fmt.Println(event.Kind)
 	}
 	// Output:
-	// 1 output cleared, 1 action pruned
 	// created
 	// approved
 	// executing
@@ -347,3 +340,25 @@ func ExampleLedger_Prune() {
 	// output_cleared
 	// deleted
 }
+
+// region: nightly
+
+// nightly keeps outputs for 30 days and actions for a year. Each call is short, so that others can write in between.
+func nightly(ctx context.Context, ledger *remediation.Ledger, night time.Time) error {
+	const batch = 1000
+	for n := int64(batch); n == batch; {
+		var err error
+		if n, err = ledger.ClearOutput(ctx, night.AddDate(0, 0, -30), batch); err != nil {
+			return err
+		}
+	}
+	for n := int64(batch); n == batch; {
+		var err error
+		if n, err = ledger.Prune(ctx, night.AddDate(-1, 0, 0), batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endregion

@@ -2,9 +2,12 @@ package remediation_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"time"
@@ -225,9 +228,10 @@ func ExampleLedger_List() {
 		exampleQueue(ledger, "web-1", "uptime")
 	}
 
+	// region: list
 	filter := remediation.Filter{ServerID: "web-1", Status: remediation.Approved, Limit: 2}
 	for {
-		page, err := ledger.List(ctx, filter)
+		page, err := ledger.List(ctx, filter) // newest first, without outputs
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -238,8 +242,9 @@ func ExampleLedger_List() {
 			fmt.Print(" #", action.ID)
 		}
 		fmt.Println()
-		filter.Before = page[len(page)-1].ID
+		filter.Before = page[len(page)-1].ID // where the next page begins
 	}
+	// endregion
 	// Output:
 	//  #5 #4
 	//  #3 #2
@@ -256,20 +261,48 @@ func ExampleTransitionError() {
 		log.Fatal(err)
 	}
 
+	// region: refused
 	_, err := ledger.Approve(ctx, id, "bob")
 	var refused *remediation.TransitionError
 	switch {
 	case errors.As(err, &refused) && refused.From == remediation.Rejected:
-		fmt.Println("somebody has rejected it")
+		fmt.Println("too late:", err)
 	case errors.Is(err, remediation.ErrNotFound):
 		fmt.Println("there is no such action")
 	case err != nil:
 		log.Fatal(err)
 	}
-	fmt.Println(err)
-	// Output:
-	// somebody has rejected it
-	// approve: action 1 is rejected and can't become approved
+	// endregion
+	// Output: too late: approve: action 1 is rejected and can't become approved
+}
+
+// An API answers with the action, or with the error and its details.
+func ExampleTransitionError_json() {
+	ctx := context.Background()
+	ledger, done := exampleLedger("db-1")
+	defer done()
+	id := examplePending(ledger, "db-1", "vacuumdb --all")
+	if _, err := ledger.Reject(ctx, id, "alice", "the backup still runs"); err != nil {
+		log.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+
+	// region: json
+	action, err := ledger.Approve(ctx, id, "bob")
+	var refused *remediation.TransitionError
+	switch {
+	case errors.As(err, &refused):
+		w.WriteHeader(http.StatusConflict)
+		err = json.NewEncoder(w).Encode(refused)
+	case err == nil:
+		err = json.NewEncoder(w).Encode(action)
+	}
+	// endregion
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(w.Code, w.Body)
+	// Output: 409 {"error":"action 1 is rejected and can't become approved","id":1,"from":"rejected","to":"approved"}
 }
 
 // Field and Problem are what a form shows beside its input.

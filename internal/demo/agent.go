@@ -15,11 +15,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-const (
-	longest = time.Minute            // how long a command may run that has no MaxRuntimeSeconds
-	beat    = 100 * time.Millisecond // between two heartbeats; a real agent waits for seconds
-)
-
 func (d *demo) work(ctx context.Context) error {
 	for _, server := range []string{web, db} {
 		if err := d.agent(ctx, server); err != nil {
@@ -47,7 +42,7 @@ func (d *demo) agent(ctx context.Context, server string) error {
 		if err != nil {
 			return err
 		}
-		result := d.execute(ctx, a)
+		result := execute(ctx, d.ledger, a)
 		a, err = d.ledger.Finish(context.WithoutCancel(ctx), server, a.ID, result)
 		if err != nil {
 			return err
@@ -59,9 +54,17 @@ func (d *demo) agent(ctx context.Context, server string) error {
 	}
 }
 
-// execute runs the command of an action, and kills it and all that it has started when watch or the time limit stops it.
-// The exit code is -1 if the command was killed or did not start; stderr then says why.
-func (d *demo) execute(ctx context.Context, a remediation.Action) remediation.Result {
+// region: agent
+
+const (
+	longest = time.Minute            // the time limit of a command without MaxRuntimeSeconds
+	beat    = 100 * time.Millisecond // between two heartbeats; 5 seconds are enough for a real agent
+)
+
+// execute runs the command of a claimed action in a process group of its own, and returns the result for Finish. It kills
+// the group when the time limit is over, when a person asks for that, or when the ledger has closed the action. The exit
+// code is -1 if the command was killed or did not start; stderr then says why.
+func execute(ctx context.Context, ledger *remediation.Ledger, a remediation.Action) remediation.Result {
 	limit := longest
 	if a.MaxRuntimeSeconds != nil {
 		limit = time.Duration(*a.MaxRuntimeSeconds) * time.Second
@@ -70,12 +73,12 @@ func (d *demo) execute(ctx context.Context, a remediation.Action) remediation.Re
 	defer done()
 	running, stop := context.WithCancelCause(running)
 	defer stop(nil)
-	go d.watch(running, stop, a)
+	go watch(running, stop, ledger, a)
 
 	var stdout, stderr strings.Builder
 	cmd := exec.CommandContext(running, "sh", "-c", a.Command)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a process group of its own
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second // a process that left the group may hold the outputs open
 	err := cmd.Run()
@@ -86,16 +89,16 @@ func (d *demo) execute(ctx context.Context, a remediation.Action) remediation.Re
 	return remediation.Result{ExitCode: int64(code), Stdout: stdout.String(), Stderr: stderr.String()}
 }
 
-// watch sends heartbeats while a command runs. It stops the command when somebody asks for that, or when the ledger has
-// closed the action. After any other error it tries again at the next beat.
-func (d *demo) watch(running context.Context, stop context.CancelCauseFunc, a remediation.Action) {
+// watch sends heartbeats while a command runs. It stops the command when a person asks for that, or when the ledger has
+// closed the action. After any other error it tries again at the next heartbeat.
+func watch(running context.Context, stop context.CancelCauseFunc, ledger *remediation.Ledger, a remediation.Action) {
 	for {
 		select {
 		case <-running.Done():
 			return
 		case <-time.After(beat):
 		}
-		seen, err := d.ledger.Heartbeat(running, a.ServerID, a.ID)
+		seen, err := ledger.Heartbeat(running, a.ServerID, a.ID)
 		switch {
 		case errors.Is(err, remediation.ErrInvalidTransition), errors.Is(err, remediation.ErrNotFound):
 			stop(err)
@@ -104,3 +107,5 @@ func (d *demo) watch(running context.Context, stop context.CancelCauseFunc, a re
 		}
 	}
 }
+
+// endregion

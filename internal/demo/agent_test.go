@@ -115,7 +115,7 @@ func TestCommandOfAClosedActionIsKilled(t *testing.T) {
 	if _, err := d.ledger.Finish(t.Context(), web, a.ID, remediation.Result{}); err != nil {
 		t.Fatal(err)
 	}
-	result := d.execute(t.Context(), claimed)
+	result := execute(t.Context(), d.ledger, claimed)
 	if result.ExitCode != -1 || !strings.Contains(result.Stderr, "action 1 is completed") {
 		t.Errorf("the command of a closed action ended with %+v", result)
 	}

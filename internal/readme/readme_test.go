@@ -1,100 +1,214 @@
-// Package readme_test keeps README.md true: its Go code compiles against this checkout, its first program prints what
-// it says, and its make targets exist.
-//
-// How to write the README, so that this holds:
-//
-//   - A ```go block that begins with "package main" is a program. It is complete, and vetted as it is. The first one is
-//     run in an empty directory. If the next block of the same section is a ```text block, the program must print that
-//     (stdout or stderr; more before or after it is fine), so it shows nothing that changes from run to run.
-//   - Every other ```go block is a fragment: either statements, or declarations (func, type, var). It uses the packages
-//     in imports and the variables in given, below, without saying where they come from, and may declare variables of
-//     the same names itself. Statements are the body of a function that returns an error, so "return err" is fine.
-//     Variables that statements declare and never use are fine too, unless they are inside a nested block. A fragment
-//     that needs another package begins with its import, and needs no "package" line.
-//   - Every fragment stands alone: none sees what another one declares. "..." doesn't compile.
-//   - Programs and fragments are an importer's code: packages under internal/ are out of their reach.
-//   - In ```sh blocks each target of a make command must have its rule in the Makefile; a leading "$ " is fine.
-//
-// Compile errors point at the line of README.md.
-package readme_test
+package main
 
 import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
-// imports are the packages that a fragment may use without an import, by the name it uses them under.
-var imports = map[string]string{
-	"context":     "context",
-	"sql":         "database/sql",
-	"json":        "encoding/json",
-	"errors":      "errors",
-	"fmt":         "fmt",
-	"log":         "log",
-	"slog":        "log/slog",
-	"http":        "net/http",
-	"os":          "os",
-	"exec":        "os/exec",
-	"strings":     "strings",
-	"time":        "time",
-	"pgx":         "github.com/jackc/pgx/v5",
-	"pgxpool":     "github.com/jackc/pgx/v5/pgxpool",
-	"remediation": "github.com/homelab-cmd/actionledger/remediation",
-	"sqlite":      "github.com/homelab-cmd/actionledger/remediation/sqlite",
-	"postgres":    "github.com/homelab-cmd/actionledger/remediation/postgres",
-	"schema":      "github.com/homelab-cmd/actionledger/schema",
-	"sqlitedb":    "github.com/homelab-cmd/actionledger/db/sqlitedb",
-	"postgresdb":  "github.com/homelab-cmd/actionledger/db/postgresdb",
+// These tests keep every Markdown file of the repository true.
+//
+// A Go block is a copy of code that compiles and runs in a test. The comment above the block names that code: a file, as
+// in <!-- internal/readme/main.go -->, or a region of one, as in <!-- remediation/example_test.go#claim -->. In the file,
+// the region is between the lines "// region: claim" and "// endregion".
+
+const (
+	root       = "../.."
+	runProgram = "ACTIONLEDGER_README_PROGRAM" // makes the test binary the program of README.md
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(runProgram) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
 }
 
-// given are the variables that a fragment may use without declaring them.
-var given = map[string]string{
-	"ctx":     "context.Context",
-	"err":     "error",
-	"ledger":  "*remediation.Ledger",
-	"store":   "*sqlite.Store",
-	"db":      "*sql.DB",
-	"tx":      "*sql.Tx",
-	"pool":    "*pgxpool.Pool",
-	"conn":    "*pgx.Conn",
-	"id":      "int64",
-	"alertID": "int64",
-	"action":  "remediation.Action",
-	"actions": "[]remediation.Action",
-	"execute": "func(ctx context.Context, command string) remediation.Result",
-	"logger":  "*slog.Logger",
-	"path":    "string",
-	"w":       "http.ResponseWriter",
-	"r":       "*http.Request",
-}
-
-const root = "../.."
-
-func TestCodeCompiles(t *testing.T) {
-	for _, problem := range vet(t, readme(t)) {
-		t.Error(problem)
+func TestProgramPrintsWhatReadmeShows(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := exec.CommandContext(t.Context(), self)
+	program.Dir = t.TempDir()
+	program.Env = append(os.Environ(), runProgram+"=1")
+	printed, err := program.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, printed)
+	}
+	blocks := blocksOf(t, "README.md")
+	at := slices.IndexFunc(blocks, func(b block) bool { return b.code == "internal/readme/main.go" })
+	if at < 0 || at+1 == len(blocks) || blocks[at+1].lang != "text" {
+		t.Fatal("README.md does not show the program and, in a text block after it, what it prints")
+	}
+	if diff := cmp.Diff(string(printed), blocks[at+1].text); diff != "" {
+		t.Errorf("the program prints -, README.md shows +:\n%s", diff)
 	}
 }
 
-func TestFirstProgramPrintsWhatTheTextShows(t *testing.T) {
-	program, shown := firstProgram(readme(t))
-	if program == nil {
-		t.Fatal(`README.md has no go block that begins with "package main"`)
+func TestGoBlocksAreCodeThatRuns(t *testing.T) {
+	shown := map[string]bool{}
+	for _, path := range files(t, ".md") {
+		for _, b := range blocksOf(t, path) {
+			if b.lang != "go" {
+				continue
+			}
+			shown[b.code] = true
+			if b.code == "" {
+				t.Errorf("%s: no comment names the code of this block:\n%s", path, b.text)
+			} else if diff := cmp.Diff(codeOf(t, b.code), b.text); diff != "" {
+				t.Errorf("%s: %q has -, the block has +:\n%s", path, b.code, diff)
+			}
+		}
 	}
-	printed := run(t, *program)
-	if shown != nil && !strings.Contains(printed, strings.TrimSpace(shown.text)) {
-		t.Errorf("%s: the README shows\n%s\nand the program before it prints\n%s", shown.at(), shown.text, printed)
+	for _, path := range files(t, ".go") {
+		for _, mark := range regexp.MustCompile(`(?m)^\t*// region: (\w+)$`).FindAllStringSubmatch(read(t, path), -1) {
+			if code := path + "#" + mark[1]; !shown[code] {
+				t.Errorf("no Markdown file shows %s", code)
+			}
+		}
 	}
 }
+
+var (
+	makeCommand = regexp.MustCompile(`(?m)(?:^|[;&|]) *make ([^;&|\n]+)`)
+	optional    = regexp.MustCompile(`(?m)(^| )(#.*|\w+=\S+|-\S+)`) // comments, variables and flags
+)
 
 func TestMakeTargetsExist(t *testing.T) {
-	for _, missing := range withoutRule(t, readme(t), filepath.Join(root, "Makefile")) {
-		t.Error(missing)
+	makefile := read(t, "Makefile")
+	for _, path := range files(t, ".md") {
+		scripts := regexp.MustCompile("`(make [^`\n]+)`").FindAllString(read(t, path), -1)
+		for _, b := range blocksOf(t, path) {
+			if b.lang == "sh" {
+				scripts = append(scripts, b.text)
+			}
+		}
+		for _, script := range scripts {
+			script = optional.ReplaceAllString(strings.Trim(script, "`"), "")
+			for _, command := range makeCommand.FindAllStringSubmatch(script, -1) {
+				for _, target := range strings.Fields(command[1]) {
+					if !regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(target) + ":").MatchString(makefile) {
+						t.Errorf("%s: the Makefile has no target %q", path, target)
+					}
+				}
+			}
+		}
 	}
 }
 
-func readme(t *testing.T) []block {
+func TestVersionsAreThoseOfGoMod(t *testing.T) {
+	gomod := read(t, "go.mod")
+	goVersion := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(gomod)[1]
+	if !strings.Contains(read(t, "README.md"), "Go "+goVersion) {
+		t.Errorf("README.md does not say that Go %s is needed", goVersion)
+	}
+	for _, path := range files(t, ".md") {
+		for _, tool := range regexp.MustCompile(`(\S+)/cmd/\w+@(v[\w.]+)`).FindAllStringSubmatch(read(t, path), -1) {
+			if !strings.Contains(gomod, tool[1]+" "+tool[2]) {
+				t.Errorf("%s: go.mod does not require %s %s", path, tool[1], tool[2])
+			}
+		}
+	}
+}
+
+var (
+	link    = regexp.MustCompile(`\]\(([^)#\s]*)(#[^)\s]+)?\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.+)$`)
+)
+
+func TestLinksLeadSomewhere(t *testing.T) {
+	for _, path := range files(t, ".md") {
+		for _, to := range link.FindAllStringSubmatch(fence.ReplaceAllString(read(t, path), ""), -1) {
+			file, anchor := filepath.Join(filepath.Dir(path), to[1]), to[2]
+			if to[1] == "" {
+				file = path
+			}
+			if strings.Contains(to[1], "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(root, file)); err != nil {
+				t.Errorf("%s: %v", path, err)
+			} else if anchor != "" && !slices.Contains(anchors(t, file), anchor) {
+				t.Errorf("%s: %s has no heading %s", path, file, anchor)
+			}
+		}
+	}
+}
+
+// anchors are the headings of a Markdown file as links name them.
+func anchors(t *testing.T, path string) (anchors []string) {
+	for _, h := range heading.FindAllStringSubmatch(fence.ReplaceAllString(read(t, path), ""), -1) {
+		words := regexp.MustCompile(`[^\w -]`).ReplaceAllString(strings.ToLower(h[1]), "")
+		anchors = append(anchors, "#"+strings.ReplaceAll(words, " ", "-"))
+	}
+	return anchors
+}
+
+// block is one fenced block of a Markdown file.
+type block struct{ code, lang, text string }
+
+var fence = regexp.MustCompile("(?ms)^(?:<!-- (\\S+) -->\n)?```(\\w*)\n(.*?)^```$")
+
+func blocksOf(t *testing.T, path string) (blocks []block) {
 	t.Helper()
-	return blocksOf(t, filepath.Join(root, "README.md"))
+	text := read(t, path)
+	for _, b := range fence.FindAllStringSubmatch(text, -1) {
+		blocks = append(blocks, block{b[1], b[2], b[3]})
+	}
+	if strings.Count(text, "```") != 2*len(blocks) {
+		t.Errorf("%s has a fence that is not closed or does not begin its line", path)
+	}
+	return blocks
+}
+
+// codeOf returns the code that a comment above a block names, without the indentation that a region has in its file.
+func codeOf(t *testing.T, name string) string {
+	t.Helper()
+	path, region, isRegion := strings.Cut(name, "#")
+	if !isRegion {
+		return read(t, path)
+	}
+	found := regexp.MustCompile(`(?ms)^(\t*)// region: ` + region + `\n(.*?)^\t*// endregion$`).FindStringSubmatch(read(t, path))
+	if found == nil {
+		t.Errorf("%s has no region %q", path, region)
+		return ""
+	}
+	return strings.Trim(regexp.MustCompile(`(?m)^`+found[1]).ReplaceAllString(found[2], ""), "\n") + "\n"
+}
+
+// files returns the paths of the repository's files that end in ext.
+func files(t *testing.T, ext string) (paths []string) {
+	t.Helper()
+	err := fs.WalkDir(os.DirFS(root), ".", func(path string, entry fs.DirEntry, err error) error {
+		if entry.IsDir() && entry.Name() == ".git" {
+			return fs.SkipDir
+		}
+		if filepath.Ext(path) == ext {
+			paths = append(paths, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(fmt.Errorf("read what a Markdown file names: %w", err))
+	}
+	return string(text)
 }

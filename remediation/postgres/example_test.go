@@ -3,21 +3,52 @@ package postgres_test
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"log"
+	"os"
+	"path/filepath"
+	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	_ "modernc.org/sqlite" // for ExampleImport
 
+	"github.com/homelab-cmd/actionledger/internal/migration"
+	"github.com/homelab-cmd/actionledger/internal/pgtest"
 	"github.com/homelab-cmd/actionledger/remediation"
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
+	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// These need a server, so they are compiled and not run; the tests beside them run the same calls.
+// TestExamples runs the examples, which go test does not do by itself: they need a server.
+func TestExamples(t *testing.T) {
+	url := pgtest.EmptyURL(t)
+	t.Setenv("LEDGER_URL", url)
+	Example() // migrates, and adds the server web-1
 
+	pool := pgtest.Pool(t, url)
+	run(t, pool, "CREATE TABLE hub_log (line text NOT NULL)")
+	ledger := remediation.New(postgres.New(pool))
+	if err := ledger.Pause(t.Context(), "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	for range 7 {
+		create(t, ledger)
+	}
+	ExampleNew_transaction()
+	approved := must[remediation.Action](t)(ledger.Get(t.Context(), 7))
+	same(t, "the approval", approved.Status, remediation.Approved)
+	same(t, "the line of the hub", one[string](t, pool, "SELECT line FROM hub_log"), approved.Command)
+
+	file, _ := sqliteLedger(t, must[int](t)(migration.Latest(schema.SQLite)))
+	t.Chdir(filepath.Dir(file))
+	t.Setenv("LEDGER_URL", pgtest.URL(t))
+	ExampleImport()
+}
+
+// LEDGER_URL is such as postgres://hub@db.example/ledger.
 func Example() {
 	ctx := context.Background()
-	pool, err := pgxpool.New(ctx, "postgres://hub@db.example/ledger")
+	// region: open
+	pool, err := pgxpool.New(ctx, os.Getenv("LEDGER_URL"))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -26,6 +57,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	ledger := remediation.New(postgres.New(pool))
+	// endregion
 	if err := ledger.AddServer(ctx, "web-1"); err != nil {
 		log.Fatal(err)
 	}
@@ -34,11 +66,12 @@ func Example() {
 // In the caller's transaction the approval holds when the caller commits, together with what else it changed.
 func ExampleNew_transaction() {
 	ctx := context.Background()
-	pool, err := pgxpool.New(ctx, "postgres://hub@db.example/ledger")
+	pool, err := pgxpool.New(ctx, os.Getenv("LEDGER_URL"))
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer pool.Close()
+	// region: tx
 	tx, err := pool.Begin(ctx)
 	if err != nil {
 		log.Fatal(err)
@@ -54,26 +87,28 @@ func ExampleNew_transaction() {
 	if err := tx.Commit(ctx); err != nil {
 		log.Fatal(err)
 	}
+	// endregion
 }
 
 // A ledger that outgrew its file moves with its ids and its history.
 func ExampleImport() {
 	ctx := context.Background()
+	pool, err := pgxpool.New(ctx, os.Getenv("LEDGER_URL"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer pool.Close()
+	// region: import
 	ledgerFile, err := sql.Open("sqlite", "file:ledger.db?mode=ro")
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer ledgerFile.Close()
-	pool, err := pgxpool.New(ctx, "postgres://hub@db.example/ledger")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer pool.Close()
 	if err := postgres.Migrate(ctx, pool); err != nil {
 		log.Fatal(err)
 	}
 	if err := postgres.Import(ctx, pool, ledgerFile); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("imported")
+	// endregion
 }

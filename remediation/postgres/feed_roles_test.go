@@ -211,7 +211,7 @@ func TestReaderIsNotDelayedByAnotherDatabase(t *testing.T) {
 // The README says how to find what delays the feed.
 func TestReadmeNamesWhatDelaysTheFeed(t *testing.T) {
 	t.Parallel()
-	text := must[[]byte](t)(os.ReadFile("../../README.md"))
+	text := must[[]byte](t)(os.ReadFile("README.md"))
 	block := regexp.MustCompile("```sql\n([^`]*pg_prepared_xacts[^`]*)```").FindSubmatch(text)
 	if block == nil {
 		t.Fatal("README.md has no query for what delays Events")

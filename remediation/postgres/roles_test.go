@@ -62,7 +62,7 @@ func (r *roles) login(role string) string { return r.name(role) + "_login" }
 // rolesInReadme is the sql block of the section about roles.
 func rolesInReadme(t *testing.T) string {
 	t.Helper()
-	text := must[[]byte](t)(os.ReadFile("../../README.md"))
+	text := must[[]byte](t)(os.ReadFile("README.md"))
 	block := regexp.MustCompile("(?m)^#+ .*Roles.*\n(?:[^#].*\n|\n)*?```sql\n((?:.*\n)*?)```").FindSubmatch(text)
 	if block == nil {
 		t.Fatal(`README.md has no section about "Roles" with a sql block`)

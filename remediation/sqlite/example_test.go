@@ -7,77 +7,12 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/homelab-cmd/actionledger/remediation"
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
-
-// A complete program: one action goes from its request to its result.
-func Example() {
-	ctx := context.Background()
-	path, remove := exampleFile()
-	defer remove()
-
-	store, err := sqlite.Open(ctx, path) // created if there is none
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer store.Close()
-	if err := store.Migrate(ctx); err != nil {
-		log.Fatal(err)
-	}
-	ledger := remediation.New(store)
-
-	// The hub queues a command. In maintenance it waits for a person; in normal mode it is approved at once.
-	if err := ledger.AddServer(ctx, "web-1"); err != nil {
-		log.Fatal(err)
-	}
-	if err := ledger.Pause(ctx, "web-1"); err != nil {
-		log.Fatal(err)
-	}
-	queued, err := ledger.Create(ctx, remediation.NewAction{
-		ServerID: "web-1", ActionType: "check", Command: "echo all is well", CreatedBy: "dashboard",
-	})
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println("queued:", queued.Status)
-
-	if _, err := ledger.Approve(ctx, queued.ID, "alice"); err != nil {
-		log.Fatal(err)
-	}
-
-	// The agent of web-1 takes what may run, runs it, and reports.
-	for {
-		action, err := ledger.Claim(ctx, "web-1")
-		if errors.Is(err, remediation.ErrNothingToClaim) {
-			break
-		}
-		if err != nil {
-			log.Fatal(err)
-		}
-		var stdout, stderr strings.Builder
-		cmd := exec.CommandContext(ctx, "sh", "-c", action.Command)
-		cmd.Stdout, cmd.Stderr = &stdout, &stderr
-		if err := cmd.Run(); cmd.ProcessState == nil {
-			log.Fatal(err) // it did not even start: there is no exit code to report
-		}
-		done, err := ledger.Finish(ctx, "web-1", action.ID, remediation.Result{
-			ExitCode: int64(cmd.ProcessState.ExitCode()), Stdout: stdout.String(), Stderr: stderr.String(),
-		})
-		if err != nil {
-			log.Fatal(err)
-		}
-		fmt.Printf("%s by %s, exit code %d: %s", done.Status, *done.ApprovedBy, *done.ExitCode, *done.Stdout)
-	}
-	// Output:
-	// queued: pending
-	// completed by alice, exit code 0: all is well
-}
 
 func ExampleOpen() {
 	ctx := context.Background()
@@ -110,8 +45,9 @@ func ExampleNew() {
 	path, remove := exampleFile()
 	defer remove()
 
-	db, err := sql.Open("sqlite", "file:"+path+
-		"?_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)&_time_format=sqlite&_txlock=immediate")
+	// region: pool
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)"+
+		"&_pragma=temp_store(memory)&_time_format=sqlite&_txlock=immediate")
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -124,8 +60,9 @@ func ExampleNew() {
 		log.Fatal(err)
 	}
 	defer store.Close() // leaves db open
-
 	ledger := remediation.New(store)
+	// endregion
+
 	if err := ledger.AddServer(ctx, "web-1"); err != nil {
 		log.Fatal(err)
 	}
@@ -166,24 +103,25 @@ func ExampleTx() {
 	db, id, remove := examplePool()
 	defer remove()
 
+	// region: tx
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer tx.Rollback()
-
 	ledger := remediation.New(sqlite.Tx(tx))
 	if _, err := ledger.Approve(ctx, id, "alice"); err != nil {
 		log.Fatal(err)
 	}
 	_, err = ledger.Approve(ctx, id, "bob")
-	fmt.Println(err) // a refusal leaves the transaction as usable as it was
+	fmt.Println(err) // a refusal leaves the transaction usable
 	if _, err := tx.ExecContext(ctx, "INSERT INTO hub_log (line) VALUES ('alice approved it')"); err != nil {
 		log.Fatal(err)
 	}
 	if err := tx.Commit(); err != nil {
 		log.Fatal(err)
 	}
+	// endregion
 
 	var status, line string
 	err = db.QueryRowContext(ctx, "SELECT status, line FROM remediation_actions, hub_log").Scan(&status, &line)
