@@ -98,6 +98,46 @@ func TestCallsThatComeTogetherShareAStatement(t *testing.T) {
 	shared("Finish")
 }
 
+// Connection poolers need some of pgx's query modes, and each sends parameters in its own way.
+func TestBatchInEveryQueryMode(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			url := with(t, pgtest.URL(t), "default_query_exec_mode", mode)
+			pool := pgtest.Pool(t, url)
+			store := postgres.New(pool)
+			ledger := newLedger(store)
+			if err := ledger.AddServer(t.Context(), "web-1"); err != nil {
+				t.Fatal(err)
+			}
+			given := newAction("web-1")
+			given.Command = "it's \\ \"{},NULL\" ünïcode\n"
+			given.ServiceName, given.AlertID = new("nginx"), new(must[int64](t)(ledger.AddAlert(t.Context(), "web-1", "down")))
+			given.NotBefore, given.ExpiresAt = new(now.Add(-time.Microsecond)), new(now.Add(time.Hour))
+			given.MaxRuntimeSeconds = new(int64(60))
+			plain, keyed := newAction("web-1"), newAction("web-1")
+			keyed.IdempotencyKey = new("one")
+			created := make([]remediation.Action, 3)
+			var calls []func() error
+			for i, a := range []remediation.NewAction{given, plain, keyed} {
+				calls = append(calls, func() (err error) { created[i], err = ledger.Create(t.Context(), a); return err })
+			}
+			if err := errors.Join(postgres.Together(t, store, calls...)...); err != nil {
+				t.Fatal(err)
+			}
+			same(t, "transactions", column[int64](t, pool, "SELECT count(DISTINCT xmin::text) FROM remediation_actions"), []int64{1})
+			for i, a := range created {
+				same(t, fmt.Sprintf("action %d", i), must[remediation.Action](t)(ledger.Get(t.Context(), a.ID)), a)
+			}
+			same(t, "command", created[0].Command, given.Command)
+			same(t, "not_before", created[0].NotBefore, given.NotBefore)
+			same(t, "alert", created[0].AlertID, given.AlertID)
+			same(t, "key", created[2].IdempotencyKey, keyed.IdempotencyKey)
+		})
+	}
+}
+
 func TestOneOfTwoDecisionsInABatchHolds(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1)

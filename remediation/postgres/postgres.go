@@ -23,6 +23,9 @@ import (
 // New returns a store on conn, a *pgxpool.Pool, a *pgx.Conn or the caller's own pgx.Tx; hand it to remediation.New. The
 // store is as safe for concurrent use as conn is: a pool is, the other two are not. The caller closes conn.
 //
+// On a pool, calls of one kind that come at the same time share a statement and its transaction; each is durable when it
+// returns, and is refused, or ends with its context, by itself.
+//
 // On a pgx.Tx nothing holds until the caller commits, and a refused transition leaves the transaction usable.
 //
 // The schema's version and rules are checked once, at the first call: until Migrate has run, every call returns
