@@ -69,14 +69,14 @@ func grouped[P any](ctx context.Context, s *store, b *batcher[P], single query[P
 		}
 		go b.lead(s, calls)
 	})
-	switch {
-	case err != nil:
-		return none, interpret(err)
-	case own.answered:
-		s.Changed()
-		return own.row, nil
+	if err == nil && !own.answered {
+		return change(ctx, s, single, params)
 	}
-	return change(ctx, s, single, params)
+	s.Changed() // after an error too, as in change
+	if err != nil {
+		return none, interpret(err)
+	}
+	return own.row, nil
 }
 
 // collect returns the batch. A call that clashes with another one is answered with nothing.
