@@ -46,12 +46,11 @@ fuzz: ## fuzz every text input for LENGTH=10m each, on PostgreSQL too with POSTG
 mutants: ## drop each guard, one at a time, and see that a test notices (needs an hour or two)
 	go run ./internal/mutants
 
-lint: ## gofmt, go vet and staticcheck
+lint: ## gofmt, go vet and staticcheck, in every module
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
-	go vet ./...
-	cd internal/bench && go vet ./...
-	cd internal/soak && go vet ./...
-	$(TOOL) staticcheck ./...
+	@for module in . internal/bench internal/soak; do \
+		(cd $$module && go vet ./... && go tool -modfile=$(CURDIR)/internal/tools/go.mod staticcheck ./...) || exit 1; \
+	done
 
 generate: ## generate db/ from schema/ and queries/
 	$(TOOL) sqlc generate
@@ -87,4 +86,8 @@ tidy: ## fail if a go.mod is not tidy
 	cd internal/bench && go mod tidy -diff
 	cd internal/soak && go mod tidy -diff
 
-verify: lint diff deps tidy test race ## everything but the checks that need a server
+# CI runs these too, in this order.
+checks = test cover race lint diff vet-sql tidy deps demo
+
+verify: ## run every check that a change must pass
+	@for check in $(checks); do echo "== make $$check"; $(MAKE) --no-print-directory $$check || exit 1; done

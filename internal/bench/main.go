@@ -68,7 +68,8 @@ func run(ctx context.Context, args []string) (err error) {
 		flags.StringVar(&callers, "callers", "1,2,4,16,64,256", "how many callers at once, on SQLite")
 		flags.StringVar(&c.only, "only", "", "measure only `one` of one, callers, readers, many, outputs, pg-one, pg-callers")
 	case "peers":
-		flags.StringVar(&callers, "callers", "1,4,16,64", "how many callers at once, on SQLite")
+		flags.StringVar(&callers, "callers", "1,4,16,64", "how many callers at once")
+		flags.StringVar(&c.only, "only", "", "measure only SQLite or PostgreSQL")
 		flags.StringVar(&c.chart, "chart", "", "write a chart to this SVG `file`")
 	case "scale":
 		flags.StringVar(&rows, "rows", "10000,1000000,10000000", "how many actions, smallest first")
