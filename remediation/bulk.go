@@ -105,7 +105,8 @@ func (l *Ledger) whyNotDecided(ctx context.Context, s step, id int64, from Statu
 // The time counts from the latest of the action's times, so that a wrong clock closes nothing early. If an older program
 // recorded an exit code without ending the action, the exit code stays and decides the status.
 //
-// However many sweepers run at once, each action is closed once, and one that is finished meanwhile is left alone.
+// However many sweepers run at once, each action is closed once, and one that is finished meanwhile is left alone. On
+// PostgreSQL an action that another transaction has locked is left to the next call.
 // *InputError if olderThan is not positive.
 func (l *Ledger) FailOverdue(ctx context.Context, olderThan time.Duration, limit int) ([]Action, error) {
 	limit, err := checkLimit(limit)

@@ -60,7 +60,7 @@ func (l *Ledger) Events(ctx context.Context, after int64, limit int) ([]Event, e
 	return events, nil
 }
 
-func listEvents(ctx context.Context, store Store, after int64, limit int) ([]Event, error) {
+func listEvents(ctx context.Context, store Backend, after int64, limit int) ([]Event, error) {
 	return inUTC(store.ListEvents(ctx, after, limit))
 }
 

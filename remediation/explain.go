@@ -40,7 +40,7 @@ type Explanation struct {
 	Detail string `json:"detail,omitempty"`
 }
 
-// Standing is an action among what decides whether it may run, as a Store reads it in one statement. If the action predates
+// Standing is an action among what decides whether it may run, as a Backend reads it in one statement. If the action predates
 // the rules and its values can't be read, every pointer is nil.
 type Standing struct {
 	ID                  int64

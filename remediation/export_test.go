@@ -3,7 +3,7 @@ package remediation
 import "time"
 
 // SetPollInterval sets how often followers of a store look for what others wrote, before there are any.
-func SetPollInterval(s Store, d time.Duration) { s.feed().interval = d }
+func SetPollInterval(s Store, d time.Duration) { s.Backend().feed().interval = d }
 
 // Waiting is how many followers of a store wait for events.
-func Waiting(s Store) int64 { return s.feed().waiting.Load() }
+func Waiting(s Store) int64 { return s.Backend().feed().waiting.Load() }

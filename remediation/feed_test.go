@@ -9,11 +9,15 @@ import (
 
 // emptyStore has no events, and counts how often it was asked.
 type emptyStore struct {
-	Store
+	backend
 	at    Feed
 	looks int
 	asked map[int64]bool // after which events
 }
+
+type backend = Backend
+
+func (s *emptyStore) Backend() Backend { return s }
 
 func (s *emptyStore) feed() *Feed { return &s.at }
 

@@ -58,11 +58,11 @@ func (l *Ledger) Follow(ctx context.Context, after int64) iter.Seq2[Event, error
 	}
 }
 
-func readPage(ctx context.Context, store Store, after int64) ([]Event, error) {
+func readPage(ctx context.Context, store Backend, after int64) ([]Event, error) {
 	return listEvents(ctx, store, after, followLimit)
 }
 
-// Feed is where the followers of one store wait for its next events. A Store embeds one, and calls Changed. The zero value
+// Feed is where the followers of one store wait for its next events. A Backend embeds one, and calls Changed. The zero value
 // is ready for use.
 type Feed struct {
 	interval time.Duration // instead of pollInterval, for tests
@@ -100,11 +100,11 @@ func (f *Feed) wake() {
 
 func (f *Feed) feed() *Feed { return f }
 
-var _ interface{ feed() *Feed } = (*Feed)(nil) // so that a struct with a Feed in it can be a Store
+var _ interface{ feed() *Feed } = (*Feed)(nil) // so that a struct with a Feed in it can be a Backend
 
 // next waits for events after an id and returns a page of them. One follower leads: it polls the store for all followers,
 // until its own position has events or its context ends. Then another one leads.
-func (f *Feed) next(ctx context.Context, store Store, after int64) ([]Event, error) {
+func (f *Feed) next(ctx context.Context, store Backend, after int64) ([]Event, error) {
 	f.begin.Do(func() {
 		f.changed, f.leading, f.positions = make(chan struct{}, 1), make(chan struct{}, 1), map[int64]*position{}
 	})
@@ -151,7 +151,7 @@ func (f *Feed) leave(after int64, p *position) {
 }
 
 // lead polls until own is done or ctx has ended. The caller has put the token into leading; lead takes it out.
-func (f *Feed) lead(ctx context.Context, store Store, own *position) {
+func (f *Feed) lead(ctx context.Context, store Backend, own *position) {
 	defer func() { <-f.leading }()
 	interval := f.interval
 	if interval == 0 {
@@ -184,7 +184,7 @@ func (f *Feed) lead(ctx context.Context, store Store, own *position) {
 
 // poll reads the events after each position. An error goes to all followers, unless the leader's own ctx has ended: then the
 // next leader polls again.
-func (f *Feed) poll(ctx context.Context, store Store) {
+func (f *Feed) poll(ctx context.Context, store Backend) {
 	f.mu.Lock()
 	ids := slices.Collect(maps.Keys(f.positions))
 	f.mu.Unlock()

@@ -213,19 +213,23 @@ func TestFollowerIsToldOfTheLastOfManyChangesAtOnce(t *testing.T) {
 
 // countingStore counts the reads of the feed.
 type countingStore struct {
-	remediation.Store
+	backend
 	reads atomic.Int64
 }
 
+type backend = remediation.Backend
+
+func (s *countingStore) Backend() remediation.Backend { return s }
+
 func (s *countingStore) ListEvents(ctx context.Context, after int64, limit int) ([]remediation.Event, error) {
 	s.reads.Add(1)
-	return s.Store.ListEvents(ctx, after, limit)
+	return s.backend.ListEvents(ctx, after, limit)
 }
 
 func TestFollowersInOnePlaceShareReads(t *testing.T) {
 	onEngines(t, func(t *testing.T, store remediation.Store, _ func()) {
 		const followers, changes = 300, 5
-		counting := &countingStore{Store: store}
+		counting := &countingStore{backend: store.Backend()}
 		c := newCrowd(t, counting, followers)
 		for i := range changes {
 			create(t, store)
@@ -293,22 +297,24 @@ func TestOneFollowerAsksForAllAndNoGoroutineIsLeft(t *testing.T) {
 
 // stoppedStore answers for the feed what a test wants.
 type stoppedStore struct {
-	remediation.Store
+	backend
 	answer func(ctx context.Context) error // nil: the real one
 }
+
+func (s *stoppedStore) Backend() remediation.Backend { return s }
 
 func (s *stoppedStore) ListEvents(ctx context.Context, after int64, limit int) ([]remediation.Event, error) {
 	if err := s.answer(ctx); err != nil {
 		return nil, err
 	}
-	return s.Store.ListEvents(ctx, after, limit)
+	return s.backend.ListEvents(ctx, after, limit)
 }
 
 func TestErrorOfTheStoreReachesEachFollowerOnce(t *testing.T) {
 	onEngines(t, func(t *testing.T, store remediation.Store, _ func()) {
 		var broken atomic.Bool
 		lost := errors.New("connection lost")
-		stopped := &stoppedStore{store, func(context.Context) error {
+		stopped := &stoppedStore{store.Backend(), func(context.Context) error {
 			if broken.Load() {
 				return lost
 			}
@@ -334,7 +340,7 @@ func TestErrorOfTheStoreReachesEachFollowerOnce(t *testing.T) {
 func TestFollowerThatLeavesDuringItsReadDisturbsNoOther(t *testing.T) {
 	onEngines(t, func(t *testing.T, store remediation.Store, _ func()) {
 		reading, first := make(chan struct{}), sync.Once{}
-		stopped := &stoppedStore{store, func(ctx context.Context) (err error) {
+		stopped := &stoppedStore{store.Backend(), func(ctx context.Context) (err error) {
 			first.Do(func() {
 				close(reading)
 				<-ctx.Done()

@@ -25,7 +25,7 @@ import (
 
 // Ledger is the lifecycle of the actions in one Store.
 type Ledger struct {
-	store Store
+	store Backend
 	clock func() time.Time
 }
 
@@ -40,7 +40,7 @@ func WithClock(clock func() time.Time) Option {
 
 // New returns a Ledger on store.
 func New(store Store, opts ...Option) *Ledger {
-	l := &Ledger{store: store, clock: time.Now}
+	l := &Ledger{store: store.Backend(), clock: time.Now}
 	for _, opt := range opts {
 		opt(l)
 	}

@@ -13,7 +13,8 @@ import (
 // at which the action expired. Who approved it stays. It returns the actions in the order of their ids.
 //
 // An expired action can't be approved, claimed or started, also before Expire rejects it. Rejecting it releases its
-// DedupeKey. However many callers run at once, each action is rejected once.
+// DedupeKey. However many callers run at once, each action is rejected once. On PostgreSQL an action that another
+// transaction has locked is left to the next call.
 func (l *Ledger) Expire(ctx context.Context, limit int) ([]Action, error) {
 	limit, err := checkLimit(limit)
 	if err != nil {

@@ -5,12 +5,19 @@ import (
 	"time"
 )
 
-// Store is what a Ledger needs of an engine; sqlite and postgres implement it and a program only hands it to New.
+// Store is a database that a Ledger works on: what sqlite.Open, sqlite.New, sqlite.Tx and postgres.New return. A program
+// hands it to New.
+type Store interface {
+	Backend() Backend
+}
+
+// Backend is what an engine does for a Ledger. It is not stable and not for programs: its methods check no input, and only
+// the engines of this module implement it.
 //
 // Each change is one statement; a read may take several. The Ledger has checked the input and read the clock: times are UTC, whole
 // microseconds. A method that finds no row to work on returns the sentinel named beside it, as it is.
-type Store interface {
-	feed() *Feed // by an embedded Feed, whose Changed the store calls after each change
+type Backend interface {
+	feed() *Feed // by an embedded Feed, whose Changed the engine calls after each change
 	AddServer(ctx context.Context, id string) error
 	PauseServer(ctx context.Context, id string, at time.Time) error             // ErrServerNotFound
 	UnpauseServer(ctx context.Context, id string) error                         // ErrServerNotFound
@@ -50,7 +57,7 @@ type Store interface {
 	ClearOutput(ctx context.Context, before time.Time, limit int) (int64, error)
 }
 
-// Obstacles are what may keep an action from being created, as a Store reads them in one statement.
+// Obstacles are what may keep an action from being created, as a Backend reads them in one statement.
 type Obstacles struct {
 	Servers     int64 // 0 if the server doesn't exist
 	Alerts      int64 // 0 if the server has no such alert

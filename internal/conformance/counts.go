@@ -119,19 +119,23 @@ func allFilters(t *testing.T, l *ledger) {
 
 // pageCounter counts how many pages are read.
 type pageCounter struct {
-	remediation.Store
+	backend
 	pages int
 }
 
+type backend = remediation.Backend
+
+func (c *pageCounter) Backend() remediation.Backend { return c }
+
 func (c *pageCounter) ListActions(ctx context.Context, f remediation.Filter) ([]remediation.Action, error) {
 	c.pages++
-	return c.Store.ListActions(ctx, f)
+	return c.backend.ListActions(ctx, f)
 }
 
 func allStops(t *testing.T, l *ledger) {
 	stored := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Approved)}, 30)...)
 	for after, pages := range map[int]int{1: 1, 7: 1, 8: 2, 14: 2, 15: 3} {
-		c := &pageCounter{Store: l.db.Store}
+		c := &pageCounter{backend: l.db.Store.Backend()}
 		var got []int64
 		for a, err := range l.on(c).All(t.Context(), remediation.Filter{Limit: 7}) {
 			if err != nil {
@@ -144,7 +148,7 @@ func allStops(t *testing.T, l *ledger) {
 		same(t, "what was read", got, stored[:after])
 		same(t, "pages", c.pages, pages)
 	}
-	c := &pageCounter{Store: l.db.Store}
+	c := &pageCounter{backend: l.db.Store.Backend()}
 	l.on(c).All(t.Context(), remediation.Filter{})
 	same(t, "pages of what nobody ranges over", c.pages, 0)
 }

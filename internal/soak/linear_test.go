@@ -145,8 +145,8 @@ func byServer(t *testing.T, all []recorded, servers []string, owners map[int64]s
 // FailOverdue and Expire may leave out: they choose in a snapshot that is older than their commit, and pass over rows that
 // others have locked. So none of them is linearizable there, and the model lets them leave out what a call at the same time
 // was about, whether it was refused or not: one that waited for another's lock holds it for a moment before it gives up.
-// They may also have locked what they saw and then found changed. All else about them is as strict as on SQLite: what they
-// take was there to take, at one moment.
+// They may also have locked what they saw and then found changed: a Claim that meets a Pause has locked an action that
+// "auto" approved. All else about them is as strict as on SQLite: what they take was there to take, at one moment.
 func markOverlaps(history []recorded, passing bool) (pairs int) {
 	at := make([][]int, len(history))
 	for i, c := range history {
@@ -160,12 +160,13 @@ func markOverlaps(history []recorded, passing bool) (pairs int) {
 	if !passing {
 		return pairs / 2
 	}
-	locked := make([][]int64, len(history))
+	locked, lockedAuto := make([][]int64, len(history)), make([]bool, len(history))
 	for i, c := range history {
 		locked[i] = about(c.call)
 		if chooses(c.Method) {
 			for _, j := range at[i] {
 				locked[i] = append(locked[i], about(history[j].call)...)
+				lockedAuto[i] = lockedAuto[i] || c.Method == "Claim" && history[j].Method == "Pause"
 			}
 		}
 	}
@@ -176,7 +177,7 @@ func markOverlaps(history []recorded, passing bool) (pairs int) {
 		}
 		c.passed = map[int64]bool{}
 		for _, j := range at[i] {
-			c.passedAuto = c.passedAuto || c.Method == "Claim" && history[j].Method == "Unpause"
+			c.passedAuto = c.passedAuto || c.Method == "Claim" && history[j].Method == "Unpause" || lockedAuto[j]
 			for _, id := range locked[j] {
 				c.passed[id] = true
 			}

@@ -38,7 +38,7 @@ func New(conn postgresdb.DBTX) remediation.Store {
 	return s
 }
 
-// store implements remediation.Store.
+// store implements remediation.Backend.
 type store struct {
 	remediation.Feed
 
@@ -49,6 +49,9 @@ type store struct {
 	checked       atomic.Bool // the schema has the version that the queries were generated for
 	hasUnreadable atomic.Bool // an action was met that the driver can't read
 }
+
+// Backend is for remediation.New.
+func (s *store) Backend() remediation.Backend { return s }
 
 type queries = postgresdb.Queries
 

@@ -65,21 +65,21 @@ func openShared(t *testing.T) *shared {
 func (s *shared) together(t *testing.T, calls ...func() error) []error {
 	t.Helper()
 	s.lead(t)
-	_, stale := s.commits.queue.Stat()
+	_, stale := s.backend.commits.queue.Stat()
 	errs := make([]error, len(calls))
 	var wg sync.WaitGroup
 	for i, call := range calls {
 		wg.Go(func() { errs[i] = call() })
 		s.awaitQueued(t, stale+i+1)
 	}
-	s.commits.queue.Release()
+	s.backend.commits.queue.Release()
 	wg.Wait()
 	return errs
 }
 
 func (s *shared) lead(t *testing.T) {
 	t.Helper()
-	if err := s.commits.queue.Lead(t.Context()); err != nil {
+	if err := s.backend.commits.queue.Lead(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -88,12 +88,12 @@ func (s *shared) lead(t *testing.T) {
 func (s *shared) awaitQueued(t *testing.T, n int) {
 	t.Helper()
 	for begin := time.Now(); ; time.Sleep(100 * time.Microsecond) {
-		_, queued := s.commits.queue.Stat()
+		_, queued := s.backend.commits.queue.Stat()
 		if queued == n {
 			return
 		}
 		if time.Since(begin) > time.Minute {
-			s.commits.queue.Release() // or Close would wait for the calls
+			s.backend.commits.queue.Release() // or Close would wait for the calls
 			t.Fatalf("%d calls are queued after a minute, want %d", queued, n)
 		}
 	}
@@ -186,7 +186,7 @@ func TestStatementThatFailsInASharedTransactionFailsAlone(t *testing.T) {
 		func() error { return s.create(t.Context(), "b") },
 		func() error { return s.create(t.Context(), "c") },
 		func() error { // a NUL, which the Ledger would not let through: the database refuses it
-			_, refused = s.WithdrawAction(t.Context(), 1, "al\x00ice", "no", now)
+			_, refused = s.backend.WithdrawAction(t.Context(), 1, "al\x00ice", "no", now)
 			return nil
 		},
 		func() error { return s.create(t.Context(), "d") })
@@ -322,8 +322,8 @@ func TestContextThatEndsWhileAnotherProgramHoldsTheLockEndsTheWait(t *testing.T)
 		go func() { gives <- s.create(ctx, "never") }()
 	}
 	s.awaitQueued(t, 3)
-	s.commits.queue.Release()
-	for led := false; !led; led, _ = s.commits.queue.Stat() { // until one of them leads
+	s.backend.commits.queue.Release()
+	for led := false; !led; led, _ = s.backend.commits.queue.Stat() { // until one of them leads
 		runtime.Gosched()
 	}
 	cancel()
@@ -344,7 +344,7 @@ func TestCloseAnswersEveryCallThatWaits(t *testing.T) {
 	s.awaitQueued(t, 2)
 	go func() { closed <- s.Close() }()
 	go func() { beside <- s.create(t.Context(), "c") }()
-	s.commits.queue.Release()
+	s.backend.commits.queue.Release()
 	want := []string{"a", "b"}
 	if err := errors.Join(<-a, <-b, <-closed); err != nil {
 		t.Error(err)

@@ -99,7 +99,7 @@ func open(ctx context.Context, path string, o options) (*Store, error) {
 	reader.SetMaxOpenConns(readers)
 	reader.SetMaxIdleConns(readers)
 	s := newStore(writer, reader, o.busyTimeout)
-	s.commits = newCommits(writer, file{path, opened}, o.busyTimeout)
+	s.backend.commits = newCommits(writer, file{path, opened}, o.busyTimeout)
 	return s, nil
 }
 

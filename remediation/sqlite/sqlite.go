@@ -26,11 +26,14 @@ import (
 // The schema's version and rules are checked and the statements prepared once, at the first call that needs them: until
 // Migrate has run, every call returns remediation.ErrSchemaVersion.
 type Store struct {
-	store
+	backend        store
 	writer, reader *sql.DB // one and the same if they are the caller's
 }
 
 var _ remediation.Store = (*Store)(nil)
+
+// Backend is for remediation.New.
+func (s *Store) Backend() remediation.Backend { return &s.backend }
 
 // New returns a Store on the caller's own pool, which the caller closes; Close releases only the prepared statements.
 //
@@ -45,14 +48,14 @@ func New(ctx context.Context, db *sql.DB) (*Store, error) {
 		return nil, fmt.Errorf("use SQLite pool: %w", err)
 	}
 	s := newStore(db, db, 0)
-	s.pool = db
+	s.backend.pool = db
 	return s, nil
 }
 
 // newStore waits itself for locks that writer's busy timeout does not wait for.
 func newStore(writer, reader *sql.DB, wait time.Duration) *Store {
 	s := &Store{writer: writer, reader: reader}
-	s.prepare = func(ctx context.Context) (*statements, error) {
+	s.backend.prepare = func(ctx context.Context) (*statements, error) {
 		if err := checkVersion(ctx, s.reader); err != nil {
 			return nil, err
 		}
@@ -114,18 +117,18 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if err := ctx.Err(); err != nil { // a nil context panics here, where nothing is locked
 		return fmt.Errorf("migrate SQLite ledger: %w", err)
 	}
-	s.open.RLock()
-	defer s.open.RUnlock()
-	if s.closed {
+	s.backend.open.RLock()
+	defer s.backend.open.RUnlock()
+	if s.backend.closed {
 		return fmt.Errorf("migrate SQLite ledger: %w", ErrClosed)
 	}
-	if s.commits == nil {
+	if s.backend.commits == nil {
 		return Migrate(ctx, s.writer)
 	}
-	if checkVersion(ctx, s.reader) == nil && s.commits.file.check() == nil { // the writer may be waiting for a lock
+	if checkVersion(ctx, s.reader) == nil && s.backend.commits.file.check() == nil { // the writer may be waiting for a lock
 		return nil
 	}
-	return s.commits.exclusively(ctx, func() error {
+	return s.backend.commits.exclusively(ctx, func() error {
 		// The sorts of a large index may not fit into memory.
 		if _, err := s.writer.ExecContext(ctx, "PRAGMA temp_store = default"); err != nil {
 			return fmt.Errorf("migrate SQLite ledger: %w", err)
@@ -142,15 +145,15 @@ var ErrClosed = errors.New("the ledger's store is closed")
 // Close releases the prepared statements and, after Open, the database. Calls under way end first, so that none of them
 // is left without its answer. Closing again does nothing.
 func (s *Store) Close() error {
-	s.open.Lock()
-	defer s.open.Unlock()
-	if s.closed {
+	s.backend.open.Lock()
+	defer s.backend.open.Unlock()
+	if s.backend.closed {
 		return nil
 	}
-	s.closed = true
-	s.Changed() // followers that wait are told of it
+	s.backend.closed = true
+	s.backend.Changed() // followers that wait are told of it
 	var err error
-	if st := s.ready.Swap(nil); st != nil {
+	if st := s.backend.ready.Swap(nil); st != nil {
 		err = st.write.Close()
 		if st.read != st.write {
 			err = errors.Join(err, st.read.Close())
@@ -162,7 +165,7 @@ func (s *Store) Close() error {
 	return err
 }
 
-// store implements remediation.Store on whatever prepare connects it to.
+// store implements remediation.Backend on whatever prepare connects it to.
 type store struct {
 	remediation.Feed
 
@@ -181,6 +184,8 @@ type store struct {
 	open   sync.RWMutex // read-held during every call
 	closed bool
 }
+
+func (s *store) Backend() remediation.Backend { return s }
 
 type queries = sqlitedb.Queries
 
