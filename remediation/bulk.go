@@ -89,7 +89,7 @@ func (l *Ledger) whyNotDecided(ctx context.Context, s step, id int64, from Statu
 	if from != s.from {
 		return &TransitionError{ID: id, From: from, To: s.to}
 	}
-	current, err := l.store.ActionStanding(ctx, id, now)
+	current, err := l.store.ExplainAction(ctx, id, now)
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (l *Ledger) FailOverdue(ctx context.Context, olderThan time.Duration, limit
 	if err != nil {
 		return nil, fmt.Errorf("fail overdue actions: %w", err)
 	}
-	actions, err := l.store.FailOverdueActions(ctx, storable(now.Add(-olderThan)),
+	actions, err := l.store.FailOverdueActions(ctx, clampYear(now.Add(-olderThan)),
 		fmt.Sprintf("no result came within %s", olderThan), limit, now)
 	if err != nil {
 		return nil, fmt.Errorf("fail overdue actions: %w", err)

@@ -40,9 +40,9 @@ type Explanation struct {
 	Detail string `json:"detail,omitempty"`
 }
 
-// Standing is an action among what decides whether it may run, as a Backend reads it in one statement. If the action predates
-// the rules and its values can't be read, every pointer is nil.
-type Standing struct {
+// Conditions are an action and what decides whether it may run, as a Backend reads them in one statement. If the action
+// predates the rules and its values can't be read, every pointer is nil.
+type Conditions struct {
 	ID                  int64
 	ServerID            string
 	Status              Status
@@ -72,8 +72,8 @@ type Standing struct {
 // Explain says why an action isn't running, in terms that a person can act on, or ErrNotFound. It is one read: what it
 // says was true at one moment.
 func (l *Ledger) Explain(ctx context.Context, id int64) (Explanation, error) {
-	now := storable(l.clock()) // a wrong clock changes nothing here
-	s, err := l.store.ActionStanding(ctx, id, now)
+	now := clampYear(l.clock()) // a wrong clock changes nothing here
+	s, err := l.store.ExplainAction(ctx, id, now)
 	if err != nil {
 		return Explanation{}, fmt.Errorf("explain action %d: %w", id, err)
 	}
@@ -81,7 +81,7 @@ func (l *Ledger) Explain(ctx context.Context, id int64) (Explanation, error) {
 }
 
 // heldFrom says what keeps an action from a status that the lifecycle allows, or "".
-func (s Standing) heldFrom(to Status, by string, now time.Time) Reason {
+func (s Conditions) heldFrom(to Status, by string, now time.Time) Reason {
 	switch {
 	case s.CreatedAt == nil, to == Approved && !s.Approvable, to == Executing && s.Status == Approved && !s.Startable:
 		return ReasonNoApproval
@@ -99,7 +99,7 @@ func (s Standing) heldFrom(to Status, by string, now time.Time) Reason {
 	return ""
 }
 
-func (s Standing) explain(now time.Time) Explanation {
+func (s Conditions) explain(now time.Time) Explanation {
 	e := Explanation{ActionID: s.ID, ServerID: s.ServerID, Status: s.Status, By: value(s.ApprovedBy)}
 	if s.CreatedAt == nil && (s.Status == Pending || s.Status == Approved) {
 		e.Reason, e.Detail = ReasonNoApproval, "it is older than the rules and holds values that can't be read; mend them in the database"

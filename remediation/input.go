@@ -146,7 +146,7 @@ func (a NewAction) truncate() NewAction {
 
 // checkYear refuses a time that an engine can't keep. verb joins the field and the time: "is" or "says".
 func checkYear(field, verb string, t time.Time) error {
-	if storable(t).Equal(t) {
+	if clampYear(t).Equal(t) {
 		return nil
 	}
 	return &InputError{field, fmt.Sprintf("%s %s, which is not in the years 1 to 9999", verb, t.Format(time.DateTime))}
@@ -213,8 +213,8 @@ func checkLimit(limit int) (int, error) {
 	return cmp.Or(limit, defaultLimit), nil
 }
 
-// evidence makes a program's output storable on every engine without refusing any of it.
-func evidence(output string) string {
+// sanitize makes a program's output text that every engine stores, without refusing any of it.
+func sanitize(output string) string {
 	return strings.Map(func(r rune) rune {
 		if r == 0 {
 			return utf8.RuneError

@@ -204,7 +204,7 @@ func (l *Ledger) Finish(ctx context.Context, serverID string, id int64, r Result
 	if r.ExitCode != 0 {
 		to = Failed
 	}
-	r.Stdout, r.Stderr = evidence(r.Stdout), evidence(r.Stderr)
+	r.Stdout, r.Stderr = sanitize(r.Stdout), sanitize(r.Stderr)
 	return l.transition(ctx, step{verb: "finish", id: id, serverID: serverID, from: Executing, to: to}, func(now time.Time) (Action, error) {
 		return l.store.FinishAction(ctx, serverID, id, r, now)
 	})
@@ -288,7 +288,7 @@ func (l *Ledger) transition(ctx context.Context, s step, apply func(now time.Tim
 		if !errors.Is(err, ErrNotFound) {
 			return Action{}, fmt.Errorf("%s action %d: %w", s.verb, s.id, err)
 		}
-		current, err := l.store.ActionStanding(ctx, s.id, now)
+		current, err := l.store.ExplainAction(ctx, s.id, now)
 		if err == nil && s.serverID != "" && current.ServerID != s.serverID {
 			err = ErrNotFound
 		}
@@ -306,7 +306,7 @@ func (l *Ledger) transition(ctx context.Context, s step, apply func(now time.Tim
 }
 
 // refuse says why the action does not take the step.
-func (a Standing) refuse(s step, now time.Time) *TransitionError {
+func (a Conditions) refuse(s step, now time.Time) *TransitionError {
 	refused := &TransitionError{ID: a.ID, From: a.Status, To: s.to}
 	if a.Status == s.from {
 		refused.Why = a.heldFrom(s.to, s.by, now)

@@ -42,7 +42,7 @@ func (l *Ledger) Prune(ctx context.Context, before time.Time, limit int) (int64,
 	if err != nil {
 		return 0, fmt.Errorf("prune actions: %w", err)
 	}
-	n, err := l.store.PruneActions(ctx, storable(before), limit)
+	n, err := l.store.PruneActions(ctx, clampYear(before), limit)
 	if err != nil {
 		return 0, fmt.Errorf("prune actions: %w", err)
 	}
@@ -57,7 +57,7 @@ func (l *Ledger) ClearOutput(ctx context.Context, before time.Time, limit int) (
 	if err != nil {
 		return 0, fmt.Errorf("clear output: %w", err)
 	}
-	n, err := l.store.ClearOutput(ctx, storable(before), limit)
+	n, err := l.store.ClearOutput(ctx, clampYear(before), limit)
 	if err != nil {
 		return 0, fmt.Errorf("clear output: %w", err)
 	}
@@ -70,8 +70,8 @@ var (
 	lastTime  = time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
 )
 
-// storable is the nearest time to t that an engine can keep, and so compare with.
-func storable(t time.Time) time.Time {
+// clampYear is the nearest time to t that an engine can keep, and so compare with.
+func clampYear(t time.Time) time.Time {
 	t = micros(t)
 	switch {
 	case t.Before(firstTime):

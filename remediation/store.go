@@ -48,7 +48,7 @@ type Backend interface {
 	GetAction(ctx context.Context, id int64) (Action, error)                        // ErrNotFound
 	ListActions(ctx context.Context, f Filter) ([]Action, error)                    // f.Before and f.Limit are set
 	ActionStatuses(ctx context.Context, ids []int64) (map[int64]Status, error)      // of those that exist
-	ActionStanding(ctx context.Context, id int64, now time.Time) (Standing, error)  // ErrNotFound
+	ExplainAction(ctx context.Context, id int64, now time.Time) (Conditions, error) // ErrNotFound
 	CountActions(ctx context.Context, statuses []Status) (map[Status]int64, error)  // without those that have none
 	ListEvents(ctx context.Context, after int64, limit int) ([]Event, error)        // oldest first
 	ListActionEvents(ctx context.Context, actionID int64) ([]Event, error)          // oldest first

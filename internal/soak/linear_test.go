@@ -205,11 +205,11 @@ func about(c call) []int64 {
 
 func checkLinearizable(t *testing.T, server string, history []recorded, rising bool) {
 	model := porcupine.Model{
-		Init: func() any { return book{servers: map[string]mode{server: {}}, rising: rising} },
+		Init: func() any { return modelState{servers: map[string]mode{server: {}}, rising: rising} },
 		Step: func(state, input, output any) (bool, any) {
 			c := input.(call)
 			c.Answer = output.(answer)
-			next, want := state.(book).after(c)
+			next, want := state.(modelState).after(c)
 			return reflect.DeepEqual(want, c.Answer), next // unlike cmp it tells UTC from another zone
 		},
 		Equal:             func(a, b any) bool { return reflect.DeepEqual(a, b) },

@@ -8,7 +8,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (b book) create(c call, now time.Time) (book, answer) {
+func (b modelState) create(c call, now time.Time) (modelState, answer) {
 	wanted := c.New
 	wanted.NotBefore, wanted.ExpiresAt = microseconds(wanted.NotBefore), microseconds(wanted.ExpiresAt)
 	if wanted.NotBefore != nil && wanted.ExpiresAt != nil && !wanted.NotBefore.Before(*wanted.ExpiresAt) {
@@ -59,7 +59,7 @@ func (b book) create(c call, now time.Time) (book, answer) {
 
 // asks reports whether a call asks for the action that its key has made already. An alert that is gone matches an action
 // without one: nobody knows which it was.
-func (b book) asks(wanted remediation.NewAction, first remediation.Action) bool {
+func (b modelState) asks(wanted remediation.NewAction, first remediation.Action) bool {
 	if wanted.AlertID != nil && first.AlertID == nil && b.alerts[*wanted.AlertID] != wanted.ServerID {
 		wanted.AlertID = nil
 	}

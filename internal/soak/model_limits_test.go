@@ -10,7 +10,7 @@ import (
 )
 
 // held says what keeps an action from a step that the lifecycle allows, or "".
-func (b book) held(a remediation.Action, to remediation.Status, by string, now time.Time) remediation.Reason {
+func (b modelState) held(a remediation.Action, to remediation.Status, by string, now time.Time) remediation.Reason {
 	server := b.servers[a.ServerID]
 	approves := to == remediation.Approved
 	starts := a.Status == remediation.Approved && to == remediation.Executing
@@ -28,7 +28,7 @@ func (b book) held(a remediation.Action, to remediation.Status, by string, now t
 }
 
 // claimable reports whether a claim may take an action.
-func (b book) claimable(a remediation.Action, now time.Time) bool {
+func (b modelState) claimable(a remediation.Action, now time.Time) bool {
 	return a.Status == remediation.Approved && b.held(a, remediation.Executing, "", now) == ""
 }
 
@@ -36,7 +36,7 @@ func expired(a remediation.Action, now time.Time) bool {
 	return a.ExpiresAt != nil && !now.Before(*a.ExpiresAt)
 }
 
-func (b book) failOverdue(c call, now time.Time) (book, answer) {
+func (b modelState) failOverdue(c call, now time.Time) (modelState, answer) {
 	before := now.Add(-c.OlderThan).Truncate(time.Microsecond)
 	b.actions = slices.Clone(b.actions)
 	var failed []remediation.Action
@@ -63,7 +63,7 @@ func (b book) failOverdue(c call, now time.Time) (book, answer) {
 }
 
 // expire settles those that expired first, but returns them by id.
-func (b book) expire(c call, now time.Time) (book, answer) {
+func (b modelState) expire(c call, now time.Time) (modelState, answer) {
 	b.actions = slices.Clone(b.actions)
 	var due []int
 	for i, a := range b.actions {

@@ -11,9 +11,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// book is the model of a ledger: what its calls answer when they come one after the other. It is never changed, each call
+// modelState is the model of a ledger: what its calls answer when they come one after the other. It is never changed, each call
 // makes another.
-type book struct {
+type modelState struct {
 	servers map[string]mode
 	alerts  map[int64]string     // each alert's server
 	actions []remediation.Action // by id
@@ -26,9 +26,9 @@ type mode struct {
 	forbids bool // self-approval
 }
 
-// after is the book after a call, and what the call answers. What is the database's to choose is taken from the call's
+// after is the modelState after a call, and what the call answers. What is the database's to choose is taken from the call's
 // own answer, if it is one of the choices: a new action's id, and what is passed over.
-func (b book) after(c call) (book, answer) {
+func (b modelState) after(c call) (modelState, answer) {
 	now := c.At.Truncate(time.Microsecond)
 	switch c.Method {
 	case "AddServer", "Pause", "Unpause", "ForbidSelfApproval":
@@ -89,7 +89,7 @@ func (b book) after(c call) (book, answer) {
 	panic("the model does not know " + c.Method)
 }
 
-func (b book) withMode(c call, now time.Time) (book, answer) {
+func (b modelState) withMode(c call, now time.Time) (modelState, answer) {
 	server, ok := b.servers[c.Server]
 	switch {
 	case c.Method == "AddServer": // a server that was added before stays as it is
@@ -107,7 +107,7 @@ func (b book) withMode(c call, now time.Time) (book, answer) {
 	return b, answer{}
 }
 
-func (b book) transition(c call, from, to remediation.Status, fill func(*remediation.Action)) (book, answer) {
+func (b modelState) transition(c call, from, to remediation.Status, fill func(*remediation.Action)) (modelState, answer) {
 	i, ok := b.find(c.ID)
 	if !ok || (c.Method == "Finish" || c.Method == "Heartbeat") && b.actions[i].ServerID != c.Server {
 		return b, answer{Err: remediation.ErrNotFound.Error()}
@@ -128,7 +128,7 @@ func (b book) transition(c call, from, to remediation.Status, fill func(*remedia
 }
 
 // find is where an action is, or would be.
-func (b book) find(id int64) (int, bool) {
+func (b modelState) find(id int64) (int, bool) {
 	return slices.BinarySearchFunc(b.actions, id, func(a remediation.Action, id int64) int { return cmp.Compare(a.ID, id) })
 }
 

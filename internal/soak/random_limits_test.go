@@ -57,7 +57,7 @@ func (s *sequence) createAgain(t *rapid.T) {
 
 // manyWait gives a server more actions that wait, or are about to expire, than a claim looks at one by one.
 func (s *sequence) manyWait(t *rapid.T) {
-	if len(s.book.actions) > 30 {
+	if len(s.modelState.actions) > 30 {
 		t.Skip("there are many already")
 	}
 	a := remediation.NewAction{ServerID: one(t, "server", servers[:2]), ActionType: types[0], Command: "true", CreatedBy: "ann"}
@@ -81,8 +81,8 @@ func (s *sequence) expire(t *rapid.T) {
 
 func (s *sequence) heartbeat(t *rapid.T) {
 	c := call{Method: "Heartbeat", ID: s.id(t, remediation.Executing), Server: one(t, "server", servers)}
-	if i, ok := s.book.find(c.ID); ok && rapid.IntRange(0, 4).Draw(t, "own") > 0 {
-		c.Server = s.book.actions[i].ServerID
+	if i, ok := s.modelState.find(c.ID); ok && rapid.IntRange(0, 4).Draw(t, "own") > 0 {
+		c.Server = s.modelState.actions[i].ServerID
 	}
 	if rapid.Bool().Draw(t, "whole second") {
 		s.now = s.now.Truncate(time.Second).Add(time.Second)
@@ -114,7 +114,7 @@ func (s *sequence) moments() (list []time.Time) {
 			}
 		}
 	}
-	for _, a := range s.book.actions {
+	for _, a := range s.modelState.actions {
 		if a.Status.Terminal() {
 			continue
 		}

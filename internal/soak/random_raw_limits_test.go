@@ -14,8 +14,8 @@ import (
 // rawLimits changes an action in every way that they forbid.
 func (s *sequence) rawLimits(t *rapid.T) {
 	a := s.action(t)
-	if i, ok := s.book.find(s.id(t, remediation.Executing)); ok {
-		a = s.book.actions[i]
+	if i, ok := s.modelState.find(s.id(t, remediation.Executing)); ok {
+		a = s.modelState.actions[i]
 	}
 	s.exec(t, fmt.Sprintf("UPDATE remediation_actions SET dedupe_key = dedupe_key, expires_at = expires_at, heartbeat_at = heartbeat_at, "+
 		"cancel_reason = cancel_reason, approved_by = approved_by WHERE id = %d", a.ID)) // changes nothing, so it may
@@ -53,7 +53,7 @@ func (s *sequence) rawLimits(t *rapid.T) {
 		return fmt.Sprintf("status = 'approved', approved_by = '%s', approved_at = %s", by, literal(at))
 	}
 	start := func(at time.Time) string { return "status = 'executing', executed_at = " + literal(at) }
-	if a.Status == remediation.Pending && s.book.servers[a.ServerID].forbids {
+	if a.Status == remediation.Pending && s.modelState.servers[a.ServerID].forbids {
 		set = append(set, approve(a.CreatedBy, a.CreatedAt))
 	}
 	if a.ExpiresAt != nil && a.Status == remediation.Pending {
@@ -132,7 +132,7 @@ func (s *sequence) rawInsertLimits(t *rapid.T) {
 			statements = append(statements, insert(pending, "not_before", x), insert(pending, "expires_at", x), insert(executing, "heartbeat_at", x))
 		}
 	}
-	for _, a := range s.book.actions {
+	for _, a := range s.modelState.actions {
 		if a.IdempotencyKey != nil {
 			statements = append(statements, insert(pending, "idempotency_key", "'"+*a.IdempotencyKey+"'"))
 		}
@@ -141,7 +141,7 @@ func (s *sequence) rawInsertLimits(t *rapid.T) {
 		}
 	}
 	selfApproved := insert(fmt.Sprintf("'approved', 'mallory', %s, NULL", now), "service_name", "NULL")
-	if s.book.servers[server].forbids {
+	if s.modelState.servers[server].forbids {
 		statements = append(statements, selfApproved)
 	} else {
 		s.allow(t, selfApproved)

@@ -62,10 +62,10 @@ func byRule(err error) bool {
 
 // action is one that exists.
 func (s *sequence) action(t *rapid.T) remediation.Action {
-	if len(s.book.actions) == 0 {
+	if len(s.modelState.actions) == 0 {
 		t.Skip("no action yet")
 	}
-	return one(t, "action", s.book.actions)
+	return one(t, "action", s.modelState.actions)
 }
 
 func literal(at time.Time) string { return at.UTC().Format("'2006-01-02 15:04:05.999999-07:00'") }
@@ -122,17 +122,17 @@ func (s *sequence) rawEvent(t *rapid.T) {
 
 // deleteAlert deletes an alert as its owner does. Its actions stay.
 func (s *sequence) deleteAlert(t *rapid.T) {
-	if len(s.book.alerts) == 0 {
+	if len(s.modelState.alerts) == 0 {
 		t.Skip("no alert yet")
 	}
-	alert := one(t, "alert", slices.Sorted(maps.Keys(s.book.alerts)))
+	alert := one(t, "alert", slices.Sorted(maps.Keys(s.modelState.alerts)))
 	s.exec(t, fmt.Sprintf("DELETE FROM alerts WHERE id = %d", alert))
-	s.book.alerts = maps.Clone(s.book.alerts)
-	delete(s.book.alerts, alert)
-	s.book.actions = slices.Clone(s.book.actions)
-	for i, a := range s.book.actions {
+	s.modelState.alerts = maps.Clone(s.modelState.alerts)
+	delete(s.modelState.alerts, alert)
+	s.modelState.actions = slices.Clone(s.modelState.actions)
+	for i, a := range s.modelState.actions {
 		if a.AlertID != nil && *a.AlertID == alert {
-			s.book.actions[i].AlertID = nil
+			s.modelState.actions[i].AlertID = nil
 		}
 	}
 }
@@ -147,7 +147,7 @@ func (s *sequence) prune(t *rapid.T) {
 		_, err := s.ledger.Get(s.ctx, id)
 		return err != nil
 	})
-	next := s.book
+	next := s.modelState
 	next.actions = slices.DeleteFunc(slices.Clone(next.actions), func(a remediation.Action) bool { return gone[a.ID] })
 	s.become(next)
 }
@@ -163,7 +163,7 @@ func (s *sequence) clearOutput(t *rapid.T) {
 		a, err := s.ledger.Get(s.ctx, id)
 		return err == nil && !hasOutput(a)
 	})
-	next := s.book
+	next := s.modelState
 	next.actions = slices.Clone(next.actions)
 	for i, a := range next.actions {
 		if cleared[a.ID] {
@@ -185,7 +185,7 @@ func (s *sequence) oldest(t *rapid.T, before time.Time, limit int, n int64,
 	took := map[int64]bool{}
 	var newestTaken, oldestLeft time.Time
 	possible := 0
-	for _, a := range s.book.actions {
+	for _, a := range s.modelState.actions {
 		end := latest(a)
 		if !a.Status.Terminal() || !end.Before(before.Truncate(time.Microsecond)) || !candidate(a) {
 			continue

@@ -16,8 +16,8 @@ import (
 func (s *sequence) approveMany(t *rapid.T) {
 	ids, by := rapid.SliceOfN(rapid.Custom(s.pending), 0, 5).Draw(t, "ids"), one(t, "by", people)
 	if len(ids) > 0 && rapid.Bool().Draw(t, "own") {
-		if i, ok := s.book.find(ids[0]); ok {
-			by = s.book.actions[i].CreatedBy
+		if i, ok := s.modelState.find(ids[0]); ok {
+			by = s.modelState.actions[i].CreatedBy
 		}
 	}
 	got, err := s.ledger.ApproveMany(s.ctx, ids, by)
@@ -38,7 +38,7 @@ func (s *sequence) decided(t *rapid.T, ids []int64, c call, outcomes []remediati
 	if err != nil {
 		t.Fatal(err)
 	}
-	next, decisions := s.book, map[int64]answer{}
+	next, decisions := s.modelState, map[int64]answer{}
 	var want, got []answer
 	for _, id := range ids {
 		if _, again := decisions[id]; !again {
@@ -77,7 +77,7 @@ func (s *sequence) list(t *rapid.T) {
 		f.Before = s.id(t, remediation.Completed)
 	}
 	var want []remediation.Action
-	for _, a := range slices.Backward(s.book.actions) {
+	for _, a := range slices.Backward(s.modelState.actions) {
 		if (f.ServerID == "" || a.ServerID == f.ServerID) && (f.ActionType == "" || a.ActionType == f.ActionType) &&
 			(f.Status == "" || a.Status == f.Status) && (f.Before == 0 || a.ID < f.Before) &&
 			(f.AlertID == nil || a.AlertID != nil && *a.AlertID == *f.AlertID) {
@@ -117,7 +117,7 @@ func (s *sequence) counts(t *rapid.T) {
 			want[status] = 0
 		}
 	}
-	for _, a := range s.book.actions {
+	for _, a := range s.modelState.actions {
 		if _, ok := want[a.Status]; ok {
 			want[a.Status]++
 		}
@@ -134,7 +134,7 @@ func (s *sequence) counts(t *rapid.T) {
 func (s *sequence) explain(t *rapid.T) {
 	id := s.id(t, remediation.Approved)
 	got, err := s.ledger.Explain(s.ctx, id)
-	i, ok := s.book.find(id)
+	i, ok := s.modelState.find(id)
 	if !ok {
 		if got := answerOf(err); got.Err != remediation.ErrNotFound.Error() {
 			t.Fatalf("Explain(%d): %v", id, err)
@@ -144,12 +144,12 @@ func (s *sequence) explain(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(s.book.explanation(s.book.actions[i], s.now.Truncate(time.Microsecond)), got); diff != "" {
+	if diff := cmp.Diff(s.modelState.explanation(s.modelState.actions[i], s.now.Truncate(time.Microsecond)), got); diff != "" {
 		t.Fatalf("Explain(%d) (-model +ledger):\n%s", id, diff)
 	}
 }
 
-func (b book) explanation(a remediation.Action, now time.Time) remediation.Explanation {
+func (b modelState) explanation(a remediation.Action, now time.Time) remediation.Explanation {
 	e := remediation.Explanation{ActionID: a.ID, ServerID: a.ServerID, Status: a.Status}
 	if a.ApprovedBy != nil {
 		e.By = *a.ApprovedBy
@@ -192,7 +192,7 @@ func (b book) explanation(a remediation.Action, now time.Time) remediation.Expla
 }
 
 // ahead is the action that an approved one waits for: the oldest that executes, or else the oldest to be claimed before.
-func (b book) ahead(a remediation.Action, now time.Time) (id int64) {
+func (b modelState) ahead(a remediation.Action, now time.Time) (id int64) {
 	for _, other := range b.actions {
 		if other.ServerID != a.ServerID {
 			continue

@@ -20,11 +20,11 @@ func (s *sequence) forbidSelfApproval(t *rapid.T) {
 func (s *sequence) readServers(t *rapid.T) {
 	id := one(t, "server", servers)
 	got, err := s.ledger.Server(s.ctx, id)
-	if _, ok := s.book.servers[id]; !ok {
+	if _, ok := s.modelState.servers[id]; !ok {
 		if got := answerOf(err); got.Err != remediation.ErrServerNotFound.Error() {
 			t.Fatalf("Server(%s): %v", id, err)
 		}
-	} else if diff := cmp.Diff(s.book.server(id), got); diff != "" || err != nil {
+	} else if diff := cmp.Diff(s.modelState.server(id), got); diff != "" || err != nil {
 		t.Fatalf("Server(%s): %v (-model +ledger):\n%s", id, err, diff)
 	}
 
@@ -34,9 +34,9 @@ func (s *sequence) readServers(t *rapid.T) {
 		t.Fatal(err)
 	}
 	var want []remediation.Server
-	for _, id := range slices.Sorted(maps.Keys(s.book.servers)) {
+	for _, id := range slices.Sorted(maps.Keys(s.modelState.servers)) {
 		if id > after && (limit == 0 || len(want) < limit) {
-			want = append(want, s.book.server(id))
+			want = append(want, s.modelState.server(id))
 		}
 	}
 	if diff := cmp.Diff(want, page, cmpopts.EquateEmpty()); diff != "" {
@@ -45,7 +45,7 @@ func (s *sequence) readServers(t *rapid.T) {
 }
 
 // server is what reading a server answers.
-func (b book) server(id string) remediation.Server {
+func (b modelState) server(id string) remediation.Server {
 	m := b.servers[id]
 	s := remediation.Server{ID: id, Paused: m.paused, ForbidsSelfApproval: m.forbids}
 	if m.paused {

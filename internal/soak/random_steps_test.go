@@ -36,7 +36,7 @@ func maybe[T any](t *rapid.T, what string, of []T) *T {
 func (s *sequence) id(t *rapid.T, status remediation.Status) int64 {
 	chance := rapid.IntRange(0, 9).Draw(t, "which")
 	var ids []int64
-	for _, a := range s.book.actions {
+	for _, a := range s.modelState.actions {
 		if chance < 6 && a.Status == status || chance == 6 || chance == 7 {
 			ids = append(ids, a.ID)
 		}
@@ -49,8 +49,8 @@ func (s *sequence) id(t *rapid.T, status remediation.Status) int64 {
 
 // alert exists or has existed, or neither.
 func (s *sequence) alert(t *rapid.T) int64 {
-	if len(s.book.alerts) > 0 && rapid.IntRange(0, 9).Draw(t, "alert exists") < 9 {
-		return one(t, "alert", slices.Sorted(maps.Keys(s.book.alerts)))
+	if len(s.modelState.alerts) > 0 && rapid.IntRange(0, 9).Draw(t, "alert exists") < 9 {
+		return one(t, "alert", slices.Sorted(maps.Keys(s.modelState.alerts)))
 	}
 	return rapid.Int64Range(1, 9).Draw(t, "alert id")
 }
@@ -88,8 +88,8 @@ func (s *sequence) create(t *rapid.T) {
 
 func (s *sequence) approve(t *rapid.T) {
 	c := call{Method: "Approve", ID: s.id(t, remediation.Pending), By: one(t, "by", people)}
-	if i, ok := s.book.find(c.ID); ok && rapid.IntRange(0, 2).Draw(t, "own") == 0 {
-		c.By = s.book.actions[i].CreatedBy
+	if i, ok := s.modelState.find(c.ID); ok && rapid.IntRange(0, 2).Draw(t, "own") == 0 {
+		c.By = s.modelState.actions[i].CreatedBy
 	}
 	s.do(t, c)
 }
@@ -114,8 +114,8 @@ func (s *sequence) get(t *rapid.T) { s.do(t, call{Method: "Get", ID: s.id(t, rem
 
 func (s *sequence) finish(t *rapid.T) {
 	c := call{Method: "Finish", ID: s.id(t, remediation.Executing), Server: one(t, "server", servers)}
-	if i, ok := s.book.find(c.ID); ok && rapid.IntRange(0, 4).Draw(t, "own") > 0 {
-		c.Server = s.book.actions[i].ServerID
+	if i, ok := s.modelState.find(c.ID); ok && rapid.IntRange(0, 4).Draw(t, "own") > 0 {
+		c.Server = s.modelState.actions[i].ServerID
 	}
 	c.Result = remediation.Result{
 		ExitCode: rapid.SampledFrom([]int64{0, 0, 1, -1, 137, 1 << 40}).Draw(t, "exit code"),
@@ -165,7 +165,7 @@ func (s *sequence) badInput(t *rapid.T) {
 func (s *sequence) addAlert(t *rapid.T) {
 	server := one(t, "server", servers)
 	id, err := s.ledger.AddAlert(s.ctx, server, one(t, "title", texts))
-	if _, ok := s.book.servers[server]; !ok {
+	if _, ok := s.modelState.servers[server]; !ok {
 		if got := answerOf(err); got.Err != remediation.ErrServerNotFound.Error() {
 			t.Fatalf("an alert of a server that was not added: %v", err)
 		}
@@ -174,11 +174,11 @@ func (s *sequence) addAlert(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.book.alerts = maps.Clone(s.book.alerts)
-	if s.book.alerts == nil {
-		s.book.alerts = map[int64]string{}
+	s.modelState.alerts = maps.Clone(s.modelState.alerts)
+	if s.modelState.alerts == nil {
+		s.modelState.alerts = map[int64]string{}
 	}
-	s.book.alerts[id] = server
+	s.modelState.alerts[id] = server
 }
 
 // tick moves the clock forwards; times of a whole second are stored shorter.

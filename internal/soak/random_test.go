@@ -75,13 +75,13 @@ type sequence struct {
 	steps                        map[string]int
 	transitions, pruned, refused int
 
-	now    time.Time
-	book   book
-	last   int64                         // the greatest id so far
-	events map[int64][]remediation.Event // by action, as the model expects them
-	asked  []remediation.NewAction       // with an idempotency key, and made
-	feed   int64                         // read up to here
-	fed    map[int64][]remediation.Event
+	now        time.Time
+	modelState modelState
+	last       int64                         // the greatest id so far
+	events     map[int64][]remediation.Event // by action, as the model expects them
+	asked      []remediation.NewAction       // with an idempotency key, and made
+	feed       int64                         // read up to here
+	fed        map[int64][]remediation.Event
 }
 
 // begin empties the database. Ids begin again at 1: what fails must fail with the same words when rapid repeats it.
@@ -99,7 +99,7 @@ func (s *sequence) begin(t *rapid.T) {
 		s.exec(t, statement)
 	}
 	s.now = time.Date(2026, 11, 23, 13, 17, 9, 47807379, time.UTC)
-	s.book = book{servers: map[string]mode{}, rising: true}
+	s.modelState = modelState{servers: map[string]mode{}, rising: true}
 	s.last, s.feed, s.asked = 0, 0, nil
 	s.events, s.fed = map[int64][]remediation.Event{}, map[int64][]remediation.Event{}
 	for _, server := range servers[:2] {
@@ -144,11 +144,11 @@ func (s *sequence) kinds() map[string]func(*rapid.T) {
 func (s *sequence) do(t *rapid.T, c call) {
 	c.At = s.now
 	c.Answer = c.make(s.ctx, s.ledger)
-	next, want := s.book.after(c)
+	next, want := s.modelState.after(c)
 	if diff := cmp.Diff(want, c.Answer); diff != "" {
 		t.Fatalf("%s (-model +ledger):\n%s", c, diff)
 	}
-	before := s.book
+	before := s.modelState
 	s.become(next)
 	for _, a := range c.Answer.Actions {
 		if _, known := before.find(a.ID); c.Method == "Create" && !known {
@@ -163,26 +163,26 @@ func (s *sequence) do(t *rapid.T, c call) {
 	}
 }
 
-// become is the step to the next book, which also says what the events must be.
-func (s *sequence) become(next book) {
+// become is the step to the next modelState, which also says what the events must be.
+func (s *sequence) become(next modelState) {
 	for _, a := range next.actions {
 		before := remediation.Action{}
-		if i, ok := s.book.find(a.ID); ok {
-			before = s.book.actions[i]
+		if i, ok := s.modelState.find(a.ID); ok {
+			before = s.modelState.actions[i]
 		}
 		s.events[a.ID] = append(s.events[a.ID], happened(before, a)...)
 		if before.ID != 0 && before.Status != a.Status {
 			s.transitions++
 		}
 	}
-	for _, a := range s.book.actions {
+	for _, a := range s.modelState.actions {
 		if _, ok := next.find(a.ID); !ok {
 			s.pruned++
 			s.events[a.ID] = append(s.events[a.ID], remediation.Event{ActionID: a.ID, ServerID: a.ServerID,
 				Kind: remediation.EventDeleted, Detail: new(string(a.Status))})
 		}
 	}
-	s.book = next
+	s.modelState = next
 }
 
 // happened is what the record says of an action's change.
@@ -232,7 +232,7 @@ func (s *sequence) compare(t *rapid.T) {
 			t.Fatal(err)
 		}
 	}
-	if diff := cmp.Diff(s.book.actions, held, cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(s.modelState.actions, held, cmpopts.EquateEmpty()); diff != "" {
 		t.Fatalf("what the database holds (-model +ledger):\n%s", diff)
 	}
 	s.readEvents(t)

@@ -26,7 +26,7 @@ func (s *store) UnpauseServer(ctx context.Context, id string) error {
 
 func (s *store) AddAlert(ctx context.Context, serverID, title string) (int64, error) {
 	id, err := change(ctx, s, (*queries).AddAlert, postgresdb.AddAlertParams{ServerID: serverID, Title: title})
-	return id, missing(err, remediation.ErrServerNotFound)
+	return id, noRow(err, remediation.ErrServerNotFound)
 }
 
 func (s *store) ForbidSelfApproval(ctx context.Context, serverID string, forbid bool) error {
@@ -68,7 +68,7 @@ func (s *store) WithdrawAction(ctx context.Context, id int64, by, reason string,
 
 func (s *store) ClaimAction(ctx context.Context, serverID string, at time.Time) (remediation.Action, error) {
 	claimed, err := grouped(ctx, s, s.claim, (*queries).ClaimAction, postgresdb.ClaimActionParams{ServerID: serverID, ExecutedAt: &at})
-	return remediation.Action(claimed), missing(err, remediation.ErrNothingToClaim)
+	return remediation.Action(claimed), noRow(err, remediation.ErrNothingToClaim)
 }
 
 func (s *store) StartAction(ctx context.Context, id int64, at time.Time) (remediation.Action, error) {
@@ -120,7 +120,7 @@ func (s *store) ExplainCreate(ctx context.Context, a remediation.NewAction) (rem
 
 // oneAction gives the answer of a statement about one action by id its meaning.
 func oneAction(action row, err error) (remediation.Action, error) {
-	return remediation.Action(action), missing(err, remediation.ErrNotFound)
+	return remediation.Action(action), noRow(err, remediation.ErrNotFound)
 }
 
 // server turns the number of servers that a statement found into its error.
@@ -131,8 +131,8 @@ func server(found int64, err error) error {
 	return err
 }
 
-// missing gives an empty answer its meaning.
-func missing(err, meaning error) error {
+// noRow gives an answer without a row its meaning.
+func noRow(err, meaning error) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return meaning
 	}

@@ -42,18 +42,18 @@ func (s *store) ActionStatuses(ctx context.Context, ids []int64) (map[int64]reme
 	return statuses, nil
 }
 
-func (s *store) ActionStanding(ctx context.Context, id int64, now time.Time) (remediation.Standing, error) {
+func (s *store) ExplainAction(ctx context.Context, id int64, now time.Time) (remediation.Conditions, error) {
 	row, err := skipPausedAt(func(skip bool) (postgresdb.ExplainActionRow, error) {
 		return run(ctx, s, (*queries).ExplainAction, postgresdb.ExplainActionParams{ID: id, Now: &now, SkipPausedAt: skip})
 	})
-	return remediation.Standing(row), missing(err, remediation.ErrNotFound)
+	return remediation.Conditions(row), noRow(err, remediation.ErrNotFound)
 }
 
 func (s *store) GetServer(ctx context.Context, id string) (remediation.Server, error) {
 	row, err := skipPausedAt(func(skip bool) (postgresdb.GetServerRow, error) {
 		return run(ctx, s, (*queries).GetServer, postgresdb.GetServerParams{ID: id, SkipPausedAt: skip})
 	})
-	return remediation.Server(row), missing(err, remediation.ErrServerNotFound)
+	return remediation.Server(row), noRow(err, remediation.ErrServerNotFound)
 }
 
 func (s *store) ListServers(ctx context.Context, after string, limit int) ([]remediation.Server, error) {

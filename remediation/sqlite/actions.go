@@ -28,7 +28,7 @@ func (s *store) UnpauseServer(ctx context.Context, id string) error {
 
 func (s *store) AddAlert(ctx context.Context, serverID, title string) (int64, error) {
 	id, err := write(ctx, s, (*queries).AddAlert, sqlitedb.AddAlertParams{ServerID: serverID, Title: title})
-	return id, missing(err, remediation.ErrServerNotFound)
+	return id, noRow(err, remediation.ErrServerNotFound)
 }
 
 func (s *store) ForbidSelfApproval(ctx context.Context, serverID string, forbid bool) error {
@@ -51,7 +51,7 @@ func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at ti
 		MaxRuntimeSeconds: a.MaxRuntimeSeconds,
 	})
 	if err != nil {
-		return remediation.Action{}, missing(err, remediation.ErrNotFound)
+		return remediation.Action{}, noRow(err, remediation.ErrNotFound)
 	}
 	action := remediation.Action{
 		ID:                created.ID,
@@ -113,14 +113,14 @@ func (s *store) ClaimAction(ctx context.Context, serverID string, at time.Time) 
 			ServerID: serverID, ExecutedAt: &at, SkipUnreadable: skip,
 		})
 	})
-	return executing(claimed, at, missing(err, remediation.ErrNothingToClaim))
+	return executing(claimed, at, noRow(err, remediation.ErrNothingToClaim))
 }
 
 func (s *store) StartAction(ctx context.Context, id int64, at time.Time) (remediation.Action, error) {
 	begun, err := readable(s, func(skip bool) (sqlitedb.StartActionRow, error) {
 		return write(ctx, s, (*queries).StartAction, sqlitedb.StartActionParams{ID: id, ExecutedAt: &at, SkipUnreadable: skip})
 	})
-	return executing(started(begun), at, missing(err, remediation.ErrNotFound))
+	return executing(started(begun), at, noRow(err, remediation.ErrNotFound))
 }
 
 // started is what an action that starts has, beside its new status and the time. The rest is NULL, or it could not start.
@@ -203,7 +203,7 @@ func (s *store) ExplainCreate(ctx context.Context, a remediation.NewAction) (rem
 
 // oneAction gives the answer of a statement about one action by id its meaning.
 func oneAction(action row, err error) (remediation.Action, error) {
-	return remediation.Action(action), missing(err, remediation.ErrNotFound)
+	return remediation.Action(action), noRow(err, remediation.ErrNotFound)
 }
 
 // server turns the number of servers that a statement found into its error.
@@ -214,8 +214,8 @@ func server(found int64, err error) error {
 	return err
 }
 
-// missing gives an empty answer its meaning.
-func missing(err, meaning error) error {
+// noRow gives an answer without a row its meaning.
+func noRow(err, meaning error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return meaning
 	}

@@ -29,7 +29,7 @@ func write[P, T any](ctx context.Context, s *store, run query[P, T], params P) (
 	case s.commits != nil:
 		result, err = commit(ctx, s.commits, st.write, run, params)
 	case s.tx != nil:
-		result, err = inside(ctx, s, st.write, run, params)
+		result, err = inTransaction(ctx, s, st.write, run, params)
 	default:
 		result, err = single(ctx, s.pool, st.write, run, params)
 	}
@@ -56,10 +56,10 @@ func single[P, T any](ctx context.Context, pool *sql.DB, q *queries, run query[P
 	return result, busy(err)
 }
 
-// inside runs one statement in the caller's transaction, if there still is one: only outside of one does BEGIN work. No
+// inTransaction runs one statement in the caller's transaction, if there still is one: BEGIN works only without one. No
 // other statement with RETURNING may be open meanwhile: SQLite keeps one savepoint for each statement that writes, counts
 // them as if they ended in the reverse order, and otherwise rolls back to a savepoint that is too old.
-func inside[P, T any](ctx context.Context, s *store, q *queries, run query[P, T], params P) (result T, err error) {
+func inTransaction[P, T any](ctx context.Context, s *store, q *queries, run query[P, T], params P) (result T, err error) {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	if err := ctx.Err(); err != nil {
