@@ -42,7 +42,7 @@ func (w *workspace) copy(root string) error {
 		switch {
 		case err != nil:
 			return err
-		case entry.Name() == ".git":
+		case entry.Name() == ".git" && entry.IsDir(): // in a linked worktree it is a file
 			return fs.SkipDir
 		case !entry.Type().IsRegular():
 			return nil
