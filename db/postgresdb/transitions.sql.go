@@ -10,71 +10,6 @@ import (
 	"time"
 )
 
-const approveAction = `-- name: ApproveAction :one
-
-UPDATE remediation_actions
-SET status = 'approved', approved_at = $1, approved_by = CAST($2 AS TEXT)
-WHERE id = $3 AND status = 'pending' AND (expires_at IS NULL OR expires_at > $1)
-    AND (created_by <> CAST($2 AS TEXT) OR NOT EXISTS (
-        SELECT 1 FROM remediation_servers AS s WHERE s.server_id = remediation_actions.server_id AND s.forbids_self_approval))
-    AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
-    AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
-    AND (NOT CAST($4 AS BOOLEAN)
-        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = $3))
-RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
-`
-
-type ApproveActionParams struct {
-	ApprovedAt     *time.Time
-	ApprovedBy     string
-	ID             int64
-	SkipUnreadable bool
-}
-
-// Each transition is one guarded statement: no row comes back when the action isn't in the status it must start from. A
-// row from before the rules that holds more than its status implies can't be approved, but it can be ended: what it
-// recorded stays, and what is missing is filled. skip_unreadable leaves one out whose values the driver can't read.
-func (q *Queries) ApproveAction(ctx context.Context, arg ApproveActionParams) (RemediationAction, error) {
-	row := q.db.QueryRow(ctx, approveAction,
-		arg.ApprovedAt,
-		arg.ApprovedBy,
-		arg.ID,
-		arg.SkipUnreadable,
-	)
-	var i RemediationAction
-	err := row.Scan(
-		&i.ID,
-		&i.ServerID,
-		&i.ActionType,
-		&i.Status,
-		&i.ServiceName,
-		&i.Command,
-		&i.CreatedAt,
-		&i.CreatedBy,
-		&i.AlertID,
-		&i.ApprovedAt,
-		&i.ApprovedBy,
-		&i.RejectedAt,
-		&i.RejectedBy,
-		&i.RejectionReason,
-		&i.ExecutedAt,
-		&i.CompletedAt,
-		&i.ExitCode,
-		&i.Stdout,
-		&i.Stderr,
-		&i.DedupeKey,
-		&i.IdempotencyKey,
-		&i.NotBefore,
-		&i.ExpiresAt,
-		&i.MaxRuntimeSeconds,
-		&i.HeartbeatAt,
-		&i.CancelRequestedAt,
-		&i.CancelRequestedBy,
-		&i.CancelReason,
-	)
-	return i, err
-}
-
 const finishAction = `-- name: FinishAction :one
 UPDATE remediation_actions
 SET status = CASE WHEN coalesce(exit_code, CAST($1 AS BIGINT)) = 0 THEN 'completed' ELSE 'failed' END,
@@ -144,6 +79,7 @@ func (q *Queries) FinishAction(ctx context.Context, arg FinishActionParams) (Rem
 }
 
 const rejectAction = `-- name: RejectAction :one
+
 UPDATE remediation_actions
 SET status = 'rejected', rejected_at = coalesce(rejected_at, $1),
     rejected_by = coalesce(rejected_by, CAST($2 AS TEXT)),
@@ -162,6 +98,9 @@ type RejectActionParams struct {
 	SkipUnreadable  bool
 }
 
+// Each transition is one guarded statement: no row comes back when the action isn't in the status it must start from. A
+// row from before the rules that holds more than its status implies can't be approved, but it can be ended: what it
+// recorded stays, and what is missing is filled. skip_unreadable leaves one out whose values the driver can't read.
 func (q *Queries) RejectAction(ctx context.Context, arg RejectActionParams) (RemediationAction, error) {
 	row := q.db.QueryRow(ctx, rejectAction,
 		arg.RejectedAt,

@@ -12,6 +12,70 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+const approveAction = `-- name: ApproveAction :one
+UPDATE remediation_actions
+SET status = 'approved', approved_at = ?1, approved_by = CAST(?2 AS TEXT)
+WHERE id = ?3 AND status = 'pending' AND (expires_at IS NULL OR expires_at > ?1)
+    AND (created_by <> CAST(?2 AS TEXT) OR NOT EXISTS (
+        SELECT 1 FROM remediation_servers AS s WHERE s.server_id = remediation_actions.server_id AND s.forbids_self_approval))
+    AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
+    AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
+    AND (NOT CAST(?4 AS BOOLEAN)
+        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = ?3))
+RETURNING id, server_id, action_type, service_name, command, created_at, created_by, alert_id,
+    dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds
+`
+
+type ApproveActionParams struct {
+	ApprovedAt     *time.Time
+	ApprovedBy     string
+	ID             int64
+	SkipUnreadable bool
+}
+
+type ApproveActionRow struct {
+	ID                int64
+	ServerID          string
+	ActionType        string
+	ServiceName       *string
+	Command           string
+	CreatedAt         time.Time
+	CreatedBy         string
+	AlertID           *int64
+	DedupeKey         *string
+	IdempotencyKey    *string
+	NotBefore         *time.Time
+	ExpiresAt         *time.Time
+	MaxRuntimeSeconds *int64
+}
+
+// What an approved action holds beside these columns is the caller's, or NULL.
+func (q *Queries) ApproveAction(ctx context.Context, arg ApproveActionParams) (ApproveActionRow, error) {
+	row := q.queryRow(ctx, q.approveActionStmt, approveAction,
+		arg.ApprovedAt,
+		arg.ApprovedBy,
+		arg.ID,
+		arg.SkipUnreadable,
+	)
+	var i ApproveActionRow
+	err := row.Scan(
+		&i.ID,
+		&i.ServerID,
+		&i.ActionType,
+		&i.ServiceName,
+		&i.Command,
+		&i.CreatedAt,
+		&i.CreatedBy,
+		&i.AlertID,
+		&i.DedupeKey,
+		&i.IdempotencyKey,
+		&i.NotBefore,
+		&i.ExpiresAt,
+		&i.MaxRuntimeSeconds,
+	)
+	return i, err
+}
+
 const claimAction = `-- name: ClaimAction :one
 UPDATE remediation_actions
 SET status = 'executing', executed_at = ?1

@@ -22,6 +22,18 @@ FOR SHARE OF s
 ON CONFLICT DO NOTHING
 RETURNING *;
 
+-- name: ApproveAction :one
+UPDATE remediation_actions
+SET status = 'approved', approved_at = @approved_at, approved_by = CAST(@approved_by AS TEXT)
+WHERE id = @id AND status = 'pending' AND (expires_at IS NULL OR expires_at > @approved_at)
+    AND (created_by <> CAST(@approved_by AS TEXT) OR NOT EXISTS (
+        SELECT 1 FROM remediation_servers AS s WHERE s.server_id = remediation_actions.server_id AND s.forbids_self_approval))
+    AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
+    AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
+    AND (NOT CAST(@skip_unreadable AS BOOLEAN)
+        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = @id))
+RETURNING *;
+
 -- The oldest by id that is due and has not expired. In maintenance nothing runs that no person approved. The outer status
 -- guard is what delivers an action once; SKIP LOCKED only keeps claimers from waiting for each other. early is what may run
 -- of the first actions with limits; late, which is read only if that is nothing, finds the others by their times. Each list

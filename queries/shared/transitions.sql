@@ -2,18 +2,6 @@
 -- row from before the rules that holds more than its status implies can't be approved, but it can be ended: what it
 -- recorded stays, and what is missing is filled. skip_unreadable leaves one out whose values the driver can't read.
 
--- name: ApproveAction :one
-UPDATE remediation_actions
-SET status = 'approved', approved_at = @approved_at, approved_by = CAST(@approved_by AS TEXT)
-WHERE id = @id AND status = 'pending' AND (expires_at IS NULL OR expires_at > @approved_at)
-    AND (created_by <> CAST(@approved_by AS TEXT) OR NOT EXISTS (
-        SELECT 1 FROM remediation_servers AS s WHERE s.server_id = remediation_actions.server_id AND s.forbids_self_approval))
-    AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
-    AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
-    AND (NOT CAST(@skip_unreadable AS BOOLEAN)
-        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = @id))
-RETURNING *;
-
 -- name: RejectAction :one
 UPDATE remediation_actions
 SET status = 'rejected', rejected_at = coalesce(rejected_at, @rejected_at),

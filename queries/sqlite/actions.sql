@@ -22,6 +22,20 @@ WHERE s.id = @server_id AND (@expires_at IS NULL OR @expires_at > @created_at)
     AND NOT EXISTS (SELECT 1 FROM remediation_actions AS o WHERE o.idempotency_key = @idempotency_key)
 RETURNING id, server_id, status;
 
+-- What an approved action holds beside these columns is the caller's, or NULL.
+-- name: ApproveAction :one
+UPDATE remediation_actions
+SET status = 'approved', approved_at = @approved_at, approved_by = CAST(@approved_by AS TEXT)
+WHERE id = @id AND status = 'pending' AND (expires_at IS NULL OR expires_at > @approved_at)
+    AND (created_by <> CAST(@approved_by AS TEXT) OR NOT EXISTS (
+        SELECT 1 FROM remediation_servers AS s WHERE s.server_id = remediation_actions.server_id AND s.forbids_self_approval))
+    AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
+    AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
+    AND (NOT CAST(@skip_unreadable AS BOOLEAN)
+        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = @id))
+RETURNING id, server_id, action_type, service_name, command, created_at, created_by, alert_id,
+    dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds;
+
 -- The oldest by id that is due and has not expired. In maintenance nothing runs that no person approved. early is the first
 -- actions with limits; late, which is read only if none of those may run, finds the others by their times. INDEXED BY,
 -- because ANALYZE may make SQLite prefer an index that reads every waiting action. A row that predates the rules and can't

@@ -84,11 +84,32 @@ func clone[T any](p *T) *T {
 }
 
 func (s *store) ApproveAction(ctx context.Context, id int64, by string, at time.Time) (remediation.Action, error) {
-	return oneAction(readable(s, func(skip bool) (row, error) {
+	row, err := readable(s, func(skip bool) (sqlitedb.ApproveActionRow, error) {
 		return write(ctx, s, (*queries).ApproveAction, sqlitedb.ApproveActionParams{
 			ID: id, ApprovedBy: by, ApprovedAt: &at, SkipUnreadable: skip,
 		})
-	}))
+	})
+	if err != nil {
+		return remediation.Action{}, noRow(err, remediation.ErrNotFound)
+	}
+	return remediation.Action{
+		ID:                row.ID,
+		ServerID:          row.ServerID,
+		ActionType:        row.ActionType,
+		Status:            remediation.Approved,
+		ServiceName:       row.ServiceName,
+		Command:           row.Command,
+		CreatedAt:         row.CreatedAt,
+		CreatedBy:         row.CreatedBy,
+		AlertID:           row.AlertID,
+		ApprovedAt:        &at,
+		ApprovedBy:        &by,
+		DedupeKey:         row.DedupeKey,
+		IdempotencyKey:    row.IdempotencyKey,
+		NotBefore:         row.NotBefore,
+		ExpiresAt:         row.ExpiresAt,
+		MaxRuntimeSeconds: row.MaxRuntimeSeconds,
+	}, nil
 }
 
 func (s *store) RejectAction(ctx context.Context, id int64, by, reason string, at time.Time) (remediation.Action, error) {
