@@ -48,6 +48,16 @@ func numbered(text, mark string) query {
 func queriesOf(t *testing.T, mark string, folders ...string) map[string]query {
 	t.Helper()
 	queries := map[string]query{}
+	for name, text := range textsOf(t, folders...) {
+		queries[name] = numbered(text, mark)
+	}
+	return queries
+}
+
+// textsOf returns the queries of folders by name, as they are written.
+func textsOf(t *testing.T, folders ...string) map[string]string {
+	t.Helper()
+	texts := map[string]string{}
 	for _, folder := range folders {
 		files, err := filepath.Glob("../../queries/" + folder + "/*.sql")
 		if err != nil || len(files) == 0 {
@@ -65,11 +75,11 @@ func queriesOf(t *testing.T, mark string, folders ...string) map[string]query {
 					end = names[i+1][0]
 				}
 				body := comment.ReplaceAllString(string(text[at[1]:end]), "")
-				queries[string(text[at[2]:at[3]])] = numbered(strings.TrimSuffix(strings.TrimSpace(body), ";"), mark)
+				texts[string(text[at[2]:at[3]])] = strings.TrimSuffix(strings.TrimSpace(body), ";")
 			}
 		}
 	}
-	return queries
+	return texts
 }
 
 // served is which indexes a query must use, where a plan without them would look as good on an empty table.
