@@ -9,46 +9,57 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+type (
+	createParams    = postgresdb.CreateActionParams
+	approveParams   = postgresdb.ApproveActionParams
+	rejectParams    = postgresdb.RejectActionParams
+	withdrawParams  = postgresdb.WithdrawActionParams
+	claimParams     = postgresdb.ClaimActionParams
+	startParams     = postgresdb.StartActionParams
+	finishParams    = postgresdb.FinishActionParams
+	heartbeatParams = postgresdb.HeartbeatActionParams
+)
+
 // batches are the calls of a pool that run together if they come at the same time, by kind.
 type batches struct {
-	create    *batcher[postgresdb.CreateActionParams]
-	approve   *batcher[postgresdb.ApproveActionParams]
-	reject    *batcher[postgresdb.RejectActionParams]
-	withdraw  *batcher[postgresdb.WithdrawActionParams]
-	claim     *batcher[postgresdb.ClaimActionParams]
-	start     *batcher[postgresdb.StartActionParams]
-	finish    *batcher[postgresdb.FinishActionParams]
-	heartbeat *batcher[postgresdb.HeartbeatActionParams]
+	create    *batcher[createParams]
+	approve   *batcher[approveParams]
+	reject    *batcher[rejectParams]
+	withdraw  *batcher[withdrawParams]
+	claim     *batcher[claimParams]
+	start     *batcher[startParams]
+	finish    *batcher[finishParams]
+	heartbeat *batcher[heartbeatParams]
 }
 
-// maxText is how many bytes of a command or an output a batch takes, so that it stays a message of some megabytes.
+// maxText is how many bytes of text a batch takes from one call, so that it stays a message of some megabytes.
 const maxText = 16 << 10
 
 func newBatches() batches {
-	return batches{
-		create: newBatcher(batcher[postgresdb.CreateActionParams]{
+	b := batches{
+		create: newBatcher(batcher[createParams]{
 			// A batch that holds one key must not wait for another one out of order.
-			fits: func(p postgresdb.CreateActionParams) bool {
+			fits: func(p createParams) bool {
 				return len(p.Command) <= maxText && (p.DedupeKey == nil || p.IdempotencyKey == nil) && (p.AlertID == nil || *p.AlertID > 0)
 			},
-			clash: func(_, _ postgresdb.CreateActionParams) bool { return false },
-			each: func(ctx context.Context, q *queries, ps []postgresdb.CreateActionParams) ([]row, error) {
+			clash: func(_, _ createParams) bool { return false },
+			each: func(ctx context.Context, q *queries, ps []createParams) ([]row, error) {
 				return q.CreateEach(ctx, postgresdb.CreateEachParams{
-					ServerID:          column(ps, func(p postgresdb.CreateActionParams) string { return p.ServerID }),
-					ActionType:        column(ps, func(p postgresdb.CreateActionParams) string { return p.ActionType }),
-					ServiceName:       column(ps, func(p postgresdb.CreateActionParams) string { return orZero(p.ServiceName) }),
-					Command:           column(ps, func(p postgresdb.CreateActionParams) string { return p.Command }),
-					CreatedAt:         column(ps, func(p postgresdb.CreateActionParams) time.Time { return p.CreatedAt }),
-					CreatedBy:         column(ps, func(p postgresdb.CreateActionParams) string { return p.CreatedBy }),
-					AlertID:           column(ps, func(p postgresdb.CreateActionParams) int64 { return orZero(p.AlertID) }),
-					DedupeKey:         column(ps, func(p postgresdb.CreateActionParams) string { return orZero(p.DedupeKey) }),
-					IdempotencyKey:    column(ps, func(p postgresdb.CreateActionParams) string { return orZero(p.IdempotencyKey) }),
-					NotBefore:         column(ps, func(p postgresdb.CreateActionParams) string { return orEmpty(p.NotBefore) }),
-					ExpiresAt:         column(ps, func(p postgresdb.CreateActionParams) string { return orEmpty(p.ExpiresAt) }),
-					MaxRuntimeSeconds: column(ps, func(p postgresdb.CreateActionParams) int64 { return orZero(p.MaxRuntimeSeconds) }),
+					ServerID:          column(ps, func(p createParams) string { return p.ServerID }),
+					ActionType:        column(ps, func(p createParams) string { return p.ActionType }),
+					ServiceName:       column(ps, func(p createParams) string { return orZero(p.ServiceName) }),
+					Command:           column(ps, func(p createParams) string { return p.Command }),
+					CreatedAt:         column(ps, func(p createParams) time.Time { return p.CreatedAt }),
+					CreatedBy:         column(ps, func(p createParams) string { return p.CreatedBy }),
+					AlertID:           column(ps, func(p createParams) int64 { return orZero(p.AlertID) }),
+					DedupeKey:         column(ps, func(p createParams) string { return orZero(p.DedupeKey) }),
+					IdempotencyKey:    column(ps, func(p createParams) string { return orZero(p.IdempotencyKey) }),
+					NotBefore:         column(ps, func(p createParams) string { return orEmpty(p.NotBefore) }),
+					ExpiresAt:         column(ps, func(p createParams) string { return orEmpty(p.ExpiresAt) }),
+					MaxRuntimeSeconds: column(ps, func(p createParams) int64 { return orZero(p.MaxRuntimeSeconds) }),
 				})
 			},
-			answers: func(a row, p postgresdb.CreateActionParams) bool {
+			answers: func(a row, p createParams) bool {
 				return a.ServerID == p.ServerID && a.ActionType == p.ActionType && same(a.ServiceName, p.ServiceName) &&
 					a.Command == p.Command && a.CreatedAt.Equal(p.CreatedAt) && a.CreatedBy == p.CreatedBy &&
 					same(a.AlertID, p.AlertID) && same(a.DedupeKey, p.DedupeKey) && same(a.IdempotencyKey, p.IdempotencyKey) &&
@@ -56,63 +67,67 @@ func newBatches() batches {
 					same(a.MaxRuntimeSeconds, p.MaxRuntimeSeconds)
 			},
 		}),
-		approve: byID(func(p postgresdb.ApproveActionParams) int64 { return p.ID },
-			func(ctx context.Context, q *queries, ps []postgresdb.ApproveActionParams) ([]row, error) {
+		approve: byID(func(p approveParams) int64 { return p.ID },
+			func(ctx context.Context, q *queries, ps []approveParams) ([]row, error) {
 				return q.ApproveEach(ctx, postgresdb.ApproveEachParams{
-					ID:         column(ps, func(p postgresdb.ApproveActionParams) int64 { return p.ID }),
-					ApprovedBy: column(ps, func(p postgresdb.ApproveActionParams) string { return p.ApprovedBy }),
-					ApprovedAt: column(ps, func(p postgresdb.ApproveActionParams) time.Time { return *p.ApprovedAt }),
+					ID:         column(ps, func(p approveParams) int64 { return p.ID }),
+					ApprovedBy: column(ps, func(p approveParams) string { return p.ApprovedBy }),
+					ApprovedAt: column(ps, func(p approveParams) time.Time { return *p.ApprovedAt }),
 				})
 			}),
-		reject: byID(func(p postgresdb.RejectActionParams) int64 { return p.ID },
-			func(ctx context.Context, q *queries, ps []postgresdb.RejectActionParams) ([]row, error) {
+		reject: byID(func(p rejectParams) int64 { return p.ID },
+			func(ctx context.Context, q *queries, ps []rejectParams) ([]row, error) {
 				return rejectEach(ctx, q, remediation.Pending, ps)
 			}),
-		withdraw: byID(func(p postgresdb.WithdrawActionParams) int64 { return p.ID },
-			func(ctx context.Context, q *queries, ps []postgresdb.WithdrawActionParams) ([]row, error) {
+		withdraw: byID(func(p withdrawParams) int64 { return p.ID },
+			func(ctx context.Context, q *queries, ps []withdrawParams) ([]row, error) {
 				return rejectEach(ctx, q, remediation.Approved,
-					column(ps, func(p postgresdb.WithdrawActionParams) postgresdb.RejectActionParams {
-						return postgresdb.RejectActionParams(p)
+					column(ps, func(p withdrawParams) rejectParams {
+						return rejectParams(p)
 					}))
 			}),
-		claim: newBatcher(batcher[postgresdb.ClaimActionParams]{
-			fits:  func(postgresdb.ClaimActionParams) bool { return true },
-			clash: func(a, b postgresdb.ClaimActionParams) bool { return a.ServerID == b.ServerID },
-			each: func(ctx context.Context, q *queries, ps []postgresdb.ClaimActionParams) ([]row, error) {
+		claim: newBatcher(batcher[claimParams]{
+			fits:  func(claimParams) bool { return true },
+			clash: func(a, b claimParams) bool { return a.ServerID == b.ServerID },
+			each: func(ctx context.Context, q *queries, ps []claimParams) ([]row, error) {
 				return q.ClaimEach(ctx, postgresdb.ClaimEachParams{
-					ServerID:   column(ps, func(p postgresdb.ClaimActionParams) string { return p.ServerID }),
-					ExecutedAt: column(ps, func(p postgresdb.ClaimActionParams) time.Time { return *p.ExecutedAt }),
+					ServerID:   column(ps, func(p claimParams) string { return p.ServerID }),
+					ExecutedAt: column(ps, func(p claimParams) time.Time { return *p.ExecutedAt }),
 				})
 			},
-			answers: func(a row, p postgresdb.ClaimActionParams) bool { return a.ServerID == p.ServerID },
+			answers: func(a row, p claimParams) bool { return a.ServerID == p.ServerID },
 		}),
-		start: byID(func(p postgresdb.StartActionParams) int64 { return p.ID },
-			func(ctx context.Context, q *queries, ps []postgresdb.StartActionParams) ([]row, error) {
+		start: byID(func(p startParams) int64 { return p.ID },
+			func(ctx context.Context, q *queries, ps []startParams) ([]row, error) {
 				return q.StartEach(ctx, postgresdb.StartEachParams{
-					ID:         column(ps, func(p postgresdb.StartActionParams) int64 { return p.ID }),
-					ExecutedAt: column(ps, func(p postgresdb.StartActionParams) time.Time { return *p.ExecutedAt }),
+					ID:         column(ps, func(p startParams) int64 { return p.ID }),
+					ExecutedAt: column(ps, func(p startParams) time.Time { return *p.ExecutedAt }),
 				})
 			}),
-		finish: byID(func(p postgresdb.FinishActionParams) int64 { return p.ID },
-			func(ctx context.Context, q *queries, ps []postgresdb.FinishActionParams) ([]row, error) {
+		finish: byID(func(p finishParams) int64 { return p.ID },
+			func(ctx context.Context, q *queries, ps []finishParams) ([]row, error) {
 				return q.FinishEach(ctx, postgresdb.FinishEachParams{
-					ID:          column(ps, func(p postgresdb.FinishActionParams) int64 { return p.ID }),
-					ServerID:    column(ps, func(p postgresdb.FinishActionParams) string { return p.ServerID }),
-					CompletedAt: column(ps, func(p postgresdb.FinishActionParams) time.Time { return *p.CompletedAt }),
-					ExitCode:    column(ps, func(p postgresdb.FinishActionParams) int64 { return p.ExitCode }),
-					Stdout:      column(ps, func(p postgresdb.FinishActionParams) string { return p.Stdout }),
-					Stderr:      column(ps, func(p postgresdb.FinishActionParams) string { return p.Stderr }),
+					ID:          column(ps, func(p finishParams) int64 { return p.ID }),
+					ServerID:    column(ps, func(p finishParams) string { return p.ServerID }),
+					CompletedAt: column(ps, func(p finishParams) time.Time { return *p.CompletedAt }),
+					ExitCode:    column(ps, func(p finishParams) int64 { return p.ExitCode }),
+					Stdout:      column(ps, func(p finishParams) string { return p.Stdout }),
+					Stderr:      column(ps, func(p finishParams) string { return p.Stderr }),
 				})
 			}),
-		heartbeat: byID(func(p postgresdb.HeartbeatActionParams) int64 { return p.ID },
-			func(ctx context.Context, q *queries, ps []postgresdb.HeartbeatActionParams) ([]row, error) {
+		heartbeat: byID(func(p heartbeatParams) int64 { return p.ID },
+			func(ctx context.Context, q *queries, ps []heartbeatParams) ([]row, error) {
 				return q.HeartbeatEach(ctx, postgresdb.HeartbeatEachParams{
-					ID:          column(ps, func(p postgresdb.HeartbeatActionParams) int64 { return p.ID }),
-					ServerID:    column(ps, func(p postgresdb.HeartbeatActionParams) string { return p.ServerID }),
-					HeartbeatAt: column(ps, func(p postgresdb.HeartbeatActionParams) time.Time { return p.HeartbeatAt }),
+					ID:          column(ps, func(p heartbeatParams) int64 { return p.ID }),
+					ServerID:    column(ps, func(p heartbeatParams) string { return p.ServerID }),
+					HeartbeatAt: column(ps, func(p heartbeatParams) time.Time { return p.HeartbeatAt }),
 				})
 			}),
 	}
+	b.reject.fits = func(p rejectParams) bool { return len(p.RejectionReason) <= maxText }
+	b.withdraw.fits = func(p withdrawParams) bool { return len(p.RejectionReason) <= maxText }
+	b.finish.fits = func(p finishParams) bool { return len(p.Stdout)+len(p.Stderr) <= maxText }
+	return b
 }
 
 // byID is a batcher of calls about one action each.
@@ -130,12 +145,12 @@ func newBatcher[P any](b batcher[P]) *batcher[P] {
 	return &b
 }
 
-func rejectEach(ctx context.Context, q *queries, from remediation.Status, ps []postgresdb.RejectActionParams) ([]row, error) {
+func rejectEach(ctx context.Context, q *queries, from remediation.Status, ps []rejectParams) ([]row, error) {
 	return q.RejectEach(ctx, postgresdb.RejectEachParams{
-		ID:              column(ps, func(p postgresdb.RejectActionParams) int64 { return p.ID }),
-		RejectedBy:      column(ps, func(p postgresdb.RejectActionParams) string { return p.RejectedBy }),
-		RejectionReason: column(ps, func(p postgresdb.RejectActionParams) string { return p.RejectionReason }),
-		RejectedAt:      column(ps, func(p postgresdb.RejectActionParams) time.Time { return *p.RejectedAt }),
+		ID:              column(ps, func(p rejectParams) int64 { return p.ID }),
+		RejectedBy:      column(ps, func(p rejectParams) string { return p.RejectedBy }),
+		RejectionReason: column(ps, func(p rejectParams) string { return p.RejectionReason }),
+		RejectedAt:      column(ps, func(p rejectParams) time.Time { return *p.RejectedAt }),
 		FromStatus:      string(from),
 	})
 }

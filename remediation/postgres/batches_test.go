@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -138,6 +139,27 @@ func TestBatchInEveryQueryMode(t *testing.T) {
 	}
 }
 
+func TestLargeOutputIsNotPartOfABatch(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3)
+	ids := map[string]int64{}
+	for _, server := range f.servers {
+		must[remediation.Action](t)(f.Create(t.Context(), newAction(server)))
+		ids[server] = must[remediation.Action](t)(f.Claim(t.Context(), server)).ID
+	}
+	finish := func(server string, bytes int) error {
+		_, err := f.Finish(t.Context(), server, ids[server], remediation.Result{Stdout: strings.Repeat("x", bytes)})
+		return err
+	}
+	errs := postgres.Together(t, f.store,
+		func() error { return finish("web-0", 1000) },
+		func() error { return errors.Join(finish("web-1", 100_000), finish("web-2", 1000)) }) // the first one need not wait
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
+	same(t, "the transaction of web-2", f.xmins(t, "web-2"), f.xmins(t, "web-0"))
+}
+
 func TestOneOfTwoDecisionsInABatchHolds(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1)
@@ -171,7 +193,7 @@ func TestOneOfTwoDecisionsInABatchHolds(t *testing.T) {
 	}
 }
 
-// xmins are the transactions that created the actions of a server.
+// xmins are the transactions that wrote the actions of a server last.
 func (f *fleet) xmins(t *testing.T, server string) []string {
 	t.Helper()
 	return column[string](t, f.pool, "SELECT xmin::text FROM remediation_actions WHERE server_id = $1", server)
