@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -101,13 +102,13 @@ func (b *batcher[P]) lead(s *store, calls []*batch.Call[*call[P]]) {
 	lease := time.AfterFunc(maxLead, b.queue.Release)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(calls[0].Ctx))
 	defer cancel()
-	waiting := make(chan struct{}, len(calls))
+	var gone atomic.Int32
 	params := make([]P, len(calls))
 	for i, c := range calls {
 		params[i] = c.Value.params
 		stop := context.AfterFunc(c.Ctx, func() {
 			c.Answer(c.Ctx.Err())
-			if waiting <- struct{}{}; len(waiting) == cap(waiting) {
+			if int(gone.Add(1)) == len(calls) {
 				cancel()
 			}
 		})

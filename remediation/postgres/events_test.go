@@ -912,3 +912,33 @@ func TestCallersTemporaryTablesDoNotMisleadTheRules(t *testing.T) {
 		}
 	}
 }
+
+// Events are written once a statement, from what it changed, whatever its form.
+func TestEveryFormOfStatementIsRecorded(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.URL(t))
+	ledger := newLedger(postgres.New(pool))
+	if err := errors.Join(ledger.AddServer(t.Context(), "web-1"), ledger.Pause(t.Context(), "web-1")); err != nil {
+		t.Fatal(err)
+	}
+	for range 6 {
+		must[remediation.Action](t)(ledger.Create(t.Context(), newAction("web-1")))
+	}
+	const approval = "status = 'approved', approved_at = now(), approved_by = 'bob'"
+	const pending = `(id, server_id, action_type, status, command, created_at, created_by) `
+	run(t, pool, "WITH a AS (UPDATE remediation_actions SET "+approval+" WHERE id = 1 RETURNING id), b AS (UPDATE remediation_actions SET "+
+		approval+" WHERE id = 2 RETURNING id), c AS (INSERT INTO remediation_actions "+pending+
+		"VALUES (11, 'web-1', 'reboot', 'pending', 'reboot', now(), 'ann') RETURNING id) SELECT id FROM a UNION SELECT id FROM b UNION SELECT id FROM c")
+	run(t, pool, "INSERT INTO remediation_actions AS r "+pending+`VALUES (12, 'web-1', 'reboot', 'pending', 'reboot', now(), 'ann'),
+		(3, 'web-1', 'reboot', 'pending', 'reboot', now(), 'ann') ON CONFLICT (id) DO UPDATE SET `+approval)
+	run(t, pool, `MERGE INTO remediation_actions AS r USING (VALUES (4), (13)) AS given (id) ON r.id = given.id
+		WHEN MATCHED THEN UPDATE SET `+approval+`
+		WHEN NOT MATCHED THEN INSERT `+pending+`VALUES (given.id, 'web-1', 'reboot', 'pending', 'reboot', now(), 'ann')`)
+	run(t, pool, "UPDATE remediation_actions SET "+approval+" WHERE id IN (5, 6)")
+	run(t, pool, "UPDATE remediation_actions SET status = CASE id WHEN 5 THEN 'executing' ELSE status END, executed_at = now() WHERE id = 5")
+	same(t, "kinds", column[string](t, pool,
+		"SELECT action_id || ' ' || string_agg(kind, ' ' ORDER BY id) FROM remediation_events GROUP BY action_id ORDER BY action_id"), []string{
+		"1 created approved", "2 created approved", "3 created approved", "4 created approved",
+		"5 created approved executing", "6 created approved", "11 created", "12 created", "13 created",
+	})
+}
