@@ -29,6 +29,9 @@ func TestConformance(t *testing.T) {
 
 // What a batch does must be what each of its calls does by itself.
 func TestConformanceInBatches(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the tests of batches are enough for the race detector, which makes this one slow")
+	}
 	t.Parallel()
 	conformance.Run(t, func(t *testing.T) conformance.Database {
 		d := openDatabase(t)
