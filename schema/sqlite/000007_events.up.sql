@@ -189,7 +189,7 @@ BEGIN
     SELECT RAISE(ABORT, 'remediation_actions_times: a time must be text in UTC like 2026-11-23 13:17:09.047807+00:00')
     WHERE (NEW.occurred_at = datetime(substr(NEW.occurred_at, 1, 19)) || substr(NEW.occurred_at, 20)
         AND NEW.occurred_at >= '0001-01-01'
-        AND (substr(NEW.occurred_at, 20) GLOB '.[0-9][0-9][0-9][0-9][0-9][0-9]+00:00' -- most, found without the rest
+        AND (substr(NEW.occurred_at, 20) GLOB '.[0-9][0-9][0-9][0-9][0-9][0-9]+00:00' -- the usual form
             OR substr(NEW.occurred_at, 20) IN ('', '+00:00')
             OR substr(NEW.occurred_at, 20) GLOB '.[0-9]*'
             AND ltrim(substr(NEW.occurred_at, 21), '0123456789') IN ('', '+00:00')
