@@ -91,6 +91,9 @@ func calls(n int) map[string]map[string]string {
 // search: the trees are one level higher.
 func flat(t *testing.T, pages func(n int) map[string]int) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes seconds to fill the databases, and a minute under the race detector")
+	}
 	short, long := pages(2_000), pages(40_000)
 	for name, before := range short {
 		t.Logf("%-30s %5d %5d", name, before, long[name])
