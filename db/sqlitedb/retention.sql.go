@@ -15,7 +15,7 @@ UPDATE remediation_actions
 SET stdout = NULL, stderr = NULL
 WHERE id IN (
     SELECT e.id FROM remediation_ended AS e
-    WHERE e.has_output = 1 AND e.ended_at < ?1
+    WHERE e.has_output = 1 AND e.ended_at >= '' AND e.ended_at < ?1
     ORDER BY e.ended_at, e.id
     LIMIT CAST(?2 AS BIGINT)
 ) AND status IN ('completed', 'failed', 'rejected', 'timed_out')
@@ -39,9 +39,9 @@ const pruneActions = `-- name: PruneActions :execrows
 DELETE FROM remediation_actions
 WHERE id IN (
     SELECT oldest.id FROM (
-        SELECT o.id, o.ended_at FROM remediation_ended AS o WHERE o.has_output = 1 AND o.ended_at < ?2
+        SELECT o.id, o.ended_at FROM remediation_ended AS o WHERE o.has_output = 1 AND o.ended_at >= '' AND o.ended_at < ?2
         UNION ALL
-        SELECT n.id, n.ended_at FROM remediation_ended AS n WHERE n.has_output = 0 AND n.ended_at < ?2
+        SELECT n.id, n.ended_at FROM remediation_ended AS n WHERE n.has_output = 0 AND n.ended_at >= '' AND n.ended_at < ?2
         ORDER BY ended_at, id
         LIMIT CAST(?1 AS BIGINT)
     ) AS oldest
@@ -54,7 +54,7 @@ type PruneActionsParams struct {
 }
 
 // SQLite only: it has one writer at a time, where PostgreSQL must lock rows to take them once. Oldest first, and only
-// what is terminal.
+// what is terminal. An old row's time may be a number, which sorts before all text and is left alone.
 func (q *Queries) PruneActions(ctx context.Context, arg PruneActionsParams) (int64, error) {
 	result, err := q.exec(ctx, q.pruneActionsStmt, pruneActions, arg.MaxRows, arg.Before)
 	if err != nil {

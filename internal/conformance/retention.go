@@ -83,6 +83,15 @@ func pruneBoundary(t *testing.T, l *ledger) {
 		}
 		same(t, "pruned before "+late.String(), l.prune(t, late, 10), int64(1))
 	}
+	for _, c := range []string{"created_at", "approved_at", "executed_at"} { // by a clock that was wrong
+		r := rowOf(endedAt(remediation.Failed, at(40)))
+		r[c] = literal(at(45))
+		l.exec(t, insertion("remediation_actions", r))
+		for _, call := range []func(*testing.T, time.Time, int) int64{l.clear, l.prune} {
+			same(t, "taken before its latest time, "+c, call(t, at(45), 10), int64(0))
+			same(t, "taken after its latest time, "+c, call(t, at(46), 10), int64(1))
+		}
+	}
 	// A whole second is stored shorter than its fractions, and sorts with them.
 	second := at(40).Truncate(time.Second)
 	for _, d := range []time.Duration{0, time.Microsecond, 500 * time.Millisecond, 999999 * time.Microsecond} {

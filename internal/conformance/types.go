@@ -174,4 +174,9 @@ func eventsByHand(t *testing.T, l *ledger) {
 	} {
 		l.wontInsert(t, "remediation_events", r)
 	}
+	for column, value := range map[string]string{"server_id": "x'61'", "action_id": "'x'"} {
+		r := event(4711, "deleted", "NULL", literal(at(1)), "NULL")
+		r[column] = value
+		l.wontInsert(t, "remediation_events", r)
+	}
 }

@@ -1,13 +1,13 @@
 -- SQLite only: it has one writer at a time, where PostgreSQL must lock rows to take them once. Oldest first, and only
--- what is terminal.
+-- what is terminal. An old row's time may be a number, which sorts before all text and is left alone.
 
 -- name: PruneActions :execrows
 DELETE FROM remediation_actions
 WHERE id IN (
     SELECT oldest.id FROM (
-        SELECT o.id, o.ended_at FROM remediation_ended AS o WHERE o.has_output = 1 AND o.ended_at < @before
+        SELECT o.id, o.ended_at FROM remediation_ended AS o WHERE o.has_output = 1 AND o.ended_at >= '' AND o.ended_at < @before
         UNION ALL
-        SELECT n.id, n.ended_at FROM remediation_ended AS n WHERE n.has_output = 0 AND n.ended_at < @before
+        SELECT n.id, n.ended_at FROM remediation_ended AS n WHERE n.has_output = 0 AND n.ended_at >= '' AND n.ended_at < @before
         ORDER BY ended_at, id
         LIMIT CAST(@max_rows AS BIGINT)
     ) AS oldest
@@ -18,7 +18,7 @@ UPDATE remediation_actions
 SET stdout = NULL, stderr = NULL
 WHERE id IN (
     SELECT e.id FROM remediation_ended AS e
-    WHERE e.has_output = 1 AND e.ended_at < @before
+    WHERE e.has_output = 1 AND e.ended_at >= '' AND e.ended_at < @before
     ORDER BY e.ended_at, e.id
     LIMIT CAST(@max_rows AS BIGINT)
 ) AND status IN ('completed', 'failed', 'rejected', 'timed_out');

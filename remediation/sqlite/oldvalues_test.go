@@ -86,6 +86,22 @@ func TestOldRowThatIsNoTextStopsNoOther(t *testing.T) {
 	})
 }
 
+// The ids and the values that an older program left need not fit the events.
+func TestOldRowWithAnotherIdOrTypeIsEndedAndDeleted(t *testing.T) {
+	each(t, func(t *testing.T, _ *remediation.Ledger, raw *sql.DB) {
+		beforeRules(t, raw,
+			"INSERT INTO remediation_actions (id, server_id, action_type, command, created_by, created_at) VALUES (-5, 'web-1', 'x', 'x', 'ann', '2026-01-01 00:00:00')",
+			oldRow+"('web-1', 'x', 'x', 'ann', '2026-01-01 00:00:00', 'completed', '2026-01-01 00:00:00', x'626f62', '2026-01-01 00:00:00', NULL, '2026-01-01 00:00:00')")
+		rawExec(t, raw, "UPDATE remediation_actions SET status = 'rejected', rejected_at = '2026-01-01 00:00:00', rejected_by = 'bob', rejection_reason = 'old' WHERE id = -5")
+		rawExec(t, raw, "DELETE FROM remediation_actions WHERE id = -5")
+		_, err := raw.Exec(`INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at)
+			SELECT id, server_id, 'approved', approved_by, approved_at FROM remediation_actions WHERE typeof(approved_by) = 'blob'`)
+		if err == nil || !strings.Contains(err.Error(), "remediation_events_types") {
+			t.Errorf("an event by hand with a BLOB: %v, want an error that names the rule", err)
+		}
+	})
+}
+
 // No change of an action goes without its event, whatever the statement says of conflicts and wherever the ids stand.
 func TestChangeWithoutAnEventIsRefused(t *testing.T) {
 	t.Parallel()

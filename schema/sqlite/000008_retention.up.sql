@@ -6,12 +6,10 @@ CREATE INDEX remediation_actions_ended ON remediation_actions (
         coalesce(completed_at, rejected_at, created_at)))
 WHERE (status = 'completed' OR status = 'failed' OR status = 'rejected' OR status = 'timed_out') IS TRUE;
 
--- The rows of that index. A number as a time sorts before all text, and is left out.
+-- The rows of that index.
 CREATE VIEW remediation_ended AS
 SELECT a.id, (a.stdout IS NOT NULL OR a.stderr IS NOT NULL) AS has_output,
     max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
         coalesce(a.completed_at, a.rejected_at, a.created_at)) AS ended_at
 FROM remediation_actions AS a
-WHERE (a.status = 'completed' OR a.status = 'failed' OR a.status = 'rejected' OR a.status = 'timed_out') IS TRUE
-    AND max(a.created_at, coalesce(a.approved_at, a.created_at), coalesce(a.executed_at, a.created_at),
-        coalesce(a.completed_at, a.rejected_at, a.created_at)) >= '';
+WHERE (a.status = 'completed' OR a.status = 'failed' OR a.status = 'rejected' OR a.status = 'timed_out') IS TRUE;
