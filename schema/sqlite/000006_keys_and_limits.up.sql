@@ -75,7 +75,7 @@ BEGIN
 
     -- Without these, INSERT OR REPLACE would delete the action that has the key.
     SELECT RAISE(ABORT, 'remediation_actions_open_key: an open action has this key')
-    WHERE (NEW.status = 'pending' OR NEW.status = 'approved' OR NEW.status = 'executing') AND EXISTS (
+    WHERE NEW.status IN ('pending', 'approved', 'executing') AND EXISTS (
         SELECT 1 FROM remediation_actions AS o
         WHERE o.server_id = NEW.server_id AND o.dedupe_key = NEW.dedupe_key
             AND o.completed_at IS NULL AND o.rejected_at IS NULL);
