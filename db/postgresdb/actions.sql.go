@@ -20,25 +20,17 @@ WHERE id = $3 AND status = 'pending' AND (expires_at IS NULL OR expires_at > $1)
         SELECT 1 FROM remediation_servers AS s WHERE s.server_id = remediation_actions.server_id AND s.forbids_self_approval))
     AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
     AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
-    AND (NOT CAST($4 AS BOOLEAN)
-        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = $3))
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
 type ApproveActionParams struct {
-	ApprovedAt     *time.Time
-	ApprovedBy     string
-	ID             int64
-	SkipUnreadable bool
+	ApprovedAt *time.Time
+	ApprovedBy string
+	ID         int64
 }
 
 func (q *Queries) ApproveAction(ctx context.Context, arg ApproveActionParams) (RemediationAction, error) {
-	row := q.db.QueryRow(ctx, approveAction,
-		arg.ApprovedAt,
-		arg.ApprovedBy,
-		arg.ID,
-		arg.SkipUnreadable,
-	)
+	row := q.db.QueryRow(ctx, approveAction, arg.ApprovedAt, arg.ApprovedBy, arg.ID)
 	var i RemediationAction
 	err := row.Scan(
 		&i.ID,

@@ -124,7 +124,7 @@ type ClaimEachParams struct {
 	ExecutedAt []time.Time
 }
 
-// An action with limits waits for ClaimAction, and so does every claim of its server: it may be the oldest.
+// A server that has approved actions with limits is left to ClaimAction, because one of them may be the oldest.
 func (q *Queries) ClaimEach(ctx context.Context, arg ClaimEachParams) ([]RemediationAction, error) {
 	rows, err := q.db.Query(ctx, claimEach, arg.ServerID, arg.ExecutedAt)
 	if err != nil {
@@ -230,13 +230,14 @@ type CreateEachParams struct {
 	MaxRuntimeSeconds []int64
 }
 
-// PostgreSQL only: each statement here does for many calls what the one of the same name does for one call. It answers what
-// it can do at once and leaves out the rest, which then runs by itself: rows that another transaction has locked (SKIP
-// LOCKED, so that a batch neither waits for one of its calls nor meets another batch in a circle), and what is refused.
+// PostgreSQL only: each statement does for many calls what the one of the same name does for one call. It leaves out the
+// calls that are refused, and those whose rows another transaction has locked; they then run by themselves. SKIP LOCKED,
+// because a batch must not wait for one of its calls, or deadlock with another batch.
 //
-// Each is planned once, maybe when the tables are empty, and without sequential scans: LATERAL, and ANY(ARRAY(…)) beside
-// the join, leave no other plan than to look up each row by its index.
-// Unique keys can't be skipped while another transaction inserts them, so they are inserted in one order.
+// Each is planned once, maybe when the tables are empty, and without sequential scans. LATERAL, and ANY(ARRAY(…)) beside
+// the join, leave the planner only one way: to look up each row by an index.
+// A key that another transaction is inserting can't be skipped. Every batch inserts its keys in the same order, so that two
+// can't deadlock.
 func (q *Queries) CreateEach(ctx context.Context, arg CreateEachParams) ([]RemediationAction, error) {
 	rows, err := q.db.Query(ctx, createEach,
 		arg.ServerID,

@@ -90,23 +90,21 @@ func (q *Queue[T]) Do(ctx context.Context, value T, lead func(own *Call[T])) err
 		select {
 		case queue <- own:
 			queue = nil // once is enough
+			continue
 		case q.leader <- struct{}{}:
 			if own.state.CompareAndSwap(queued, taken) {
 				lead(own)
 			} else {
 				q.Release() // it became part of a batch meanwhile
 			}
-			<-own.done
-			return own.err
 		case <-own.done:
-			return own.err
 		case <-ctx.Done():
 			if own.state.CompareAndSwap(queued, abandoned) {
 				return ctx.Err()
 			}
-			<-own.done
-			return own.err
 		}
+		<-own.done
+		return own.err
 	}
 }
 

@@ -30,8 +30,6 @@ WHERE id = @id AND status = 'pending' AND (expires_at IS NULL OR expires_at > @a
         SELECT 1 FROM remediation_servers AS s WHERE s.server_id = remediation_actions.server_id AND s.forbids_self_approval))
     AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
     AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
-    AND (NOT CAST(@skip_unreadable AS BOOLEAN)
-        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = @id))
 RETURNING *;
 
 -- The oldest by id that is due and has not expired. In maintenance nothing runs that no person approved. The outer status

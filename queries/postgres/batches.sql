@@ -1,11 +1,12 @@
--- PostgreSQL only: each statement here does for many calls what the one of the same name does for one call. It answers what
--- it can do at once and leaves out the rest, which then runs by itself: rows that another transaction has locked (SKIP
--- LOCKED, so that a batch neither waits for one of its calls nor meets another batch in a circle), and what is refused.
+-- PostgreSQL only: each statement does for many calls what the one of the same name does for one call. It leaves out the
+-- calls that are refused, and those whose rows another transaction has locked; they then run by themselves. SKIP LOCKED,
+-- because a batch must not wait for one of its calls, or deadlock with another batch.
 --
--- Each is planned once, maybe when the tables are empty, and without sequential scans: LATERAL, and ANY(ARRAY(…)) beside
--- the join, leave no other plan than to look up each row by its index.
+-- Each is planned once, maybe when the tables are empty, and without sequential scans. LATERAL, and ANY(ARRAY(…)) beside
+-- the join, leave the planner only one way: to look up each row by an index.
 
--- Unique keys can't be skipped while another transaction inserts them, so they are inserted in one order.
+-- A key that another transaction is inserting can't be skipped. Every batch inserts its keys in the same order, so that two
+-- can't deadlock.
 -- name: CreateEach :many
 WITH given AS (
     SELECT unnest(CAST(@server_id AS TEXT[])) AS server_id,
@@ -92,7 +93,7 @@ FROM found AS f
 WHERE t.id = ANY(ARRAY(SELECT found.id FROM found)) AND t.id = f.id
 RETURNING t.*;
 
--- An action with limits waits for ClaimAction, and so does every claim of its server: it may be the oldest.
+-- A server that has approved actions with limits is left to ClaimAction, because one of them may be the oldest.
 -- name: ClaimEach :many
 WITH given AS (
     SELECT unnest(CAST(@server_id AS TEXT[])) AS server_id,

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -35,9 +36,8 @@ type batcher[P any] struct {
 }
 
 type call[P any] struct {
-	params   P
-	answered bool
-	row      row
+	params P
+	row    *row // nil if the batch has none for it
 }
 
 // grouped runs one call, with others of its kind if they come at the same time.
@@ -46,17 +46,12 @@ func grouped[P any](ctx context.Context, s *store, b *batcher[P], single query[P
 	if s.pool == nil || !b.fits(params) {
 		return change(ctx, s, single, params)
 	}
+	if b.least > 1 && b.queue.LeadAlone() {
+		defer b.lease()()
+		return change(ctx, s, single, params)
+	}
 	if err := s.check(ctx); err != nil {
 		return none, err
-	}
-	if b.least > 1 && b.queue.LeadAlone() {
-		lease := time.AfterFunc(maxLead, b.queue.Release)
-		defer func() {
-			if lease.Stop() {
-				b.queue.Release()
-			}
-		}()
-		return change(ctx, s, single, params)
 	}
 	own := &call[P]{params: params}
 	err = b.queue.Do(ctx, own, func(own *batch.Call[*call[P]]) {
@@ -70,25 +65,33 @@ func grouped[P any](ctx context.Context, s *store, b *batcher[P], single query[P
 		}
 		go b.lead(s, calls)
 	})
-	if err == nil && !own.answered {
+	if err == nil && own.row == nil {
 		return change(ctx, s, single, params)
 	}
 	s.Changed() // after an error too, as in change
 	if err != nil {
 		return none, interpret(err)
 	}
-	return own.row, nil
+	return *own.row, nil
+}
+
+// lease bounds how long the caller leads. Release it earlier with the function that it returns.
+func (b *batcher[P]) lease() (release func()) {
+	timer := time.AfterFunc(maxLead, b.queue.Release)
+	return func() {
+		if timer.Stop() {
+			b.queue.Release()
+		}
+	}
 }
 
 // collect returns the batch. A call that clashes with another one is answered with nothing.
 func (b *batcher[P]) collect(own *batch.Call[*call[P]]) (calls []*batch.Call[*call[P]]) {
 	b.queue.Expect()
 	for _, next := range b.queue.Collect(own) {
-		clashes := false
-		for _, c := range calls {
-			clashes = clashes || b.clash(c.Value.params, next.Value.params)
-		}
-		if clashes {
+		if slices.ContainsFunc(calls, func(c *batch.Call[*call[P]]) bool {
+			return b.clash(c.Value.params, next.Value.params)
+		}) {
 			next.Answer(nil)
 		} else {
 			calls = append(calls, next)
@@ -99,7 +102,7 @@ func (b *batcher[P]) collect(own *batch.Call[*call[P]]) (calls []*batch.Call[*ca
 
 // lead runs a batch. A context ends the wait of its own call; when nobody waits any more, it ends the batch.
 func (b *batcher[P]) lead(s *store, calls []*batch.Call[*call[P]]) {
-	lease := time.AfterFunc(maxLead, b.queue.Release)
+	release := b.lease()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(calls[0].Ctx))
 	defer cancel()
 	var gone atomic.Int32
@@ -115,28 +118,22 @@ func (b *batcher[P]) lead(s *store, calls []*batch.Call[*call[P]]) {
 		defer stop()
 	}
 	rows, err := b.each(ctx, postgresdb.New(pipeline{s.pool}), params)
-	if lease.Stop() {
-		b.queue.Release()
-	}
-	if refusedWhole(err) {
+	release()
+	if rolledBack(err) {
 		err = nil // one of the calls is to blame: each is tried by itself
 	}
-	answered := make([]bool, len(calls))
-	for _, row := range rows {
-		found := false
-		for i := range calls {
-			if !answered[i] && b.answers(row, params[i]) {
-				calls[i].Value.row, answered[i], found = row, true, true
-				break
-			}
+	for _, found := range rows {
+		i := slices.IndexFunc(calls, func(c *batch.Call[*call[P]]) bool {
+			return c.Value.row == nil && b.answers(found, c.Value.params)
+		})
+		if i < 0 {
+			err = errUnexpectedRow
+			continue
 		}
-		if !found {
-			err = errors.Join(err, errForeignRow)
-		}
+		calls[i].Value.row = &found
 	}
-	for i, c := range calls {
-		if answered[i] {
-			c.Value.answered = true
+	for _, c := range calls {
+		if c.Value.row != nil {
 			c.Answer(nil)
 		} else {
 			c.Answer(err)
@@ -144,11 +141,13 @@ func (b *batcher[P]) lead(s *store, calls []*batch.Call[*call[P]]) {
 	}
 }
 
-// errForeignRow is of a call that may have been carried out or not: a trigger of the caller's own has changed the row.
-var errForeignRow = errors.New("a batch returned an action that none of its calls asked for")
+// errUnexpectedRow is the error of every call that got no row from a batch which returned a row that fits no call. Its
+// action may have been written, with content that a trigger of the host program has changed, so it is not tried again.
+var errUnexpectedRow = errors.New("a batch returned an action that none of its calls asked for")
 
-// refusedWhole reports whether a statement certainly changed nothing. An error that ends the session may come after the commit.
-func refusedWhole(err error) bool {
+// rolledBack reports whether a statement failed and certainly changed nothing. An error that ends the connection may come
+// after the commit.
+func rolledBack(err error) bool {
 	refused, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && refused.SeverityUnlocalized == "ERROR" || err != nil && pgconn.SafeToRetry(err)
 }

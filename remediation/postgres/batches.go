@@ -38,7 +38,7 @@ const maxText = 16 << 10
 func newBatches() batches {
 	b := batches{
 		create: newBatcher(batcher[createParams]{
-			// A batch that holds one key must not wait for another one out of order.
+			// Batches take keys in one order, which an action with two keys would break.
 			fits: func(p createParams) bool {
 				return len(p.Command) <= maxText && (p.DedupeKey == nil || p.IdempotencyKey == nil) && (p.AlertID == nil || *p.AlertID > 0)
 			},
@@ -82,9 +82,7 @@ func newBatches() batches {
 		withdraw: byID(func(p withdrawParams) int64 { return p.ID },
 			func(ctx context.Context, q *queries, ps []withdrawParams) ([]row, error) {
 				return rejectEach(ctx, q, remediation.Approved,
-					column(ps, func(p withdrawParams) rejectParams {
-						return rejectParams(p)
-					}))
+					column(ps, func(p withdrawParams) rejectParams { return rejectParams(p) }))
 			}),
 		claim: newBatcher(batcher[claimParams]{
 			fits:  func(claimParams) bool { return true },
@@ -164,7 +162,7 @@ func column[P, T any](params []P, of func(P) T) []T {
 	return values
 }
 
-// sqlc's arrays have no NULL, so that the statement makes one of each zero value and empty text, which no action has.
+// sqlc's arrays hold no NULL. A zero value or an empty text stands for it, because no action has one.
 func orZero[T any](p *T) (zero T) {
 	if p == nil {
 		return zero

@@ -75,7 +75,7 @@ func (c *commits) begin(ctx context.Context, since time.Time) (tx *sql.Tx, err e
 	return tx, err
 }
 
-// end commits, or rolls back if there was an error. It answers for nothing that the file may have gone under.
+// end commits, or rolls back if there was an error. It does not report success if the file was moved or replaced.
 func (c *commits) end(tx *sql.Tx, err error) error {
 	if err != nil {
 		_ = tx.Rollback() // SQLite has rolled back by itself after some errors

@@ -36,7 +36,7 @@ WHERE (not_before IS NOT NULL OR expires_at IS NOT NULL)
 CREATE INDEX remediation_actions_expire ON remediation_actions (expires_at)
 WHERE expires_at IS NOT NULL AND executed_at IS NULL AND rejected_at IS NULL;
 
--- The times are checked as remediation_events_append_only_insert checks those of events. They are compared without their zone and
+-- The times are checked as remediation_events_append_only_insert checks those of events. They are compared without zone and
 -- without zeros at the end, because one moment may be stored as 13:17:10, 13:17:10.0 or 13:17:10+00:00.
 CREATE TRIGGER remediation_actions_limits_insert
 BEFORE INSERT ON remediation_actions
