@@ -48,9 +48,9 @@ func (c *Call[T]) Answer(err error) {
 	}
 }
 
-// LeadAlone makes the caller the leader, who must call Release, if nobody leads, is queued, or is expected back from the
+// TryLead makes the caller the leader, who must call Release, if nobody leads, is queued, or is expected back from the
 // last batch.
-func (q *Queue[T]) LeadAlone() bool {
+func (q *Queue[T]) TryLead() bool {
 	select {
 	case q.leader <- struct{}{}:
 	default:
@@ -108,9 +108,9 @@ func (q *Queue[T]) Do(ctx context.Context, value T, lead func(own *Call[T])) err
 	}
 }
 
-// Expect waits for the calls that were answered with the last batch and are about to come back. The leader may call it
+// AwaitCallers waits for the calls that were answered with the last batch and are about to come back. The leader may call it
 // before Collect; it does nothing after a batch of one.
-func (q *Queue[T]) Expect() {
+func (q *Queue[T]) AwaitCallers() {
 	if q.last > 1 {
 		for seen := -1; seen < len(q.queued); runtime.Gosched() {
 			seen = len(q.queued)

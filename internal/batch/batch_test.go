@@ -66,19 +66,19 @@ func TestBatchHasALimit(t *testing.T) {
 func TestCallIsAloneUnlessOthersAreQueuedOrExpected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := NewQueue[int]()
-		if !q.LeadAlone() {
+		if !q.TryLead() {
 			t.Error("a new queue has somebody else")
 		}
-		if q.LeadAlone() {
+		if q.TryLead() {
 			t.Error("two callers lead")
 		}
 		q.Release()
 		sizes(t, q, 2)
-		if q.LeadAlone() {
+		if q.TryLead() {
 			t.Error("those of the last batch are not expected back")
 		}
 		sizes(t, q, 1)
-		if !q.LeadAlone() {
+		if !q.TryLead() {
 			t.Error("somebody is expected back after a batch of one")
 		}
 	})

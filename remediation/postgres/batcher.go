@@ -46,7 +46,7 @@ func grouped[P any](ctx context.Context, s *store, b *batcher[P], single query[P
 	if s.pool == nil || !b.fits(params) {
 		return change(ctx, s, single, params)
 	}
-	if b.least > 1 && b.queue.LeadAlone() {
+	if b.least > 1 && b.queue.TryLead() {
 		defer b.lease()()
 		return change(ctx, s, single, params)
 	}
@@ -87,7 +87,7 @@ func (b *batcher[P]) lease() (release func()) {
 
 // collect returns the batch. A call that clashes with another one is answered with nothing.
 func (b *batcher[P]) collect(own *batch.Call[*call[P]]) (calls []*batch.Call[*call[P]]) {
-	b.queue.Expect()
+	b.queue.AwaitCallers()
 	for _, next := range b.queue.Collect(own) {
 		if slices.ContainsFunc(calls, func(c *batch.Call[*call[P]]) bool {
 			return b.clash(c.Value.params, next.Value.params)

@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"strings"
 
+	modernc "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// query is a generated method: a statement, its parameters and what it returns.
+// query is a generated method, which runs one statement.
 type query[P, T any] = func(*queries, context.Context, P) (T, error)
 
 // write runs one statement that changes the database.
@@ -25,53 +28,17 @@ func write[P, T any](ctx context.Context, s *store, run query[P, T], params P) (
 		return none, err
 	}
 	var result T
-	switch {
-	case s.commits != nil:
-		result, err = commit(ctx, s.commits, st.write, run, params)
-	case s.tx != nil:
-		result, err = inTransaction(ctx, s, st.write, run, params)
-	default:
-		result, err = single(ctx, s.pool, st.write, run, params)
-	}
+	err = busy(s.writes.write(ctx, st.write, func(ctx context.Context, q *queries) (err error) {
+		result, err = run(q, ctx, params)
+		return err
+	}))
 	if !errors.Is(err, sql.ErrNoRows) {
-		s.Changed() // after other errors too: a commit may have happened all the same
+		s.Changed() // after other errors too: the change may have been committed
 	}
-	return result, err
-}
-
-// single runs one statement in a transaction of its own, which says whether it holds: without one, a context that ends
-// while database/sql closes the rows takes the error of the commit with it, and rows that can't be read are written.
-func single[P, T any](ctx context.Context, pool *sql.DB, q *queries, run query[P, T], params P) (result T, err error) {
-	tx, err := pool.BeginTx(ctx, nil)
-	if err == nil {
-		if result, err = run(q.WithTx(tx), ctx, params); err == nil {
-			err = tx.Commit()
-		} else {
-			_ = tx.Rollback() // SQLite has rolled back by itself after some errors
-		}
+	if err != nil {
+		return none, err
 	}
-	if err != nil && !errors.Is(err, sql.ErrNoRows) && ctx.Err() != nil {
-		err = ctx.Err() // database/sql rolls back because of it, and says many things
-	}
-	return result, busy(err)
-}
-
-// inTransaction runs one statement in the caller's transaction, if there still is one: BEGIN works only without one. No
-// other statement with RETURNING may be open meanwhile: SQLite keeps one savepoint for each statement that writes, counts
-// them as if they ended in the reverse order, and otherwise rolls back to a savepoint that is too old.
-func inTransaction[P, T any](ctx context.Context, s *store, q *queries, run query[P, T], params P) (result T, err error) {
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	if err := ctx.Err(); err != nil {
-		return result, err
-	}
-	ctx = context.WithoutCancel(ctx)
-	if _, err := s.tx.ExecContext(ctx, "BEGIN"); err == nil {
-		_, err = s.tx.ExecContext(ctx, "ROLLBACK")
-		return result, errors.Join(fmt.Errorf("SQLite has rolled back the transaction: %w", sql.ErrTxDone), err)
-	}
-	result, err = run(q, ctx, params)
-	return result, busy(err)
+	return result, nil
 }
 
 // read runs one statement that changes nothing, and never waits for a writer.
@@ -85,26 +52,24 @@ func read[P, T any](ctx context.Context, s *store, run query[P, T], params P) (n
 	if err != nil {
 		return none, err
 	}
-	if s.commits != nil {
-		if err := s.commits.file.check(); err != nil {
-			return none, err
-		}
+	if err := s.writes.check(); err != nil {
+		return none, err
 	}
 	result, err := run(st.read, ctx, params)
 	return result, busy(err)
 }
 
-// readable runs a statement that returns actions. Only rows from before the rules can hold a value that the driver can't
-// read as its column's type. Such a row fails the whole statement, so from the first one on this store leaves them out,
-// which costs each statement a look at the times of its rows. In a caller's transaction they are always left out, because
-// there a statement that fails while its rows are read is not undone.
+// readable runs a statement that returns actions. A row that predates the rules may hold a value that the driver can't read
+// as its column's type, and then the whole statement fails. After the first such failure the store's statements leave such
+// rows out, which costs them a check of each row. In a caller's transaction they always do, because there nothing undoes a
+// statement that failed while its rows were read.
 func readable[T any](s *store, run func(skipUnreadable bool) (T, error)) (T, error) {
-	skip := s.tx != nil || s.hasUnreadable.Load()
+	skip := s.skipUnreadable.Load()
 	result, err := run(skip)
 	if skip || !isUnreadable(err) {
 		return result, err
 	}
-	s.hasUnreadable.Store(true)
+	s.skipUnreadable.Store(true)
 	return run(true)
 }
 
@@ -113,10 +78,20 @@ func isUnreadable(err error) bool {
 	return err != nil && strings.HasPrefix(err.Error(), "sql: Scan error")
 }
 
-// busy names the error of a lock that was not to be had.
+// busy marks an error of SQLite that says that a lock was not free in time.
 func busy(err error) error {
 	if isBusy(err) {
 		return fmt.Errorf("%w: %w", remediation.ErrBusy, err)
 	}
 	return err
+}
+
+func isBusy(err error) bool { return code(err)&0xff == sqlite3.SQLITE_BUSY }
+
+// code is SQLite's extended result code, or 0 if err does not come from SQLite.
+func code(err error) int {
+	if failed, ok := errors.AsType[*modernc.Error](err); ok {
+		return failed.Code()
+	}
+	return 0
 }

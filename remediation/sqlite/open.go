@@ -98,9 +98,7 @@ func open(ctx context.Context, path string, o options) (*Store, error) {
 	}
 	reader.SetMaxOpenConns(readers)
 	reader.SetMaxIdleConns(readers)
-	s := newStore(writer, reader, o.busyTimeout)
-	s.backend.commits = newCommits(writer, file{path, opened}, o.busyTimeout)
-	return s, nil
+	return newStore(writer, reader, newGroupCommit(writer, file{path, opened}, o.busyTimeout), o.busyTimeout), nil
 }
 
 // ErrFileGone is the error of every call to a ledger that Open opened and whose file was removed, or replaced by another,

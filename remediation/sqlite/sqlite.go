@@ -47,14 +47,13 @@ func New(ctx context.Context, db *sql.DB) (*Store, error) {
 	if err := checkPool(ctx, db); err != nil {
 		return nil, fmt.Errorf("use SQLite pool: %w", err)
 	}
-	s := newStore(db, db, 0)
-	s.backend.pool = db
-	return s, nil
+	return newStore(db, db, separate{db}, 0), nil
 }
 
-// newStore waits itself for locks that writer's busy timeout does not wait for.
-func newStore(writer, reader *sql.DB, wait time.Duration) *Store {
+// newStore returns a Store that waits up to wait for the write lock, in addition to writer's busy timeout.
+func newStore(writer, reader *sql.DB, writes writes, wait time.Duration) *Store {
 	s := &Store{writer: writer, reader: reader}
+	s.backend.writes = writes
 	s.backend.prepare = func(ctx context.Context) (*statements, error) {
 		if err := checkVersion(ctx, s.reader); err != nil {
 			return nil, err
@@ -91,23 +90,25 @@ func newStore(writer, reader *sql.DB, wait time.Duration) *Store {
 // Stores on one transaction wait for each other. A statement with RETURNING of the caller's own must not run at the same
 // time in another goroutine: SQLite undoes a failed statement wrongly when two such statements overlap on one connection.
 func Tx(tx *sql.Tx) remediation.Store {
-	return &store{tx: tx, changing: changesOf(tx), prepare: func(ctx context.Context) (*statements, error) {
+	s := &store{writes: joined{tx, lockOf(tx)}, prepare: func(ctx context.Context) (*statements, error) {
 		if err := checkVersion(ctx, tx); err != nil {
 			return nil, err
 		}
 		q := sqlitedb.New(sortableTimes{tx})
 		return &statements{q, q}, nil
 	}}
+	s.skipUnreadable.Store(true)
+	return s
 }
 
-// changes has the lock of each transaction that stores were made on, and forgets it with the transaction.
-var changes sync.Map // weak.Pointer[sql.Tx] to *sync.Mutex
+// locks has one lock for each transaction with stores, and drops it with the transaction.
+var locks sync.Map // weak.Pointer[sql.Tx] to *sync.Mutex
 
-func changesOf(tx *sql.Tx) *sync.Mutex {
+func lockOf(tx *sql.Tx) *sync.Mutex {
 	key := weak.Make(tx)
-	lock, known := changes.LoadOrStore(key, new(sync.Mutex))
+	lock, known := locks.LoadOrStore(key, new(sync.Mutex))
 	if !known {
-		runtime.AddCleanup(tx, func(key weak.Pointer[sql.Tx]) { changes.Delete(key) }, key)
+		runtime.AddCleanup(tx, func(key weak.Pointer[sql.Tx]) { locks.Delete(key) }, key)
 	}
 	return lock.(*sync.Mutex)
 }
@@ -122,13 +123,14 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if s.backend.closed {
 		return fmt.Errorf("migrate SQLite ledger: %w", ErrClosed)
 	}
-	if s.backend.commits == nil {
+	group, opened := s.backend.writes.(*groupCommit)
+	if !opened {
 		return Migrate(ctx, s.writer)
 	}
-	if checkVersion(ctx, s.reader) == nil && s.backend.commits.file.check() == nil { // the writer may be waiting for a lock
+	if checkVersion(ctx, s.reader) == nil && group.check() == nil { // the writer may be waiting for a lock
 		return nil
 	}
-	return s.backend.commits.exclusively(ctx, func() error {
+	return group.exclusively(ctx, func() error {
 		// The sorts of a large index may not fit into memory.
 		if _, err := s.writer.ExecContext(ctx, "PRAGMA temp_store = default"); err != nil {
 			return fmt.Errorf("migrate SQLite ledger: %w", err)
@@ -170,14 +172,9 @@ type store struct {
 	remediation.Feed
 
 	prepare func(context.Context) (*statements, error)
-	// How a change is made durable: one of them is set.
-	commits *commits // shared, after Open
-	pool    *sql.DB  // each by itself, after New
-	tx      *sql.Tx  // by the caller
+	writes  writes
 
-	changing *sync.Mutex // held during a change in tx, by every store on it
-
-	hasUnreadable atomic.Bool // an action was met that the driver can't read
+	skipUnreadable atomic.Bool // see readable
 
 	ready  atomic.Pointer[statements]
 	mu     sync.Mutex   // held while preparing

@@ -61,25 +61,27 @@ func openShared(t *testing.T) *shared {
 	return &shared{s, l, path, other}
 }
 
+func (s *shared) queue() *batch.Queue[queued] { return s.backend.writes.(*groupCommit).queue }
+
 // together runs calls so that all of them are queued, in this order, before the first of them runs.
 func (s *shared) together(t *testing.T, calls ...func() error) []error {
 	t.Helper()
 	s.lead(t)
-	_, stale := s.backend.commits.queue.Stat()
+	_, stale := s.queue().Stat()
 	errs := make([]error, len(calls))
 	var wg sync.WaitGroup
 	for i, call := range calls {
 		wg.Go(func() { errs[i] = call() })
 		s.awaitQueued(t, stale+i+1)
 	}
-	s.backend.commits.queue.Release()
+	s.queue().Release()
 	wg.Wait()
 	return errs
 }
 
 func (s *shared) lead(t *testing.T) {
 	t.Helper()
-	if err := s.backend.commits.queue.Lead(t.Context()); err != nil {
+	if err := s.queue().Lead(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -88,12 +90,12 @@ func (s *shared) lead(t *testing.T) {
 func (s *shared) awaitQueued(t *testing.T, n int) {
 	t.Helper()
 	for begin := time.Now(); ; time.Sleep(100 * time.Microsecond) {
-		_, queued := s.backend.commits.queue.Stat()
+		_, queued := s.queue().Stat()
 		if queued == n {
 			return
 		}
 		if time.Since(begin) > time.Minute {
-			s.backend.commits.queue.Release() // or Close would wait for the calls
+			s.queue().Release() // or Close would wait for the calls
 			t.Fatalf("%d calls are queued after a minute, want %d", queued, n)
 		}
 	}
@@ -322,8 +324,8 @@ func TestContextThatEndsWhileAnotherProgramHoldsTheLockEndsTheWait(t *testing.T)
 		go func() { gives <- s.create(ctx, "never") }()
 	}
 	s.awaitQueued(t, 3)
-	s.backend.commits.queue.Release()
-	for led := false; !led; led, _ = s.backend.commits.queue.Stat() { // until one of them leads
+	s.queue().Release()
+	for led := false; !led; led, _ = s.queue().Stat() { // until one of them leads
 		runtime.Gosched()
 	}
 	cancel()
@@ -344,7 +346,7 @@ func TestCloseAnswersEveryCallThatWaits(t *testing.T) {
 	s.awaitQueued(t, 2)
 	go func() { closed <- s.Close() }()
 	go func() { beside <- s.create(t.Context(), "c") }()
-	s.backend.commits.queue.Release()
+	s.queue().Release()
 	want := []string{"a", "b"}
 	if err := errors.Join(<-a, <-b, <-closed); err != nil {
 		t.Error(err)
