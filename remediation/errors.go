@@ -64,7 +64,7 @@ func (e *TransitionError) Error() string {
 	case ReasonSelfApproval:
 		return fmt.Sprintf("action %d can't be approved by the one who created it: its server forbids that", e.ID)
 	case ReasonNoApproval:
-		return fmt.Sprintf("action %d is %s, but older than the rules: its audit fields keep it from becoming %s", e.ID, e.From, e.To)
+		return fmt.Sprintf("action %d is %s, but predates the rules: its audit fields keep it from becoming %s", e.ID, e.From, e.To)
 	}
 	switch {
 	case e.From == e.To:

@@ -45,7 +45,7 @@ func TestTransitionErrorSaysWhatToDo(t *testing.T) {
 		{remediation.TransitionError{ID: 7, From: remediation.Pending, To: remediation.Approved, Why: remediation.ReasonSelfApproval},
 			"action 7 can't be approved by the one who created it: its server forbids that"},
 		{remediation.TransitionError{ID: 7, From: remediation.Pending, To: remediation.Approved, Why: remediation.ReasonNoApproval},
-			"action 7 is pending, but older than the rules: its audit fields keep it from becoming approved"},
+			"action 7 is pending, but predates the rules: its audit fields keep it from becoming approved"},
 		{remediation.TransitionError{ID: 7, From: remediation.Approved, To: remediation.Executing, Why: remediation.ReasonMaintenance},
 			`action 7 is held: its server is in maintenance and only "auto" approved it`},
 		{remediation.TransitionError{ID: 7, From: remediation.Approved, To: remediation.Rejected},

@@ -102,7 +102,7 @@ func (s Conditions) heldFrom(to Status, by string, now time.Time) Reason {
 func (s Conditions) explain(now time.Time) Explanation {
 	e := Explanation{ActionID: s.ID, ServerID: s.ServerID, Status: s.Status, By: value(s.ApprovedBy)}
 	if s.CreatedAt == nil && (s.Status == Pending || s.Status == Approved) {
-		e.Reason, e.Detail = ReasonNoApproval, "it is older than the rules and holds values that can't be read; mend them in the database"
+		e.Reason, e.Detail = ReasonNoApproval, "it predates the rules and holds values that can't be read; repair them in the database"
 		return e
 	}
 	switch s.Status {
@@ -185,9 +185,9 @@ func (e Explanation) String() string {
 			return fmt.Sprintf("action %d never runs: %s", e.ActionID, e.Detail)
 		}
 		if e.Status == Pending {
-			return fmt.Sprintf("action %d can't be approved: it is older than the rules and its audit fields are not empty; Reject ends it", e.ActionID)
+			return fmt.Sprintf("action %d can't be approved: it predates the rules and its audit fields are not empty; Reject ends it", e.ActionID)
 		}
-		return fmt.Sprintf("action %d is never claimed: it is older than the rules and its audit fields are not those of an approval; Withdraw ends it", e.ActionID)
+		return fmt.Sprintf("action %d is never claimed: it predates the rules and its audit fields are not those of an approval; Withdraw ends it", e.ActionID)
 	}
 	return fmt.Sprintf("action %d is %s", e.ActionID, e.Status)
 }

@@ -195,7 +195,7 @@ func checkStatus(s Status) error {
 	if s.Valid() || s == timedOut {
 		return nil
 	}
-	return &InputError{"status", fmt.Sprintf("%q is none of the six", string(s))}
+	return &InputError{"status", fmt.Sprintf("%q is not one of the six statuses", string(s))}
 }
 
 func checkAfter(after int64) error {

@@ -112,7 +112,7 @@ func (l *Ledger) create(ctx context.Context, a NewAction, now time.Time) (Action
 		}
 	}
 	// A trigger of the host program may skip the row without an error.
-	return Action{}, errors.New("the database does not store it, and gives no reason")
+	return Action{}, errors.New("the database did not store the action and gave no reason")
 }
 
 // Approve lets a pending action run; it fills approved_at and approved_by (criterion AC5). by is the person, 1 to 50
@@ -298,7 +298,7 @@ func (l *Ledger) transition(ctx context.Context, s step, apply func(now time.Tim
 		refused := current.refuse(s, now)
 		switch {
 		case s.from == Executing && s.to == Rejected && current.CancelRequestedAt != nil: // RequestCancel succeeds once
-			return Action{}, fmt.Errorf("%s: %s has asked for it already: %w", s.verb, value(current.CancelRequestedBy), refused)
+			return Action{}, fmt.Errorf("%s: %s has already asked for it: %w", s.verb, value(current.CancelRequestedBy), refused)
 		case current.Status != s.from || refused.Why != "" || attempt == 100:
 			return Action{}, fmt.Errorf("%s: %w", s.verb, refused)
 		}

@@ -92,7 +92,7 @@ func (g *guarded) Version() (int, bool, error) {
 func Check(want, got int, dirty bool) error {
 	switch {
 	case dirty:
-		return fmt.Errorf("%w: a migration to version %d was left half done; mend it by hand, then tell migrate with force",
+		return fmt.Errorf("%w: a migration to version %d was left half done; repair it by hand, then run `migrate force VERSION`",
 			remediation.ErrSchemaVersion, got)
 	case got == database.NilVersion:
 		return fmt.Errorf("%w: the database has no schema yet; call Migrate", remediation.ErrSchemaVersion)

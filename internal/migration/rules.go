@@ -88,6 +88,6 @@ func CheckRules(missing []Rule) error {
 	for i, rule := range missing {
 		names[i] = rule.Name
 	}
-	return fmt.Errorf("%w: rules are missing or disabled in the database: %s; call Migrate to put them back",
+	return fmt.Errorf("%w: rules are missing or disabled in the database: %s; call Migrate to restore them",
 		remediation.ErrSchemaVersion, strings.Join(names, ", "))
 }

@@ -143,7 +143,7 @@ func (b *batcher[P]) lead(s *store, calls []*batch.Call[*call[P]]) {
 
 // errUnexpectedRow is the error of every call that got no row from a batch which returned a row that fits no call. Its
 // action may have been written, with content that a trigger of the host program has changed, so it is not tried again.
-var errUnexpectedRow = errors.New("a batch returned an action that none of its calls asked for")
+var errUnexpectedRow = errors.New("the batch returned a row that matches none of its calls")
 
 // rolledBack reports whether a statement failed and certainly changed nothing. An error that ends the connection may come
 // after the commit.

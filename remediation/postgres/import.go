@@ -105,7 +105,7 @@ func lockEmpty(ctx context.Context, to pgx.Tx) error {
 	err := to.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM servers) OR EXISTS (SELECT 1 FROM remediation_events)
 		OR EXISTS (SELECT 1 FROM remediation_events_gone)`).Scan(&used)
 	if err == nil && used {
-		err = &remediation.InputError{Field: "pool", Problem: "has a ledger already: import into an empty one"}
+		err = &remediation.InputError{Field: "pool", Problem: "already has a ledger; import into an empty database"}
 	}
 	return err
 }

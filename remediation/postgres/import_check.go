@@ -74,7 +74,7 @@ func checkTable(ctx context.Context, from *sql.Tx, table, id string, columns []i
 			value := values[1+i]
 			problem := c.problem(value)
 			if c.Name == "server_id" && table != "remediation_events" && problem == "" && !servers[value] {
-				problem = literal(value) + " is no server"
+				problem = literal(value) + " is not a server"
 			}
 			if problem != "" {
 				return fmt.Errorf("%s: %w", literal(values[0]), &remediation.InputError{Field: c.Name, Problem: problem})
@@ -101,11 +101,11 @@ func (c importColumn) problem(value any) string {
 	switch c.Type {
 	case "bigint":
 		if _, ok := value.(int64); !ok {
-			return literal(value) + " is no integer"
+			return literal(value) + " is not an integer"
 		}
 	case "boolean":
 		if _, err := sqldriver.Bool.ConvertValue(value); err != nil {
-			return literal(value) + " is no boolean"
+			return literal(value) + " is not a boolean"
 		}
 	case "timestamp with time zone":
 		at, ok := value.(time.Time)
@@ -119,7 +119,7 @@ func (c importColumn) problem(value any) string {
 		text, ok := value.(string)
 		switch {
 		case !ok:
-			return literal(value) + " is no text"
+			return literal(value) + " is not text"
 		case !utf8.ValidString(text):
 			return "is not valid UTF-8"
 		case strings.IndexByte(text, 0) >= 0:

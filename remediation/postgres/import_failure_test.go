@@ -64,13 +64,13 @@ func TestImportNamesWhatPostgreSQLCannotHold(t *testing.T) {
 	}
 	long := strings.Repeat("日", 256)
 	for name, c := range map[string]struct{ sql, want string }{
-		"an action of no server":         {set("server_id = 'gone'"), `remediation_actions 117: server_id "gone" is no server`},
-		"an action of no server's case":  {set("server_id = 'WEB-1'"), `remediation_actions 117: server_id "WEB-1" is no server`},
-		"an alert of no server":          {"UPDATE alerts SET server_id = 'gone' WHERE id = 117", `alerts 117: server_id "gone" is no server`},
+		"an action of no server":         {set("server_id = 'gone'"), `remediation_actions 117: server_id "gone" is not a server`},
+		"an action of no server's case":  {set("server_id = 'WEB-1'"), `remediation_actions 117: server_id "WEB-1" is not a server`},
+		"an alert of no server":          {"UPDATE alerts SET server_id = 'gone' WHERE id = 117", `alerts 117: server_id "gone" is not a server`},
 		"a server's id that is too long": {"INSERT INTO servers (id) VALUES ('" + long + "')", `servers "` + long[:3*40] + `": id is longer than 100 characters`},
 		"a server's id that is a BLOB":   {"INSERT INTO servers (id) VALUES (x'776562')", `servers "web": id is a BLOB`},
-		"a mode that is no boolean":      {"UPDATE servers SET is_paused = 'often' WHERE id = 'web-17'", `servers "web-17": is_paused "often" is no boolean`},
-		"a mode of neither kind":         {"UPDATE servers SET is_paused = 2 WHERE id = 'web-17'", `servers "web-17": is_paused 2 is no boolean`},
+		"a mode that is no boolean":      {"UPDATE servers SET is_paused = 'often' WHERE id = 'web-17'", `servers "web-17": is_paused "often" is not a boolean`},
+		"a mode of neither kind":         {"UPDATE servers SET is_paused = 2 WHERE id = 'web-17'", `servers "web-17": is_paused 2 is not a boolean`},
 		"a mode that is NULL": {`ALTER TABLE servers DROP COLUMN is_paused; ALTER TABLE servers ADD COLUMN is_paused BOOLEAN;
 			UPDATE servers SET is_paused = FALSE WHERE id <> 'web-17'`, `servers "web-17": is_paused is NULL`},
 		"a pause at no time":              {"UPDATE servers SET paused_at = 'lunch' WHERE id = 'web-17'", `servers "web-17": paused_at "lunch" can't be read as a time`},
@@ -87,12 +87,12 @@ func TestImportNamesWhatPostgreSQLCannotHold(t *testing.T) {
 		"a time that is no date":          {set("completed_at = '2026-02-30 12:00:00'"), `remediation_actions 117: completed_at "2026-02-30 12:00:00" can't be read as a time`},
 		"a time of a year with 5 digits":  {set("rejected_at = '10000-01-01 00:00:00'"), `remediation_actions 117: rejected_at "10000-01-01 00:00:00" can't be read as a time`},
 		"a time that is a BLOB":           {set("created_at = x'32303236'"), `remediation_actions 117: created_at is a BLOB`},
-		"an exit code that is text":       {set("exit_code = 'SIGKILL'"), `remediation_actions 117: exit_code "SIGKILL" is no integer`},
-		"an exit code that is a fraction": {set("exit_code = 1.5"), `remediation_actions 117: exit_code 1.5 is no integer`},
-		"an alert that is text":           {set("alert_id = 'CPU'"), `remediation_actions 117: alert_id "CPU" is no integer`},
+		"an exit code that is text":       {set("exit_code = 'SIGKILL'"), `remediation_actions 117: exit_code "SIGKILL" is not an integer`},
+		"an exit code that is a fraction": {set("exit_code = 1.5"), `remediation_actions 117: exit_code 1.5 is not an integer`},
+		"an alert that is text":           {set("alert_id = 'CPU'"), `remediation_actions 117: alert_id "CPU" is not an integer`},
 		"an event's actor too long":       {event("actor = '" + long + "'"), `remediation_events 117: actor is longer than 100 characters`},
 		"an event at no time":             {event("occurred_at = 'now'"), `remediation_events 117: occurred_at "now" can't be read as a time`},
-		"an event of no action's number":  {event("action_id = 'first'"), `remediation_events 117: action_id "first" is no integer`},
+		"an event of no action's number":  {event("action_id = 'first'"), `remediation_events 117: action_id "first" is not an integer`},
 		"an event's detail with a NUL":    {event("detail = CAST(x'00' AS TEXT)"), `remediation_events 117: detail contains a NUL byte`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -109,7 +109,7 @@ func TestRuleThatCannotBePutBackLeavesTheDatabaseAsItIs(t *testing.T) {
 		SELECT 'web-1', 'reboot', 'reboot', now(), 'ann', 'reboot' FROM generate_series(1, 2)`)
 	before := schemaOf(t, pool)
 	err := postgres.Migrate(t.Context(), pool)
-	if sqlState(err) != "23505" || !strings.Contains(err.Error(), "put back the rule remediation_actions_open_key") {
+	if sqlState(err) != "23505" || !strings.Contains(err.Error(), "restore the rule remediation_actions_open_key") {
 		t.Errorf("Migrate: %v, want an error that names the rule", err)
 	}
 	same(t, "schema", schemaOf(t, pool), before)

@@ -18,6 +18,7 @@ import (
 	modernc "modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"github.com/homelab-cmd/actionledger/internal/batch"
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 

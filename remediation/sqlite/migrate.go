@@ -114,7 +114,7 @@ func (d *driver) restoreRules() error {
 	}
 	for _, rule := range missing {
 		if err := d.exec(rule.SQL); err != nil {
-			return fmt.Errorf("put back the rule %s: %w", rule.Name, err)
+			return fmt.Errorf("restore the rule %s: %w", rule.Name, err)
 		}
 	}
 	return nil
@@ -148,7 +148,7 @@ func (d *driver) exec(query string, args ...any) error {
 	return err
 }
 
-var errNotHere = errors.New("not part of a ledger's migration")
+var errNotHere = errors.New("not supported by the ledger's migration driver")
 
 func (d *driver) Open(string) (database.Driver, error) { return nil, errNotHere }
 func (d *driver) Drop() error                          { return errNotHere }

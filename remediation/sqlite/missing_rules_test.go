@@ -101,7 +101,7 @@ func TestRuleThatCannotBePutBackLeavesTheDatabaseAsItIs(t *testing.T) {
 	rawExec(t, db, `INSERT INTO remediation_actions (server_id, action_type, command, created_at, created_by, dedupe_key)
 		SELECT 'web-1', 'reboot', 'reboot', '2026-01-19 15:36:01', 'ann', 'reboot' FROM (VALUES (1), (2))`)
 	before := rawSchema(t, db)
-	if err := sqlite.Migrate(t.Context(), db); err == nil || !strings.Contains(err.Error(), "put back the rule remediation_actions_open_key") {
+	if err := sqlite.Migrate(t.Context(), db); err == nil || !strings.Contains(err.Error(), "restore the rule remediation_actions_open_key") {
 		t.Errorf("Migrate: %v, want an error that names the rule", err)
 	}
 	if diff := cmp.Diff(before, rawSchema(t, db)); diff != "" {
