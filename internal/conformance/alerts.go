@@ -6,13 +6,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var alerts = []behaviour{
-	{"AC7_ActionNamesItsAlert", actionNamesItsAlert},
-	{"AC7_DeletingTheAlertClearsTheLinkAndNothingElse", deletingTheAlert},
-	{"AC7_UnknownAlertIsRefused", unknownAlert},
-}
-
-func actionNamesItsAlert(t *testing.T, l *ledger) {
+func (l *ledger) TestAC7_ActionNamesItsAlert(t *testing.T) {
 	alert := l.alert(t, paused)
 	a := newAction(paused)
 	a.AlertID = &alert
@@ -29,7 +23,7 @@ func actionNamesItsAlert(t *testing.T, l *ledger) {
 	same(t, "Get", l.get(t, want.ID), want)
 }
 
-func deletingTheAlert(t *testing.T, l *ledger) {
+func (l *ledger) TestAC7_DeletingTheAlertClearsTheLinkAndNothingElse(t *testing.T) {
 	alert, kept := l.alert(t, normal), l.alert(t, normal)
 	var want []remediation.Action
 	for _, a := range append(examples(), withdrawn()) {
@@ -47,7 +41,7 @@ func deletingTheAlert(t *testing.T, l *ledger) {
 	}
 }
 
-func unknownAlert(t *testing.T, l *ledger) {
+func (l *ledger) TestAC7_UnknownAlertIsRefused(t *testing.T) {
 	gone := l.alert(t, normal)
 	l.exec(t, "DELETE FROM alerts WHERE id = "+number(gone))
 	before := l.contents(t)

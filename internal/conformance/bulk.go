@@ -10,18 +10,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var bulk = []behaviour{
-	{"BulkOutcomesAreThoseOfTheSingleCalls", bulkEqualsSingle},
-	{"BulkTakesAThousandIdsAndNoMore", bulkLimit},
-	{"BulkOfNothingDecidesNothing", bulkOfNothing},
-	{"BulkBadInputDecidesNothing", bulkBadInput},
-	{"BulkRaceOfApprovalsDecidesEachOnce", bulkApprovalsRace},
-	{"BulkRaceOfApproveAndRejectDecidesEachOnce", bulkDecisionsRace},
-	{"BulkRaceOfListsOfDifferentSizesDecidesEachOnce", bulkOfDifferentSizesRace},
-	{"BulkInTheCallersTransaction", bulkInTx},
-	{"BulkReadsTheClockOnce", bulkReadsClockOnce},
-}
-
 // many is a bulk decision and the step that it makes with each action.
 type many struct {
 	step step
@@ -72,7 +60,7 @@ func sameOutcome(t *testing.T, got, want remediation.Outcome) {
 	}
 }
 
-func bulkEqualsSingle(t *testing.T, l *ledger) {
+func (l *ledger) TestBulkOutcomesAreThoseOfTheSingleCalls(t *testing.T) {
 	for _, m := range manys {
 		in := map[remediation.Status]remediation.Action{}
 		for _, status := range remediation.Statuses() {
@@ -119,7 +107,7 @@ func bulkEqualsSingle(t *testing.T, l *ledger) {
 	}
 }
 
-func bulkLimit(t *testing.T, l *ledger) {
+func (l *ledger) TestBulkTakesAThousandIdsAndNoMore(t *testing.T) {
 	for _, m := range manys {
 		all := l.pendings(t, 1001)
 		before := l.count(t, "remediation_actions WHERE status = 'pending'")
@@ -146,7 +134,7 @@ func bulkLimit(t *testing.T, l *ledger) {
 	}
 }
 
-func bulkOfNothing(t *testing.T, l *ledger) {
+func (l *ledger) TestBulkOfNothingDecidesNothing(t *testing.T) {
 	l.in(t, remediation.Pending)
 	before := l.contents(t)
 	for _, m := range manys {
@@ -160,7 +148,7 @@ func bulkOfNothing(t *testing.T, l *ledger) {
 	same(t, "what they left", l.contents(t), before)
 }
 
-func bulkBadInput(t *testing.T, l *ledger) {
+func (l *ledger) TestBulkBadInputDecidesNothing(t *testing.T) {
 	asked := []int64{l.in(t, remediation.Pending).ID, l.in(t, remediation.Pending).ID}
 	before := l.contents(t)
 	for name, s := range (argument{method: "ApproveMany", field: "by", most: longestActor}).bad() {
@@ -228,7 +216,7 @@ func (l *ledger) bulkRace(t *testing.T, ids []int64, racers []*remediation.Ledge
 	return winner
 }
 
-func bulkApprovalsRace(t *testing.T, l *ledger) {
+func (l *ledger) TestBulkRaceOfApprovalsDecidesEachOnce(t *testing.T) {
 	racers := l.racers(t, 4)
 	for range rounds(15) {
 		l.bulkRace(t, l.pendings(t, 40), racers, func(int) many { return approveMany })
@@ -236,7 +224,7 @@ func bulkApprovalsRace(t *testing.T, l *ledger) {
 }
 
 // A short list and a long one are looked up in different ways, and the rows lie in another order than their ids.
-func bulkOfDifferentSizesRace(t *testing.T, l *ledger) {
+func (l *ledger) TestBulkRaceOfListsOfDifferentSizesDecidesEachOnce(t *testing.T) {
 	const size = 900
 	racers := l.racers(t, 4)
 	for round := range rounds(6) {
@@ -270,14 +258,14 @@ func bulkOfDifferentSizesRace(t *testing.T, l *ledger) {
 	}
 }
 
-func bulkDecisionsRace(t *testing.T, l *ledger) {
+func (l *ledger) TestBulkRaceOfApproveAndRejectDecidesEachOnce(t *testing.T) {
 	racers := l.racers(t, 4)
 	for range rounds(15) {
 		l.bulkRace(t, l.pendings(t, 40), racers, func(i int) many { return manys[i%2] })
 	}
 }
 
-func bulkInTx(t *testing.T, l *ledger) {
+func (l *ledger) TestBulkInTheCallersTransaction(t *testing.T) {
 	for _, m := range manys {
 		first, second := l.in(t, remediation.Pending), l.in(t, remediation.Pending)
 		taken := l.in(t, remediation.Executing)
@@ -309,7 +297,7 @@ func bulkInTx(t *testing.T, l *ledger) {
 	}
 }
 
-func bulkReadsClockOnce(t *testing.T, l *ledger) {
+func (l *ledger) TestBulkReadsTheClockOnce(t *testing.T) {
 	for _, m := range manys {
 		asked := l.pendings(t, 20)
 		before := l.clock.readings

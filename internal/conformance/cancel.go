@@ -7,16 +7,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var cancel = []behaviour{
-	{"CancelRequestIsAWish", cancelIsAWish},
-	{"CancelRequestIsOfWhatExecutes", cancelExecutingOnly},
-	{"CancelRequestRaceHasOneWinner", cancelRace},
-	{"CancelRequestRaceWithFinishLeavesBothOrOne", cancelRacesWithFinish},
-	{"CancelRequestHoldsAgainstRawSQL", cancelAgainstRaw},
-	{"CancelRequestInTheCallersTransaction", cancelInTx},
-}
-
-func cancelIsAWish(t *testing.T, l *ledger) {
+func (l *ledger) TestCancelRequestIsAWish(t *testing.T) {
 	for _, end := range []step{complete, fail} {
 		a := l.in(t, remediation.Executing)
 		last := l.lastEvent(t)
@@ -47,7 +38,7 @@ func cancelIsAWish(t *testing.T, l *ledger) {
 	}
 }
 
-func cancelExecutingOnly(t *testing.T, l *ledger) {
+func (l *ledger) TestCancelRequestIsOfWhatExecutes(t *testing.T) {
 	for status, way := range map[remediation.Status]string{
 		remediation.Pending: "Reject", remediation.Approved: "Withdraw",
 		remediation.Rejected: "rejected", remediation.Completed: "completed", remediation.Failed: "failed",
@@ -64,7 +55,7 @@ func cancelExecutingOnly(t *testing.T, l *ledger) {
 	wantError(t, "of an unknown action", err, remediation.ErrNotFound)
 }
 
-func cancelRace(t *testing.T, l *ledger) {
+func (l *ledger) TestCancelRequestRaceHasOneWinner(t *testing.T) {
 	racers := l.racers(t, 16)
 	a := l.in(t, remediation.Executing)
 	last := l.lastEvent(t)
@@ -85,7 +76,7 @@ func cancelRace(t *testing.T, l *ledger) {
 	same(t, "events", len(l.events(t, last)), 1)
 }
 
-func cancelRacesWithFinish(t *testing.T, l *ledger) {
+func (l *ledger) TestCancelRequestRaceWithFinishLeavesBothOrOne(t *testing.T) {
 	racers := l.racers(t, 2)
 	for range rounds(20) {
 		a := l.in(t, remediation.Executing)
@@ -106,7 +97,7 @@ func cancelRacesWithFinish(t *testing.T, l *ledger) {
 	}
 }
 
-func cancelAgainstRaw(t *testing.T, l *ledger) {
+func (l *ledger) TestCancelRequestHoldsAgainstRawSQL(t *testing.T) {
 	set := func(minute int, by, reason string) string {
 		return "cancel_requested_at = " + literal(at(minute)) + ", cancel_requested_by = " + by + ", cancel_reason = " + reason
 	}
@@ -155,7 +146,7 @@ func cancelAgainstRaw(t *testing.T, l *ledger) {
 	}
 }
 
-func cancelInTx(t *testing.T, l *ledger) {
+func (l *ledger) TestCancelRequestInTheCallersTransaction(t *testing.T) {
 	a := l.in(t, remediation.Executing)
 	tx := l.db.Begin(t)
 	inside := l.on(tx.Store)

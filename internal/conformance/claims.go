@@ -6,15 +6,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var claims = []behaviour{
-	{"ClaimDeliversTheOldestOfItsServer", claimOldest},
-	{"ClaimGoesByIdNotByApproval", claimGoesByID},
-	{"ClaimPassesOverEveryOtherStatus", claimOnlyApproved},
-	{"MaintenanceHoldsWhatNoPersonApproved", maintenanceHolds},
-	{"StartOfAHeldActionIsRefused", startHeld},
-}
-
-func claimOldest(t *testing.T, l *ledger) {
+func (l *ledger) TestClaimDeliversTheOldestOfItsServer(t *testing.T) {
 	if err := l.AddServer(t.Context(), "web-2"); err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +24,7 @@ func claimOldest(t *testing.T, l *ledger) {
 	}
 }
 
-func claimGoesByID(t *testing.T, l *ledger) {
+func (l *ledger) TestClaimGoesByIdNotByApproval(t *testing.T) {
 	first, second := l.in(t, remediation.Pending), l.in(t, remediation.Pending)
 	l.take(t, second, approve)
 	l.take(t, first, approve)
@@ -43,7 +35,7 @@ func claimGoesByID(t *testing.T, l *ledger) {
 	}
 }
 
-func claimOnlyApproved(t *testing.T, l *ledger) {
+func (l *ledger) TestClaimPassesOverEveryOtherStatus(t *testing.T) {
 	for _, status := range remediation.Statuses() {
 		l.in(t, status)
 	}
@@ -54,7 +46,7 @@ func claimOnlyApproved(t *testing.T, l *ledger) {
 	l.nothingToClaim(t, paused)
 }
 
-func maintenanceHolds(t *testing.T, l *ledger) {
+func (l *ledger) TestMaintenanceHoldsWhatNoPersonApproved(t *testing.T) {
 	held := []remediation.Action{l.create(t, newAction(normal)), l.create(t, newAction(normal))}
 	l.pause(t, normal)
 	asked := []remediation.Action{l.create(t, newAction(normal)), l.create(t, newAction(normal))}
@@ -71,7 +63,7 @@ func maintenanceHolds(t *testing.T, l *ledger) {
 	l.nothingToClaim(t, normal)
 }
 
-func startHeld(t *testing.T, l *ledger) {
+func (l *ledger) TestStartOfAHeldActionIsRefused(t *testing.T) {
 	held, other := l.create(t, newAction(normal)), l.create(t, newAction(normal))
 	l.pause(t, normal)
 	_, err := l.Start(t.Context(), held.ID)
@@ -92,7 +84,7 @@ func (l *ledger) claim(t *testing.T, serverID string) remediation.Action {
 	return a
 }
 
-// nothingToClaim expects that Claim delivers nothing and changes nothing.
+// TestNothingToClaimIsErrNothingToClaim expects that Claim delivers nothing and changes nothing.
 func (l *ledger) nothingToClaim(t *testing.T, serverID string) {
 	t.Helper()
 	before := l.contents(t)

@@ -9,13 +9,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var clocks = []behaviour{
-	{"ClockWithinTheYears1To9999LivesAWholeLife", clockWithin},
-	{"ClockOutsideTheYears1To9999IsRefused", clockOutside},
-	{"TimeThatCannotBeStoredComparesAsTheNearest", nearestTime},
-}
-
-func clockWithin(t *testing.T, l *ledger) {
+func (l *ledger) TestClockWithinTheYears1To9999LivesAWholeLife(t *testing.T) {
 	for name, now := range map[string]time.Time{
 		"first moment of year 1":             time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC),
 		"last moment of year 1":              time.Date(1, 12, 31, 23, 59, 59, 999_999_999, time.UTC),
@@ -62,7 +56,7 @@ func clockWithin(t *testing.T, l *ledger) {
 	}
 }
 
-func clockOutside(t *testing.T, l *ledger) {
+func (l *ledger) TestClockOutsideTheYears1To9999IsRefused(t *testing.T) {
 	pending, approved := l.in(t, remediation.Pending).ID, l.in(t, remediation.Approved).ID
 	executing := l.in(t, remediation.Executing).ID
 	before, events := l.contents(t), l.count(t, "remediation_events")
@@ -97,7 +91,7 @@ func clockOutside(t *testing.T, l *ledger) {
 	}
 }
 
-func nearestTime(t *testing.T, l *ledger) {
+func (l *ledger) TestTimeThatCannotBeStoredComparesAsTheNearest(t *testing.T) {
 	first, last := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999_998_000, time.UTC)
 	long := endedAt(remediation.Completed, first)
 	long.CreatedAt, long.ApprovedAt, long.ExecutedAt = first, &first, &first // the latest of its times counts

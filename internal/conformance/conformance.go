@@ -8,7 +8,8 @@ package conformance
 import (
 	"database/sql"
 	"fmt"
-	"slices"
+	"reflect"
+	"strings"
 	"sync"
 	"testing"
 
@@ -34,26 +35,23 @@ type Tx struct {
 	Commit, Rollback func() error
 }
 
-// Run proves every behaviour on a database of its own, which open makes.
+// Run runs every test, each on a database of its own, which open makes. The tests are the methods of ledger whose names
+// begin with Test.
 func Run(t *testing.T, open func(t *testing.T) Database) {
 	var done tally
 	t.Cleanup(func() { t.Logf("recorded by the databases: %s", &done) })
-	for _, b := range slices.Concat(lifecycle, results, alerts, claims, errs, input, text, times, lists, transactions,
-		races, rules, immutability, dedupe, bulk, overdue, explain, events, retention, counts, guards, types, oldRows, contexts, clocks,
-		schedule, runtime, cancel, idempotency, selfApproval, servers, pages, follow, histories) {
-		t.Run(b.name, func(t *testing.T) {
+	for method := range reflect.TypeFor[*ledger]().Methods() {
+		name, isTest := strings.CutPrefix(method.Name, "Test")
+		if !isTest {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := newLedger(t, open(t))
-			b.check(t, l)
+			method.Func.Interface().(func(*ledger, *testing.T))(l, t)
 			done.add(t, l)
 		})
 	}
-}
-
-// behaviour is one thing that the ledger must do.
-type behaviour struct {
-	name  string
-	check func(t *testing.T, l *ledger)
 }
 
 // tally counts what the databases recorded, for those who want to know how much was tried.

@@ -8,10 +8,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var contexts = []behaviour{
-	{"NilContextPanicsAndLeavesNoLock", nilContext},
-}
-
 // everyCall is each call that a Ledger has, with input that nothing is wrong with.
 func everyCall(pending, approved, executing int64) map[string]func(ctx context.Context, l *remediation.Ledger) error {
 	action := func(_ remediation.Action, err error) error { return err }
@@ -80,7 +76,7 @@ func everyCall(pending, approved, executing int64) map[string]func(ctx context.C
 }
 
 // A lock that a panic leaves behind shows in the next call, which would wait for it for ever.
-func nilContext(t *testing.T, l *ledger) {
+func (l *ledger) TestNilContextPanicsAndLeavesNoLock(t *testing.T) {
 	pending, approved := l.in(t, remediation.Pending), l.in(t, remediation.Approved)
 	executing := l.in(t, remediation.Executing)
 	before := l.contents(t)

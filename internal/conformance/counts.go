@@ -10,17 +10,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var counts = []behaviour{
-	{"CountsTellEveryStatusAlsoTheEmptyOnes", countsOfAll},
-	{"CountsTellTheStatusesNamed", countsOfSome},
-	{"CountsRefuseWhatIsNoStatus", countsInput},
-	{"AllGivesEachOnceInOrder", allInOrder},
-	{"AllFollowsTheFilter", allFilters},
-	{"AllStopsReadingWhenItsCallerDoes", allStops},
-	{"AllYieldsItsError", allYieldsError},
-	{"AllPassesOverWhatIsCreatedMeanwhile", allWhileCreating},
-}
-
 func (l *ledger) counts(t *testing.T, statuses ...remediation.Status) map[remediation.Status]int64 {
 	t.Helper()
 	n, err := l.Counts(t.Context(), statuses...)
@@ -30,7 +19,7 @@ func (l *ledger) counts(t *testing.T, statuses ...remediation.Status) map[remedi
 	return n
 }
 
-func countsOfAll(t *testing.T, l *ledger) {
+func (l *ledger) TestCountsTellEveryStatusAlsoTheEmptyOnes(t *testing.T) {
 	want := map[remediation.Status]int64{}
 	for _, status := range remediation.Statuses() {
 		want[status] = 0
@@ -46,7 +35,7 @@ func countsOfAll(t *testing.T, l *ledger) {
 	same(t, "Counts of both servers", l.counts(t), want)
 }
 
-func countsOfSome(t *testing.T, l *ledger) {
+func (l *ledger) TestCountsTellTheStatusesNamed(t *testing.T) {
 	l.fill(t, append(examples(), examples()...)...)
 	l.exec(t, "DELETE FROM remediation_actions WHERE status = 'failed'")
 	same(t, "one", l.counts(t, remediation.Pending), map[remediation.Status]int64{remediation.Pending: 2})
@@ -55,7 +44,7 @@ func countsOfSome(t *testing.T, l *ledger) {
 		map[remediation.Status]int64{remediation.Executing: 2, remediation.Failed: 0})
 }
 
-func countsInput(t *testing.T, l *ledger) {
+func (l *ledger) TestCountsRefuseWhatIsNoStatus(t *testing.T) {
 	for _, bad := range []remediation.Status{"", "paused", "Pending", "pending\x00", "\xff"} {
 		n, err := l.Counts(t.Context(), remediation.Pending, bad)
 		badInput(t, err, "status")
@@ -80,7 +69,7 @@ func collect(t *testing.T, all iter.Seq2[remediation.Action, error]) []remediati
 	return list
 }
 
-func allInOrder(t *testing.T, l *ledger) {
+func (l *ledger) TestAllGivesEachOnceInOrder(t *testing.T) {
 	same(t, "of nothing", collect(t, l.All(t.Context(), remediation.Filter{})), []remediation.Action{})
 	for range 4 {
 		l.fill(t, append(examples(), withdrawn())...) // 28 in all: the last page of 7 is a full one
@@ -95,7 +84,7 @@ func allInOrder(t *testing.T, l *ledger) {
 	}
 }
 
-func allFilters(t *testing.T, l *ledger) {
+func (l *ledger) TestAllFollowsTheFilter(t *testing.T) {
 	alert := l.alert(t, normal)
 	for i := range 40 {
 		a := example(remediation.Statuses()[i%6])
@@ -132,7 +121,7 @@ func (c *pageCounter) ListActions(ctx context.Context, f remediation.Filter) ([]
 	return c.backend.ListActions(ctx, f)
 }
 
-func allStops(t *testing.T, l *ledger) {
+func (l *ledger) TestAllStopsReadingWhenItsCallerDoes(t *testing.T) {
 	stored := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Approved)}, 30)...)
 	for after, pages := range map[int]int{1: 1, 7: 1, 8: 2, 14: 2, 15: 3} {
 		c := &pageCounter{backend: l.db.Store.Backend()}
@@ -153,7 +142,7 @@ func allStops(t *testing.T, l *ledger) {
 	same(t, "pages of what nobody ranges over", c.pages, 0)
 }
 
-func allYieldsError(t *testing.T, l *ledger) {
+func (l *ledger) TestAllYieldsItsError(t *testing.T) {
 	l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Approved)}, 20)...)
 	ctx, cancel := context.WithCancel(t.Context())
 	var got, failed int
@@ -183,7 +172,7 @@ func allYieldsError(t *testing.T, l *ledger) {
 	same(t, "errors of a bad filter", failed, 1)
 }
 
-func allWhileCreating(t *testing.T, l *ledger) {
+func (l *ledger) TestAllPassesOverWhatIsCreatedMeanwhile(t *testing.T) {
 	want := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Approved)}, 20)...)
 	var got []int64
 	for a, err := range l.All(t.Context(), remediation.Filter{Limit: 7}) {

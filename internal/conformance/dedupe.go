@@ -9,19 +9,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var dedupe = []behaviour{
-	{"DedupeRaceOfCreatesHasOneWinner", keyRace},
-	{"DedupeIsPerServerAndKey", keyIsPerServer},
-	{"DedupeKeyIsHeldWhileOpenAndFreeAfterwards", keyIsHeldWhileOpen},
-	{"DedupeRefusalLeavesTxUsable", keyInTx},
-	{"DedupeWaitsForWhatAnOpenTxDoesWithTheKey", keyWaitsForTx},
-	{"DedupeHoldsAgainstRawSQL", keyAgainstRaw},
-	{"DedupeKeyNeverChanges", keyNeverChanges},
-	{"DedupeUnknownReferenceIsStillNamed", keyAndUnknownReference},
-	{"DedupeCreateRacingWithFinishIsNewOrDuplicate", createRacesWithFinish},
-	{"DedupeKeyIsChecked", keyIsChecked},
-}
-
 func keyed(serverID, key string) remediation.NewAction {
 	a := newAction(serverID)
 	a.DedupeKey = &key
@@ -42,7 +29,7 @@ func duplicateOf(t *testing.T, err error, id int64) {
 	}
 }
 
-func keyRace(t *testing.T, l *ledger) {
+func (l *ledger) TestDedupeRaceOfCreatesHasOneWinner(t *testing.T) {
 	racers := l.racers(t, 32)
 	for _, serverID := range []string{normal, paused} {
 		created, errs := make([]remediation.Action, len(racers)), make([]error, len(racers))
@@ -70,7 +57,7 @@ func keyRace(t *testing.T, l *ledger) {
 	}
 }
 
-func keyIsPerServer(t *testing.T, l *ledger) {
+func (l *ledger) TestDedupeIsPerServerAndKey(t *testing.T) {
 	holder := l.create(t, keyed(normal, "apt"))
 	for _, a := range []remediation.NewAction{
 		keyed(paused, "apt"), keyed(normal, "apt2"), keyed(normal, "APT"), keyed(normal, "apt "), newAction(normal), newAction(normal),
@@ -87,7 +74,7 @@ func keyIsPerServer(t *testing.T, l *ledger) {
 	same(t, "the rows", len(l.list(t, remediation.Filter{})), 7)
 }
 
-func keyIsHeldWhileOpen(t *testing.T, l *ledger) {
+func (l *ledger) TestDedupeKeyIsHeldWhileOpenAndFreeAfterwards(t *testing.T) {
 	for name, path := range map[string][]step{
 		"completed": {approve, start, complete},
 		"failed":    {approve, start, fail},
@@ -113,7 +100,7 @@ func keyIsHeldWhileOpen(t *testing.T, l *ledger) {
 	}
 }
 
-func keyInTx(t *testing.T, l *ledger) {
+func (l *ledger) TestDedupeRefusalLeavesTxUsable(t *testing.T) {
 	holder := l.create(t, keyed(normal, "apt"))
 	tx := l.db.Begin(t)
 	inside := l.on(tx.Store)
@@ -152,7 +139,7 @@ func keyInTx(t *testing.T, l *ledger) {
 }
 
 // A transaction that takes or frees the key decides when it ends, and not before.
-func keyWaitsForTx(t *testing.T, l *ledger) {
+func (l *ledger) TestDedupeWaitsForWhatAnOpenTxDoesWithTheKey(t *testing.T) {
 	for _, frees := range []bool{false, true} {
 		for _, commits := range []bool{false, true} {
 			key := fmt.Sprintf("frees %t, commits %t", frees, commits)
@@ -200,7 +187,7 @@ func (l *ledger) insertKeyed(t *testing.T, a remediation.Action, key string) err
 	return err
 }
 
-func keyAgainstRaw(t *testing.T, l *ledger) {
+func (l *ledger) TestDedupeHoldsAgainstRawSQL(t *testing.T) {
 	for _, held := range examples() {
 		key := string(held.Status)
 		if err := l.insertKeyed(t, held, key); err != nil {
@@ -222,7 +209,7 @@ func keyAgainstRaw(t *testing.T, l *ledger) {
 	}
 }
 
-func keyNeverChanges(t *testing.T, l *ledger) {
+func (l *ledger) TestDedupeKeyNeverChanges(t *testing.T) {
 	for _, status := range remediation.Statuses() {
 		bare := l.in(t, status)
 		with := l.take(t, l.create(t, keyed(paused, string(status))), way[status]...)
@@ -238,7 +225,7 @@ func keyNeverChanges(t *testing.T, l *ledger) {
 	l.wontUpdate(t, pending, "status = 'approved', approved_at = created_at, approved_by = 'bob', dedupe_key = 'smuggled'")
 }
 
-func keyAndUnknownReference(t *testing.T, l *ledger) {
+func (l *ledger) TestDedupeUnknownReferenceIsStillNamed(t *testing.T) {
 	holder := l.create(t, keyed(normal, "apt"))
 	before := l.contents(t)
 	_, err := l.Create(t.Context(), keyed("nowhere", "apt"))
@@ -256,7 +243,7 @@ func keyAndUnknownReference(t *testing.T, l *ledger) {
 	duplicateOf(t, err, holder.ID)
 }
 
-func createRacesWithFinish(t *testing.T, l *ledger) {
+func (l *ledger) TestDedupeCreateRacingWithFinishIsNewOrDuplicate(t *testing.T) {
 	racers := l.racers(t, 4)
 	for range rounds(25) {
 		holder := l.create(t, keyed(normal, "apt"))
@@ -299,7 +286,7 @@ func createRacesWithFinish(t *testing.T, l *ledger) {
 	}
 }
 
-func keyIsChecked(t *testing.T, l *ledger) {
+func (l *ledger) TestDedupeKeyIsChecked(t *testing.T) {
 	longest := strings.Repeat("日", 255)
 	arg := argument{method: "Create", field: "dedupe_key", most: longest}
 	before := l.contents(t)

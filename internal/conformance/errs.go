@@ -8,15 +8,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var errs = []behaviour{
-	{"UnknownActionIsErrNotFound", unknownAction},
-	{"UnknownServerIsErrServerNotFound", unknownServer},
-	{"NothingToClaimIsErrNothingToClaim", nothingToClaim},
-	{"FinishIsScopedToTheServer", finishIsScoped},
-	{"SecondFinishSaysHowTheFirstEnded", secondFinish},
-	{"CancelledContextWritesNothing", cancelledContext},
-}
-
 // wantError expects err to match one of the sentinels, and no other of them.
 func wantError(t *testing.T, what string, err, want error) {
 	t.Helper()
@@ -30,7 +21,7 @@ func wantError(t *testing.T, what string, err, want error) {
 	}
 }
 
-func unknownAction(t *testing.T, l *ledger) {
+func (l *ledger) TestUnknownActionIsErrNotFound(t *testing.T) {
 	gone := l.create(t, newAction(normal)).ID
 	l.exec(t, "DELETE FROM remediation_actions")
 	for _, id := range []int64{gone, 0, -1, 1 << 62} {
@@ -45,7 +36,7 @@ func unknownAction(t *testing.T, l *ledger) {
 	}
 }
 
-func unknownServer(t *testing.T, l *ledger) {
+func (l *ledger) TestUnknownServerIsErrServerNotFound(t *testing.T) {
 	before := l.contents(t)
 	got, err := l.Create(t.Context(), newAction("nowhere"))
 	wantError(t, "Create", err, remediation.ErrServerNotFound)
@@ -57,7 +48,7 @@ func unknownServer(t *testing.T, l *ledger) {
 	same(t, "what the refused calls left", l.contents(t), before)
 }
 
-func nothingToClaim(t *testing.T, l *ledger) {
+func (l *ledger) TestNothingToClaimIsErrNothingToClaim(t *testing.T) {
 	l.nothingToClaim(t, "nowhere")
 	l.nothingToClaim(t, normal) // nothing there
 	l.in(t, remediation.Pending)
@@ -67,7 +58,7 @@ func nothingToClaim(t *testing.T, l *ledger) {
 	l.nothingToClaim(t, normal) // only held
 }
 
-func finishIsScoped(t *testing.T, l *ledger) {
+func (l *ledger) TestFinishIsScopedToTheServer(t *testing.T) {
 	for _, status := range remediation.Statuses() {
 		before := l.in(t, status)
 		for _, serverID := range []string{normal, "nowhere"} {
@@ -78,7 +69,7 @@ func finishIsScoped(t *testing.T, l *ledger) {
 	}
 }
 
-func secondFinish(t *testing.T, l *ledger) {
+func (l *ledger) TestSecondFinishSaysHowTheFirstEnded(t *testing.T) {
 	for _, first := range []step{complete, fail} {
 		before := l.take(t, l.in(t, remediation.Executing), first)
 		for _, second := range []step{complete, fail} {
@@ -90,7 +81,7 @@ func secondFinish(t *testing.T, l *ledger) {
 	}
 }
 
-func cancelledContext(t *testing.T, l *ledger) {
+func (l *ledger) TestCancelledContextWritesNothing(t *testing.T) {
 	in := map[remediation.Status]remediation.Action{}
 	for _, status := range remediation.Statuses() {
 		in[status] = l.in(t, status)

@@ -10,21 +10,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var events = []behaviour{
-	{"EventsTellTheWholeLifecycle", eventsOfEveryPath},
-	{"EventsTellTheHistoryOfARawInsert", eventsOfRawInserts},
-	{"EventsTellRawUpdates", eventsOfRawUpdates},
-	{"EventsTellThatOutputsWereCleared", eventsOfClearedOutputs},
-	{"EventsOfBulkAndSweepAreThoseOfEachAction", eventsOfBulk},
-	{"EventsRecordNothingRefused", eventsOfRefusals},
-	{"EventsRecordNothingRolledBack", eventsOfRollback},
-	{"EventsOutliveTheServer", eventsOutliveServer},
-	{"EventsAreAppendOnly", eventsAreAppendOnly},
-	{"EventsArePagedOldestFirst", eventsPages},
-	{"EventsInputIsChecked", eventsInput},
-	{"EventsFeedMissesAndRepeatsNothing", eventsFeed},
-}
-
 // events returns all events after an id, in the order of the feed, read a few at a time.
 func (l *ledger) events(t *testing.T, after int64) []remediation.Event {
 	t.Helper()
@@ -92,7 +77,7 @@ func sameEvents(t *testing.T, what string, got, want []remediation.Event) {
 	same(t, what, got, want)
 }
 
-func eventsOfEveryPath(t *testing.T, l *ledger) {
+func (l *ledger) TestEventsTellTheWholeLifecycle(t *testing.T) {
 	for name, path := range map[string][]step{
 		"completed": {approve, start, complete},
 		"failed":    {approve, start, fail},
@@ -115,7 +100,7 @@ func eventsOfEveryPath(t *testing.T, l *ledger) {
 	sameEvents(t, "claimed", l.events(t, after), history(a))
 }
 
-func eventsOfRawInserts(t *testing.T, l *ledger) {
+func (l *ledger) TestEventsTellTheHistoryOfARawInsert(t *testing.T) {
 	unreported := example(remediation.Failed)
 	unreported.ExitCode, unreported.Stdout, unreported.Stderr = nil, nil, nil
 	for _, a := range append(examples(), withdrawn(), unreported) {
@@ -134,7 +119,7 @@ func eventsOfRawInserts(t *testing.T, l *ledger) {
 	})
 }
 
-func eventsOfRawUpdates(t *testing.T, l *ledger) {
+func (l *ledger) TestEventsTellRawUpdates(t *testing.T) {
 	for _, tr := range transitions() {
 		from := l.store(t, tr.from)
 		after := l.lastEvent(t)
@@ -163,7 +148,7 @@ func eventsOfRawUpdates(t *testing.T, l *ledger) {
 	sameEvents(t, "an alert deleted", l.events(t, after), nil)
 }
 
-func eventsOfClearedOutputs(t *testing.T, l *ledger) {
+func (l *ledger) TestEventsTellThatOutputsWereCleared(t *testing.T) {
 	full, onlyStdout, onlyStderr := example(remediation.Completed), example(remediation.Completed), example(remediation.Failed)
 	onlyStdout.Stderr, onlyStderr.Stdout, onlyStderr.Stderr = nil, nil, new("")
 	for set, a := range map[string]remediation.Action{
@@ -195,7 +180,7 @@ func eventsOfClearedOutputs(t *testing.T, l *ledger) {
 	sameEvents(t, "nothing to clear", l.events(t, after), nil)
 }
 
-func eventsOfBulk(t *testing.T, l *ledger) {
+func (l *ledger) TestEventsOfBulkAndSweepAreThoseOfEachAction(t *testing.T) {
 	approved, rejected := l.pendings(t, 3), l.pendings(t, 3)
 	after := l.lastEvent(t)
 	l.clock.tick()
@@ -220,7 +205,7 @@ func eventsOfBulk(t *testing.T, l *ledger) {
 	same(t, "how many events", len(all), 3*len(approved)+len(rejected))
 }
 
-func eventsOfRefusals(t *testing.T, l *ledger) {
+func (l *ledger) TestEventsRecordNothingRefused(t *testing.T) {
 	in := map[remediation.Status]remediation.Action{}
 	for _, status := range remediation.Statuses() {
 		in[status] = l.in(t, status)
@@ -258,7 +243,7 @@ func eventsOfRefusals(t *testing.T, l *ledger) {
 	same(t, "the events", l.events(t, 0), before)
 }
 
-func eventsOfRollback(t *testing.T, l *ledger) {
+func (l *ledger) TestEventsRecordNothingRolledBack(t *testing.T) {
 	pending := l.in(t, remediation.Pending)
 	before := l.events(t, 0)
 	tx := l.db.Begin(t)
@@ -288,7 +273,7 @@ func eventsOfRollback(t *testing.T, l *ledger) {
 
 func (l *ledger) lastOf(events []remediation.Event) int64 { return events[len(events)-1].ID }
 
-func eventsOutliveServer(t *testing.T, l *ledger) {
+func (l *ledger) TestEventsOutliveTheServer(t *testing.T) {
 	var actions []remediation.Action
 	for _, a := range append(examples(), withdrawn()) {
 		actions = append(actions, l.store(t, a))
@@ -320,7 +305,7 @@ func eventsOutliveServer(t *testing.T, l *ledger) {
 	same(t, "the other server's action", l.get(t, kept.ID), kept)
 }
 
-func eventsAreAppendOnly(t *testing.T, l *ledger) {
+func (l *ledger) TestEventsAreAppendOnly(t *testing.T) {
 	a := l.in(t, remediation.Completed)
 	other := l.in(t, remediation.Rejected)
 	refuse := func(query string) {
@@ -350,7 +335,7 @@ func eventsAreAppendOnly(t *testing.T, l *ledger) {
 	sameEvents(t, "what is left", l.events(t, 0), history(other))
 }
 
-func eventsPages(t *testing.T, l *ledger) {
+func (l *ledger) TestEventsArePagedOldestFirst(t *testing.T) {
 	for range 30 {
 		l.create(t, newAction(normal)) // two events each
 	}
@@ -378,7 +363,7 @@ func eventsPages(t *testing.T, l *ledger) {
 	}
 }
 
-func eventsInput(t *testing.T, l *ledger) {
+func (l *ledger) TestEventsInputIsChecked(t *testing.T) {
 	_, err := l.Events(t.Context(), -1, 10)
 	badInput(t, err, "after")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -387,8 +372,8 @@ func eventsInput(t *testing.T, l *ledger) {
 	wantError(t, "Events", err, context.Canceled)
 }
 
-// eventsFeed reads while others write, half of them in transactions of several actions, some rolled back.
-func eventsFeed(t *testing.T, l *ledger) {
+// TestEventsFeedMissesAndRepeatsNothing reads while others write, half of them in transactions of several actions, some rolled back.
+func (l *ledger) TestEventsFeedMissesAndRepeatsNothing(t *testing.T) {
 	reader := l.on(l.db.Another(t))
 	var one sync.Mutex
 	begin := func() Tx { // one at a time: where there is one writer, the wait for it has an end

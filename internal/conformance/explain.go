@@ -9,17 +9,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var explain = []behaviour{
-	{"ExplainNamesThePersonThatIsAwaited", explainPending},
-	{"ExplainNamesTheMaintenanceThatHolds", explainMaintenance},
-	{"ExplainNamesWhatIsAhead", explainBehind},
-	{"ExplainPassesOverWhatMaintenanceHolds", explainPassesOverHeld},
-	{"ExplainAgreesWithClaim", explainAgreesWithClaim},
-	{"ExplainFollowsAnActionToItsEnd", explainToTheEnd},
-	{"ExplainNamesWhoRejected", explainRejected},
-	{"ExplainOfUnknownIsErrNotFound", explainUnknown},
-}
-
 func (l *ledger) explain(t *testing.T, id int64) remediation.Explanation {
 	t.Helper()
 	e, err := l.Explain(t.Context(), id)
@@ -45,7 +34,7 @@ func (l *ledger) explained(t *testing.T, want remediation.Explanation, parts ...
 	}
 }
 
-func explainPending(t *testing.T, l *ledger) {
+func (l *ledger) TestExplainNamesThePersonThatIsAwaited(t *testing.T) {
 	l.in(t, remediation.Executing) // neither is before what waits for a person
 	l.in(t, remediation.Approved)
 	a := l.in(t, remediation.Pending)
@@ -57,7 +46,7 @@ func explainPending(t *testing.T, l *ledger) {
 	}
 }
 
-func explainMaintenance(t *testing.T, l *ledger) {
+func (l *ledger) TestExplainNamesTheMaintenanceThatHolds(t *testing.T) {
 	first, a := l.create(t, newAction(normal)), l.create(t, newAction(normal))
 	since := l.clock.tick()
 	l.pause(t, normal)
@@ -73,7 +62,7 @@ func explainMaintenance(t *testing.T, l *ledger) {
 		Reason: remediation.ReasonUnclaimed, Since: *first.ApprovedAt, By: remediation.AutoApprover}, "next", normal)
 }
 
-func explainBehind(t *testing.T, l *ledger) {
+func (l *ledger) TestExplainNamesWhatIsAhead(t *testing.T) {
 	if err := l.AddServer(t.Context(), "web-2"); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +92,7 @@ func explainBehind(t *testing.T, l *ledger) {
 	next(third)
 }
 
-func explainPassesOverHeld(t *testing.T, l *ledger) {
+func (l *ledger) TestExplainPassesOverWhatMaintenanceHolds(t *testing.T) {
 	l.create(t, newAction(normal)) // held once the server is paused
 	l.pause(t, normal)
 	a, b := l.create(t, newAction(normal)), l.create(t, newAction(normal))
@@ -117,7 +106,7 @@ func explainPassesOverHeld(t *testing.T, l *ledger) {
 }
 
 // Of all that wait, the one that is next is the one that Claim delivers.
-func explainAgreesWithClaim(t *testing.T, l *ledger) {
+func (l *ledger) TestExplainAgreesWithClaim(t *testing.T) {
 	var all []int64
 	for i := range 8 {
 		if i%3 == 1 {
@@ -152,7 +141,7 @@ func explainAgreesWithClaim(t *testing.T, l *ledger) {
 	}
 }
 
-func explainToTheEnd(t *testing.T, l *ledger) {
+func (l *ledger) TestExplainFollowsAnActionToItsEnd(t *testing.T) {
 	a := l.take(t, l.in(t, remediation.Approved), start)
 	l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Executing,
 		Reason: remediation.ReasonExecuting, Since: *a.ExecutedAt, By: "bob"},
@@ -171,7 +160,7 @@ func explainToTheEnd(t *testing.T, l *ledger) {
 		Reason: remediation.ReasonFinished, Since: *a.CompletedAt, By: "bob"}, "failed", "without an exit code")
 }
 
-func explainRejected(t *testing.T, l *ledger) {
+func (l *ledger) TestExplainNamesWhoRejected(t *testing.T) {
 	for _, a := range []remediation.Action{
 		l.in(t, remediation.Rejected), l.take(t, l.in(t, remediation.Approved), withdraw), l.take(t, l.create(t, newAction(normal)), withdraw),
 	} {
@@ -181,7 +170,7 @@ func explainRejected(t *testing.T, l *ledger) {
 	}
 }
 
-func explainUnknown(t *testing.T, l *ledger) {
+func (l *ledger) TestExplainOfUnknownIsErrNotFound(t *testing.T) {
 	gone := l.create(t, newAction(normal)).ID
 	l.exec(t, "DELETE FROM remediation_actions")
 	for _, id := range []int64{gone, 0, -1, 1 << 62} {

@@ -10,16 +10,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var follow = []behaviour{
-	{"FollowGivesWhatEventsGives", followFromAnywhere},
-	{"FollowShowsEveryKindOfChange", followEveryChange},
-	{"FollowShowsWhatAnotherStoreWrites", followAnotherStore},
-	{"FollowShowsWhatACallersTransactionCommits", followTransactions},
-	{"FollowBesideManyWritersMissesAndRepeatsNothing", followWriters},
-	{"FollowEndsWithItsContextAndNoError", followEnds},
-	{"FollowInputIsChecked", followInput},
-}
-
 // follower is a program that follows the feed until it is stopped.
 type follower struct {
 	events chan remediation.Event
@@ -69,7 +59,7 @@ func (f *follower) wantNoMore(t *testing.T) {
 	}
 }
 
-func followFromAnywhere(t *testing.T, l *ledger) {
+func (l *ledger) TestFollowGivesWhatEventsGives(t *testing.T) {
 	for range 60 { // more events than two pages hold
 		l.create(t, newAction(normal))
 	}
@@ -90,7 +80,7 @@ func followFromAnywhere(t *testing.T, l *ledger) {
 	}
 }
 
-func followEveryChange(t *testing.T, l *ledger) {
+func (l *ledger) TestFollowShowsEveryKindOfChange(t *testing.T) {
 	f := follows(t, l.Ledger, 0)
 	seen := l.lastEvent(t)
 	shows := func(what string) {
@@ -135,7 +125,7 @@ func followEveryChange(t *testing.T, l *ledger) {
 	f.wantNoMore(t)
 }
 
-func followAnotherStore(t *testing.T, l *ledger) {
+func (l *ledger) TestFollowShowsWhatAnotherStoreWrites(t *testing.T) {
 	here, there := follows(t, l.Ledger, 0), follows(t, l.on(l.db.Another(t)), 0)
 	for i := range 6 {
 		seen := l.lastEvent(t)
@@ -152,7 +142,7 @@ func followAnotherStore(t *testing.T, l *ledger) {
 	there.wantNoMore(t)
 }
 
-func followTransactions(t *testing.T, l *ledger) {
+func (l *ledger) TestFollowShowsWhatACallersTransactionCommits(t *testing.T) {
 	f := follows(t, l.Ledger, 0)
 	for _, keep := range []bool{false, true, false, true} {
 		seen := l.lastEvent(t)
@@ -173,7 +163,7 @@ func followTransactions(t *testing.T, l *ledger) {
 	f.wantNoMore(t)
 }
 
-func followWriters(t *testing.T, l *ledger) {
+func (l *ledger) TestFollowBesideManyWritersMissesAndRepeatsNothing(t *testing.T) {
 	here, there := follows(t, l.Ledger, 0), follows(t, l.on(l.db.Another(t)), 0)
 	late := make(chan *follower, 1)
 	var once sync.Once
@@ -188,7 +178,7 @@ func followWriters(t *testing.T, l *ledger) {
 	}
 }
 
-func followEnds(t *testing.T, l *ledger) {
+func (l *ledger) TestFollowEndsWithItsContextAndNoError(t *testing.T) {
 	l.live(t, l.Ledger, 5)
 	all := l.events(t, 0)
 	run := func(what string, ctx context.Context, after int64, want int, body func(n int) (goOn bool)) {
@@ -236,7 +226,7 @@ func followEnds(t *testing.T, l *ledger) {
 	f.stop()
 }
 
-func followInput(t *testing.T, l *ledger) {
+func (l *ledger) TestFollowInputIsChecked(t *testing.T) {
 	n := 0
 	for e, err := range l.Follow(t.Context(), -1) {
 		badInput(t, err, "after")

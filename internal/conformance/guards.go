@@ -10,20 +10,6 @@ import (
 )
 
 // The constraints of the tables, tried with raw SQL: the calls never get as far as most of them.
-var guards = []behaviour{
-	{"DatabaseTakesNoRowThatLacksSomething", nothingIsLacking},
-	{"DatabaseTakesNoRowOfAnUnknownServer", rowOfUnknownServer},
-	{"AlertsGoWithTheirServer", alertsGoWithTheirServer},
-	{"IdOfADeletedRowIsNotGivenAgain", idIsNotGivenAgain},
-	{"WritingTheAuditFieldsThatAreThereChangesNothing", sameAuditIsAccepted},
-	{"AC7_ActionWithoutAlertMayGetOne", alertMayComeLater},
-	{"IdThatIsTakenIsRefused", takenIDIsRefused},
-	{"AC6_DatabaseTakesNoTextAsExitCode", exitCodeIsANumber},
-	{"AC7_UnknownAlertIsRefusedBesideAKnownOne", unknownBesideKnown},
-	{"OnlyItsOwnServersMaintenanceHoldsAnAction", holdsByItsOwnServer},
-	{"ExplainLooksAtItsOwnServer", explainLooksAtItsServer},
-	{"WhateverElseAServersModeSaysIsMaintenance", oddModeIsMaintenance},
-}
 
 func insertion(table string, r row) string {
 	columns := slices.Sorted(maps.Keys(r))
@@ -40,7 +26,7 @@ func (l *ledger) wontInsert(t *testing.T, table string, r row) {
 	same(t, "rows of "+table, l.count(t, table), before)
 }
 
-func nothingIsLacking(t *testing.T, l *ledger) {
+func (l *ledger) TestDatabaseTakesNoRowThatLacksSomething(t *testing.T) {
 	action := rowOf(example(remediation.Pending))
 	maps.DeleteFunc(action, func(_, value string) bool { return value == "NULL" })
 	delete(action, "service_name") // which an action may lack
@@ -58,14 +44,14 @@ func nothingIsLacking(t *testing.T, l *ledger) {
 	}
 }
 
-func rowOfUnknownServer(t *testing.T, l *ledger) {
+func (l *ledger) TestDatabaseTakesNoRowOfAnUnknownServer(t *testing.T) {
 	a := example(remediation.Pending)
 	a.ServerID = "nowhere"
 	l.wontInsert(t, "remediation_actions", rowOf(a))
 	l.wontInsert(t, "alerts", row{"server_id": "'nowhere'", "title": "'down'"})
 }
 
-func alertsGoWithTheirServer(t *testing.T, l *ledger) {
+func (l *ledger) TestAlertsGoWithTheirServer(t *testing.T) {
 	alert, kept := l.alert(t, normal), l.alert(t, paused)
 	a := newAction(normal)
 	a.AlertID = &alert
@@ -75,7 +61,7 @@ func alertsGoWithTheirServer(t *testing.T, l *ledger) {
 	same(t, "the other server's", l.count(t, "alerts WHERE id = "+number(kept)), 1)
 }
 
-func idIsNotGivenAgain(t *testing.T, l *ledger) {
+func (l *ledger) TestIdOfADeletedRowIsNotGivenAgain(t *testing.T) {
 	newest := func(table string) (id int64) {
 		t.Helper()
 		if err := l.db.Raw.QueryRowContext(t.Context(), "SELECT max(id) FROM "+table).Scan(&id); err != nil {
@@ -101,7 +87,7 @@ func idIsNotGivenAgain(t *testing.T, l *ledger) {
 	}
 }
 
-func takenIDIsRefused(t *testing.T, l *ledger) {
+func (l *ledger) TestIdThatIsTakenIsRefused(t *testing.T) {
 	alert := l.alert(t, normal)
 	l.create(t, newAction(normal))
 	event := l.events(t, 0)[0]
@@ -111,7 +97,7 @@ func takenIDIsRefused(t *testing.T, l *ledger) {
 		"kind": "'created'", "occurred_at": literal(at(0))})
 }
 
-func sameAuditIsAccepted(t *testing.T, l *ledger) {
+func (l *ledger) TestWritingTheAuditFieldsThatAreThereChangesNothing(t *testing.T) {
 	for _, a := range append(examples(), withdrawn()) {
 		a = l.store(t, a)
 		if err := l.update(t, a.ID, rowOf(a).set(audit...)); err != nil {
@@ -121,7 +107,7 @@ func sameAuditIsAccepted(t *testing.T, l *ledger) {
 	}
 }
 
-func alertMayComeLater(t *testing.T, l *ledger) {
+func (l *ledger) TestAC7_ActionWithoutAlertMayGetOne(t *testing.T) {
 	alert := l.alert(t, normal)
 	for _, a := range append(examples(), withdrawn()) {
 		a = l.store(t, a)
@@ -133,7 +119,7 @@ func alertMayComeLater(t *testing.T, l *ledger) {
 	}
 }
 
-func exitCodeIsANumber(t *testing.T, l *ledger) {
+func (l *ledger) TestAC6_DatabaseTakesNoTextAsExitCode(t *testing.T) {
 	r := rowOf(example(remediation.Failed))
 	r["exit_code"] = "'one'"
 	if _, err := l.insert(t, r); err == nil {
@@ -148,7 +134,7 @@ func exitCodeIsANumber(t *testing.T, l *ledger) {
 	same(t, "the row", l.get(t, executing.ID), executing)
 }
 
-func unknownBesideKnown(t *testing.T, l *ledger) {
+func (l *ledger) TestAC7_UnknownAlertIsRefusedBesideAKnownOne(t *testing.T) {
 	a := newAction(normal)
 	a.AlertID = new(l.alert(t, normal) + 1)
 	got, err := l.Create(t.Context(), a)
@@ -156,7 +142,7 @@ func unknownBesideKnown(t *testing.T, l *ledger) {
 	same(t, "Create", got, remediation.Action{})
 }
 
-func holdsByItsOwnServer(t *testing.T, l *ledger) {
+func (l *ledger) TestOnlyItsOwnServersMaintenanceHoldsAnAction(t *testing.T) {
 	held := l.create(t, newAction(normal))
 	l.pause(t, normal)
 	l.unpause(t, paused)
@@ -165,7 +151,7 @@ func holdsByItsOwnServer(t *testing.T, l *ledger) {
 	refused(t, err, remediation.TransitionError{ID: held.ID, From: remediation.Approved, To: remediation.Executing, Why: remediation.ReasonMaintenance})
 }
 
-func explainLooksAtItsServer(t *testing.T, l *ledger) {
+func (l *ledger) TestExplainLooksAtItsOwnServer(t *testing.T) {
 	l.take(t, l.create(t, newAction(normal)), start) // is before nothing of another server
 	l.unpause(t, paused)
 	held := l.create(t, newAction(paused))
@@ -175,7 +161,7 @@ func explainLooksAtItsServer(t *testing.T, l *ledger) {
 }
 
 // SQLite kept what it was given before the rules, also the text of other languages' booleans.
-func oddModeIsMaintenance(t *testing.T, l *ledger) {
+func (l *ledger) TestWhateverElseAServersModeSaysIsMaintenance(t *testing.T) {
 	before := l.create(t, newAction(normal))
 	l.db.BeforeRules(t, func() { l.exec(t, "UPDATE servers SET is_paused = 'true' WHERE id = "+quote(normal)) })
 	same(t, "what is created", l.create(t, newAction(normal)).Status, remediation.Pending)

@@ -6,13 +6,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var histories = []behaviour{
-	{"HistoryIsTheActionsOwnEventsInOrder", historyOfOne},
-	{"HistoryOutlivesTheAction", historyOfDeleted},
-	{"HistoryOfAnActionWithoutEventsIsEmpty", historyOfNothing},
-	{"HistoryBesideWritersIsNeverNotFoundOrEmpty", historyRace},
-}
-
 func (l *ledger) history(t *testing.T, id int64) []remediation.Event {
 	t.Helper()
 	events, err := l.History(t.Context(), id)
@@ -22,7 +15,7 @@ func (l *ledger) history(t *testing.T, id int64) []remediation.Event {
 	return events
 }
 
-func historyOfOne(t *testing.T, l *ledger) {
+func (l *ledger) TestHistoryIsTheActionsOwnEventsInOrder(t *testing.T) {
 	var all []remediation.Action
 	for range 3 { // beside others
 		for _, path := range [][]step{{approve, start, complete}, {approve, start, fail}, {reject}, {approve, withdraw}, {approve}, {}} {
@@ -52,7 +45,7 @@ func historyOfOne(t *testing.T, l *ledger) {
 	}
 }
 
-func historyOfDeleted(t *testing.T, l *ledger) {
+func (l *ledger) TestHistoryOutlivesTheAction(t *testing.T) {
 	for _, remove := range []func(id int64){
 		func(int64) { same(t, "pruned", l.prune(t, l.clock.tick(), 10), int64(1)) },
 		func(id int64) { l.exec(t, "DELETE FROM remediation_actions WHERE id = "+number(id)) },
@@ -73,7 +66,7 @@ func historyOfDeleted(t *testing.T, l *ledger) {
 	wantError(t, "History of what left nothing", err, remediation.ErrNotFound)
 }
 
-func historyOfNothing(t *testing.T, l *ledger) {
+func (l *ledger) TestHistoryOfAnActionWithoutEventsIsEmpty(t *testing.T) {
 	old := l.insertOld(t, rowOf(example(remediation.Completed)))
 	events, err := l.History(t.Context(), old.ID)
 	if err != nil || events == nil || len(events) > 0 {
@@ -81,8 +74,8 @@ func historyOfNothing(t *testing.T, l *ledger) {
 	}
 }
 
-// historyRace asks for actions that are created at that moment: their events come with them.
-func historyRace(t *testing.T, l *ledger) {
+// TestHistoryBesideWritersIsNeverNotFoundOrEmpty asks for actions that are created at that moment: their events come with them.
+func (l *ledger) TestHistoryBesideWritersIsNeverNotFoundOrEmpty(t *testing.T) {
 	reader := l.on(l.db.Another(t))
 	done := make(chan struct{})
 	last := l.create(t, newAction(normal)).ID

@@ -7,18 +7,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var idempotency = []behaviour{
-	{"IdempotentCreateReturnsTheFirstWhateverBecameOfIt", repeatedCreate},
-	{"IdempotentCreateOfOtherContentIsADuplicate", keyWithOtherContent},
-	{"IdempotentCreateRaceMakesOneRow", repeatedCreatesRace},
-	{"IdempotentCreateIsIndependentOfDedupeKey", bothKeys},
-	{"IdempotentCreateOutlivesItsReferences", repeatedWithoutReferences},
-	{"IdempotencyKeyIsFreeAfterPrune", keyIsFreeAfterPrune},
-	{"IdempotencyKeyInTheCallersTransaction", idempotencyInTx},
-	{"IdempotencyKeyIsChecked", idempotencyKeyIsChecked},
-	{"IdempotencyKeyHoldsAgainstRawSQL", idempotencyAgainstRaw},
-}
-
 // repeatable is an action with every optional field set.
 func (l *ledger) repeatable(t *testing.T, key string) remediation.NewAction {
 	t.Helper()
@@ -41,7 +29,7 @@ func (l *ledger) again(t *testing.T, a remediation.NewAction, want remediation.A
 	same(t, "the rows", l.count(t, "remediation_actions"), rows)
 }
 
-func repeatedCreate(t *testing.T, l *ledger) {
+func (l *ledger) TestIdempotentCreateReturnsTheFirstWhateverBecameOfIt(t *testing.T) {
 	for status, path := range way {
 		a := l.repeatable(t, "key of "+string(status))
 		first := l.create(t, a)
@@ -58,7 +46,7 @@ func repeatedCreate(t *testing.T, l *ledger) {
 	}
 }
 
-func keyWithOtherContent(t *testing.T, l *ledger) {
+func (l *ledger) TestIdempotentCreateOfOtherContentIsADuplicate(t *testing.T) {
 	a := l.repeatable(t, "k")
 	first := l.create(t, a)
 	other := l.alert(t, paused)
@@ -92,7 +80,7 @@ func keyWithOtherContent(t *testing.T, l *ledger) {
 	l.create(t, a)
 }
 
-func repeatedCreatesRace(t *testing.T, l *ledger) {
+func (l *ledger) TestIdempotentCreateRaceMakesOneRow(t *testing.T) {
 	racers := l.racers(t, 32)
 	for _, serverID := range []string{normal, paused} {
 		a := newAction(serverID)
@@ -114,7 +102,7 @@ func repeatedCreatesRace(t *testing.T, l *ledger) {
 	}
 }
 
-func bothKeys(t *testing.T, l *ledger) {
+func (l *ledger) TestIdempotentCreateIsIndependentOfDedupeKey(t *testing.T) {
 	a := keyed(normal, "apt")
 	a.IdempotencyKey = new("first")
 	first := l.create(t, a)
@@ -133,7 +121,7 @@ func bothKeys(t *testing.T, l *ledger) {
 	duplicateOf(t, err, first.ID)
 }
 
-func repeatedWithoutReferences(t *testing.T, l *ledger) {
+func (l *ledger) TestIdempotentCreateOutlivesItsReferences(t *testing.T) {
 	a := l.repeatable(t, "k")
 	first := l.create(t, a)
 	l.exec(t, "DELETE FROM alerts WHERE id = "+number(*a.AlertID))
@@ -144,7 +132,7 @@ func repeatedWithoutReferences(t *testing.T, l *ledger) {
 	wantError(t, "on a server that is gone", err, remediation.ErrServerNotFound)
 }
 
-func keyIsFreeAfterPrune(t *testing.T, l *ledger) {
+func (l *ledger) TestIdempotencyKeyIsFreeAfterPrune(t *testing.T) {
 	a := newAction(normal)
 	a.IdempotencyKey = new("k")
 	first := l.take(t, l.create(t, a), start, complete)
@@ -155,7 +143,7 @@ func keyIsFreeAfterPrune(t *testing.T, l *ledger) {
 	}
 }
 
-func idempotencyInTx(t *testing.T, l *ledger) {
+func (l *ledger) TestIdempotencyKeyInTheCallersTransaction(t *testing.T) {
 	a := newAction(normal)
 	a.IdempotencyKey = new("k")
 	for _, commit := range []bool{false, true} {
@@ -198,7 +186,7 @@ func idempotencyInTx(t *testing.T, l *ledger) {
 	}
 }
 
-func idempotencyKeyIsChecked(t *testing.T, l *ledger) {
+func (l *ledger) TestIdempotencyKeyIsChecked(t *testing.T) {
 	arg := argument{field: "idempotency_key", most: longestServiceName}
 	for problem, key := range arg.bad() {
 		a := newAction(normal)
@@ -211,7 +199,7 @@ func idempotencyKeyIsChecked(t *testing.T, l *ledger) {
 	same(t, "the rows", l.count(t, "remediation_actions"), 0)
 }
 
-func idempotencyAgainstRaw(t *testing.T, l *ledger) {
+func (l *ledger) TestIdempotencyKeyHoldsAgainstRawSQL(t *testing.T) {
 	for _, status := range remediation.Statuses() {
 		a := example(status)
 		a.IdempotencyKey = new("key of " + string(status))

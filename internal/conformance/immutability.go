@@ -8,15 +8,6 @@ import (
 )
 
 // What was approved is what runs, whoever writes SQL.
-var immutability = []behaviour{
-	{"WhatAnActionIsNeverChanges", givenNeverChanges},
-	{"AC5_AuditFieldIsWrittenOnceWithItsTransition", auditIsWrittenOnce},
-	{"TransitionSmugglesNothingIn", transitionSmugglesNothing},
-	{"AC7_ActionKeepsItsAlertAsLongAsTheAlertExists", alertIsKept},
-	{"IdIsNotTakenOver", idIsNotTakenOver},
-	{"AC3_HostMayPauseAServerAgain", hostPausesAgain},
-	{"AlertOfAnotherServerIsNotLinked", alertOfAnotherServer},
-}
 
 // changed is another value for each column.
 var changed = row{
@@ -30,7 +21,7 @@ var changed = row{
 
 var unset = row{"service_name": "NULL", "command": "NULL", "created_at": "NULL", "created_by": "NULL"}
 
-func givenNeverChanges(t *testing.T, l *ledger) {
+func (l *ledger) TestWhatAnActionIsNeverChanges(t *testing.T) {
 	for _, a := range append(examples(), withdrawn()) {
 		a = l.store(t, a)
 		for _, c := range append([]string{"id"}, given...) {
@@ -49,7 +40,7 @@ func givenNeverChanges(t *testing.T, l *ledger) {
 	}
 }
 
-func auditIsWrittenOnce(t *testing.T, l *ledger) {
+func (l *ledger) TestAC5_AuditFieldIsWrittenOnceWithItsTransition(t *testing.T) {
 	for _, a := range append(examples(), withdrawn()) {
 		a, r := l.store(t, a), rowOf(a)
 		for _, c := range audit {
@@ -71,7 +62,7 @@ func auditIsWrittenOnce(t *testing.T, l *ledger) {
 	}
 }
 
-func transitionSmugglesNothing(t *testing.T, l *ledger) {
+func (l *ledger) TestTransitionSmugglesNothingIn(t *testing.T) {
 	for _, tr := range transitions() {
 		from := l.store(t, tr.from)
 		for _, c := range append([]string{"id"}, given...) {
@@ -93,7 +84,7 @@ func transitionSmugglesNothing(t *testing.T, l *ledger) {
 		"approved_at", "approved_by"))
 }
 
-func alertIsKept(t *testing.T, l *ledger) {
+func (l *ledger) TestAC7_ActionKeepsItsAlertAsLongAsTheAlertExists(t *testing.T) {
 	alert, other := l.alert(t, normal), l.alert(t, normal)
 	for _, a := range append(examples(), withdrawn()) {
 		a.AlertID = &alert
@@ -110,7 +101,7 @@ func alertIsKept(t *testing.T, l *ledger) {
 	}
 }
 
-func idIsNotTakenOver(t *testing.T, l *ledger) {
+func (l *ledger) TestIdIsNotTakenOver(t *testing.T) {
 	insert := func(id int64) string {
 		r := rowOf(example(remediation.Pending))
 		r["id"], r["command"] = number(id), "'rm -rf /'"
@@ -133,7 +124,7 @@ func idIsNotTakenOver(t *testing.T, l *ledger) {
 }
 
 // The table of servers is the host program's: Pause and Unpause change nothing that is so already, and refuse no state.
-func hostPausesAgain(t *testing.T, l *ledger) {
+func (l *ledger) TestAC3_HostMayPauseAServerAgain(t *testing.T) {
 	since := func(serverID, want string) {
 		t.Helper()
 		if l.count(t, "servers WHERE id = "+quote(serverID)+" AND paused_at "+want) != 1 {
@@ -158,7 +149,7 @@ func hostPausesAgain(t *testing.T, l *ledger) {
 	since(normal, "= "+literal(l.clock.now))
 }
 
-func alertOfAnotherServer(t *testing.T, l *ledger) {
+func (l *ledger) TestAlertOfAnotherServerIsNotLinked(t *testing.T) {
 	alert := l.alert(t, paused)
 	a := newAction(normal)
 	a.AlertID = &alert

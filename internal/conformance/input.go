@@ -10,11 +10,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var input = []behaviour{
-	{"EveryTextArgumentIsChecked", everyTextIsChecked},
-	{"FilterIsChecked", filterIsChecked},
-}
-
 // argument is one text argument of one method, in a call that is right but for it.
 type argument struct {
 	method, field string
@@ -158,7 +153,7 @@ func (arg argument) bad() map[string]string {
 	return bad
 }
 
-func everyTextIsChecked(t *testing.T, l *ledger) {
+func (l *ledger) TestEveryTextArgumentIsChecked(t *testing.T) {
 	pending, approved := l.in(t, remediation.Pending).ID, l.in(t, remediation.Approved).ID
 	executing := l.in(t, remediation.Executing).ID
 	l.create(t, newAction(normal)) // to claim
@@ -198,7 +193,7 @@ func badInput(t *testing.T, err error, field string) {
 	}
 }
 
-func filterIsChecked(t *testing.T, l *ledger) {
+func (l *ledger) TestFilterIsChecked(t *testing.T) {
 	for field, filters := range map[string][]remediation.Filter{
 		"limit":  {{Limit: -1}, {Limit: 1001}},
 		"before": {{Before: -1}},

@@ -7,21 +7,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var lifecycle = []behaviour{
-	{"AC1_EveryPathFillsItsFieldsAndNoOthers", everyPath},
-	{"AC1_EachCallWorksFromItsOwnStatusOnly", everyCallInEveryStatus},
-	{"AC2_NormalServerApprovesAtOnce", normalApproves},
-	{"AC3_MaintenanceLeavesPending", maintenanceLeavesPending},
-	{"AC3_PauseAndUnpauseAreIdempotent", pauseIsIdempotent},
-	{"AC3_UnpauseLeavesPendingAlone", unpauseLeavesPending},
-	{"AC4_RejectedIsTerminal", rejectedIsTerminal},
-	{"AC5_ApprovalIsRecordedAndOutlivesAWithdrawal", approvalIsRecorded},
-	{"AddServerIsIdempotent", addServerIsIdempotent},
-	{"DeletingTheServerDeletesItsActions", deletingTheServer},
-	{"AnIdIsNeverUsedTwice", idIsNeverUsedTwice},
-}
-
-func everyPath(t *testing.T, l *ledger) {
+func (l *ledger) TestAC1_EveryPathFillsItsFieldsAndNoOthers(t *testing.T) {
 	for name, path := range map[string][]step{
 		"completed": {approve, start, complete},
 		"failed":    {approve, start, fail},
@@ -52,7 +38,7 @@ func everyPath(t *testing.T, l *ledger) {
 	}
 }
 
-func everyCallInEveryStatus(t *testing.T, l *ledger) {
+func (l *ledger) TestAC1_EachCallWorksFromItsOwnStatusOnly(t *testing.T) {
 	for _, status := range remediation.Statuses() {
 		for _, s := range steps {
 			t.Run(s.name+" in "+string(status), func(t *testing.T) {
@@ -86,7 +72,7 @@ func refused(t *testing.T, err error, want remediation.TransitionError) {
 	same(t, "TransitionError", *transition, want)
 }
 
-func normalApproves(t *testing.T, l *ledger) {
+func (l *ledger) TestAC2_NormalServerApprovesAtOnce(t *testing.T) {
 	got := l.create(t, newAction(normal))
 	want := remediation.Action{
 		ID:          got.ID,
@@ -104,7 +90,7 @@ func normalApproves(t *testing.T, l *ledger) {
 	same(t, "Get", l.get(t, got.ID), want)
 }
 
-func maintenanceLeavesPending(t *testing.T, l *ledger) {
+func (l *ledger) TestAC3_MaintenanceLeavesPending(t *testing.T) {
 	before := l.create(t, newAction(normal))
 	l.pause(t, normal)
 	got := l.create(t, newAction(normal))
@@ -120,7 +106,7 @@ func maintenanceLeavesPending(t *testing.T, l *ledger) {
 	}
 }
 
-func pauseIsIdempotent(t *testing.T, l *ledger) {
+func (l *ledger) TestAC3_PauseAndUnpauseAreIdempotent(t *testing.T) {
 	since := l.clock.tick()
 	for range 2 {
 		l.pause(t, normal)
@@ -137,7 +123,7 @@ func pauseIsIdempotent(t *testing.T, l *ledger) {
 	}
 }
 
-func unpauseLeavesPending(t *testing.T, l *ledger) {
+func (l *ledger) TestAC3_UnpauseLeavesPendingAlone(t *testing.T) {
 	pending := l.in(t, remediation.Pending)
 	l.unpause(t, paused)
 	same(t, "the pending action", l.get(t, pending.ID), pending)
@@ -148,7 +134,7 @@ func unpauseLeavesPending(t *testing.T, l *ledger) {
 	}
 }
 
-func rejectedIsTerminal(t *testing.T, l *ledger) {
+func (l *ledger) TestAC4_RejectedIsTerminal(t *testing.T) {
 	for _, before := range []remediation.Action{
 		l.in(t, remediation.Rejected),
 		l.take(t, l.in(t, remediation.Approved), withdraw),
@@ -164,7 +150,7 @@ func rejectedIsTerminal(t *testing.T, l *ledger) {
 	}
 }
 
-func approvalIsRecorded(t *testing.T, l *ledger) {
+func (l *ledger) TestAC5_ApprovalIsRecordedAndOutlivesAWithdrawal(t *testing.T) {
 	pending := l.in(t, remediation.Pending)
 	now := l.clock.tick()
 	approved, err := l.Approve(t.Context(), pending.ID, "Zoë from the night shift")
@@ -177,7 +163,7 @@ func approvalIsRecorded(t *testing.T, l *ledger) {
 	same(t, "Withdraw", l.take(t, approved, withdraw), withdraw.after(want, l.clock.now))
 }
 
-func addServerIsIdempotent(t *testing.T, l *ledger) {
+func (l *ledger) TestAddServerIsIdempotent(t *testing.T) {
 	l.in(t, remediation.Pending)
 	before := l.contents(t)
 	for _, id := range []string{normal, paused} {
@@ -188,7 +174,7 @@ func addServerIsIdempotent(t *testing.T, l *ledger) {
 	same(t, "adding servers again changed", l.contents(t), before)
 }
 
-func deletingTheServer(t *testing.T, l *ledger) {
+func (l *ledger) TestDeletingTheServerDeletesItsActions(t *testing.T) {
 	for _, status := range remediation.Statuses() {
 		l.in(t, status)
 	}
@@ -197,7 +183,7 @@ func deletingTheServer(t *testing.T, l *ledger) {
 	same(t, "what is left", l.contents(t), contents{Servers: 1, Actions: []remediation.Action{other}})
 }
 
-func idIsNeverUsedTwice(t *testing.T, l *ledger) {
+func (l *ledger) TestAnIdIsNeverUsedTwice(t *testing.T) {
 	l.create(t, newAction(normal))
 	last := l.create(t, newAction(normal)).ID
 	for _, which := range []string{" WHERE id = " + number(last), ""} { // the newest; all of them

@@ -8,14 +8,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var lists = []behaviour{
-	{"ListIsNewestFirst50ByDefaultAnd1000AtMost", listLimits},
-	{"ListPagesAreCompleteWhileActionsArrive", listPages},
-	{"ListFiltersAloneAndTogether", listFilters},
-	{"ListLoadsNoOutputs", listLoadsNoOutputs},
-	{"EmptyPageIsNoError", emptyPage},
-}
-
 func (l *ledger) list(t *testing.T, f remediation.Filter) []remediation.Action {
 	t.Helper()
 	page, err := l.List(t.Context(), f)
@@ -49,7 +41,7 @@ func ids(actions []remediation.Action) []int64 {
 	return list
 }
 
-func listLimits(t *testing.T, l *ledger) {
+func (l *ledger) TestListIsNewestFirst50ByDefaultAnd1000AtMost(t *testing.T) {
 	all := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Completed)}, 1003)...)
 	for limit, want := range map[int]int{0: 50, 1: 1, 50: 50, 51: 51, 999: 999, 1000: 1000} {
 		page := l.list(t, remediation.Filter{Limit: limit})
@@ -59,7 +51,7 @@ func listLimits(t *testing.T, l *ledger) {
 	same(t, "before the oldest but two", ids(l.list(t, remediation.Filter{Before: all[1000]})), all[1001:])
 }
 
-func listPages(t *testing.T, l *ledger) {
+func (l *ledger) TestListPagesAreCompleteWhileActionsArrive(t *testing.T) {
 	for range 23 {
 		l.create(t, newAction(normal))
 	}
@@ -75,7 +67,7 @@ func listPages(t *testing.T, l *ledger) {
 	same(t, "the pages together", got, want)
 }
 
-func listFilters(t *testing.T, l *ledger) {
+func (l *ledger) TestListFiltersAloneAndTogether(t *testing.T) {
 	alertsOf := map[string][]*int64{}
 	for _, serverID := range []string{normal, paused} {
 		alertsOf[serverID] = []*int64{nil, new(l.alert(t, serverID)), new(l.alert(t, serverID))}
@@ -138,7 +130,7 @@ func (l *ledger) samePages(t *testing.T, f remediation.Filter, want []remediatio
 	same(t, "the second page", l.list(t, f), want[len(want)/2:])
 }
 
-func listLoadsNoOutputs(t *testing.T, l *ledger) {
+func (l *ledger) TestListLoadsNoOutputs(t *testing.T) {
 	alert := l.alert(t, normal)
 	a := example(remediation.Failed)
 	a.AlertID = &alert
@@ -154,7 +146,7 @@ func listLoadsNoOutputs(t *testing.T, l *ledger) {
 	same(t, "Get", l.get(t, a.ID), a)
 }
 
-func emptyPage(t *testing.T, l *ledger) {
+func (l *ledger) TestEmptyPageIsNoError(t *testing.T) {
 	if page := l.list(t, remediation.Filter{}); len(page) != 0 {
 		t.Errorf("an empty ledger lists %d actions", len(page))
 	}

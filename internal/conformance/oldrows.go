@@ -12,17 +12,6 @@ import (
 
 // Rows that a program older than the rules left behind, and that no statement could write now. None of them runs, each can
 // be ended, and none stops another.
-var oldRows = []behaviour{
-	{"OldRowsFollowTheRules", oldRowsFollowTheRules},
-	{"PendingOldRowsAreRejectedAndNeverApproved", pendingOldRows},
-	{"ApprovedOldRowsAreWithdrawnAndNeverRun", claimPassesOverOldRows},
-	{"ExecutingOldRowsAreFinished", executingOldRows},
-	{"StatusOfOldRowsDecidesWhatTheyAre", statusOfOldRows},
-	{"SweepClosesOldRows", sweepClosesOldRows},
-	{"ClearOutputPassesOverOldRows", clearPassesOverOldRows},
-	{"TimedOutIsReadAndNeverWritten", timedOutRows},
-	{"StatusesOfOtherProgramsAreRead", foreignStatuses},
-}
 
 // insertOld stores a row as an older program left it, whatever the rules say, and returns it as it reads.
 func (l *ledger) insertOld(t *testing.T, r row) remediation.Action {
@@ -38,7 +27,7 @@ func (l *ledger) insertOld(t *testing.T, r row) remediation.Action {
 
 // In a row that fits its status one rule often stands in for another. In one that has a field too many or too few, each
 // must hold by itself: nothing runs on it, and every end is open to it.
-func oldRowsFollowTheRules(t *testing.T, l *ledger) {
+func (l *ledger) TestOldRowsFollowTheRules(t *testing.T) {
 	for _, tr := range transitions() {
 		for _, c := range audit {
 			lacks := rowOf(tr.from)[c] != "NULL"
@@ -142,7 +131,7 @@ func (l *ledger) passesOverIn(t *testing.T, m many, old remediation.Action) {
 	}
 }
 
-func pendingOldRows(t *testing.T, l *ledger) {
+func (l *ledger) TestPendingOldRowsAreRejectedAndNeverApproved(t *testing.T) {
 	for _, r := range misfits(remediation.Pending) {
 		old := l.insertOld(t, r)
 		same(t, "the reason", l.explain(t, old.ID).Reason, remediation.ReasonNoApproval)
@@ -167,7 +156,7 @@ func pendingOldRows(t *testing.T, l *ledger) {
 	}
 }
 
-func claimPassesOverOldRows(t *testing.T, l *ledger) {
+func (l *ledger) TestApprovedOldRowsAreWithdrawnAndNeverRun(t *testing.T) {
 	for _, r := range misfits(remediation.Approved) {
 		old, good := l.insertOld(t, r), l.store(t, example(remediation.Approved))
 		same(t, "the old row's reason", l.explain(t, old.ID).Reason, remediation.ReasonNoApproval)
@@ -190,7 +179,7 @@ func claimPassesOverOldRows(t *testing.T, l *ledger) {
 	}
 }
 
-func executingOldRows(t *testing.T, l *ledger) {
+func (l *ledger) TestExecutingOldRowsAreFinished(t *testing.T) {
 	for _, r := range misfits(remediation.Executing) {
 		for _, s := range []step{complete, fail} {
 			old, next := l.insertOld(t, r), l.store(t, example(remediation.Approved))
@@ -213,7 +202,7 @@ func executingOldRows(t *testing.T, l *ledger) {
 	}
 }
 
-func statusOfOldRows(t *testing.T, l *ledger) {
+func (l *ledger) TestStatusOfOldRowsDecidesWhatTheyAre(t *testing.T) {
 	with := func(status, fields remediation.Status) remediation.Action {
 		r := rowOf(example(fields))
 		r["status"] = quote(string(status))
@@ -246,7 +235,7 @@ func statusOfOldRows(t *testing.T, l *ledger) {
 	}
 }
 
-func sweepClosesOldRows(t *testing.T, l *ledger) {
+func (l *ledger) TestSweepClosesOldRows(t *testing.T) {
 	l.clock.now = at(0).AddDate(0, 0, 1)
 	now := l.clock.now
 	unreported := step{to: remediation.Failed, fill: func(a *remediation.Action, at time.Time) {
@@ -261,7 +250,7 @@ func sweepClosesOldRows(t *testing.T, l *ledger) {
 	}
 }
 
-func clearPassesOverOldRows(t *testing.T, l *ledger) {
+func (l *ledger) TestClearOutputPassesOverOldRows(t *testing.T) {
 	for _, status := range []remediation.Status{remediation.Pending, remediation.Approved, remediation.Executing} {
 		old := l.insertOld(t, rowOf(example(status)).toggled("stdout"))
 		for _, c := range []string{"stdout", "stderr"} {
@@ -282,7 +271,7 @@ func timedOut() remediation.Action {
 	return a
 }
 
-func timedOutRows(t *testing.T, l *ledger) {
+func (l *ledger) TestTimedOutIsReadAndNeverWritten(t *testing.T) {
 	old, next := l.insertOld(t, rowOf(timedOut())), l.store(t, example(remediation.Approved))
 	want := timedOut()
 	want.ID = old.ID
@@ -331,7 +320,7 @@ func timedOutRows(t *testing.T, l *ledger) {
 }
 
 // A status that nobody knows is read as it is. Whether it is an end nobody knows either, so retention leaves it alone.
-func foreignStatuses(t *testing.T, l *ledger) {
+func (l *ledger) TestStatusesOfOtherProgramsAreRead(t *testing.T) {
 	r := rowOf(timedOut())
 	for _, status := range []remediation.Status{"cancelled", "Pending", remediation.Status(strings.Repeat("é", 20))} {
 		r["status"] = quote(string(status))

@@ -13,19 +13,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var overdue = []behaviour{
-	{"AgentWithAWrongClockLosesNothing", wrongClockLosesNothing},
-	{"OverdueIsWhatExecutesLongerThanThat", overdueBoundary},
-	{"OverdueClosesOnlyWhatExecutes", overdueClosesExecuting},
-	{"OverdueGoesOldestFirstUpToTheLimit", overdueLimit},
-	{"OverdueLimitHoldsWhateverThePlan", overdueLimitInGrowth},
-	{"OverdueRefusesALateResult", overdueLateResult},
-	{"OverdueRaceOfSweepersClosesEachOnce", sweepersRace},
-	{"OverdueRaceWithFinishHasOneWinner", sweepAndFinishRace},
-	{"OverdueInTheCallersTransaction", overdueInTx},
-	{"OverdueInputIsChecked", overdueInput},
-}
-
 func (l *ledger) sweep(t *testing.T, olderThan time.Duration, limit int) []remediation.Action {
 	t.Helper()
 	closed, err := l.FailOverdue(t.Context(), olderThan, limit)
@@ -41,7 +28,7 @@ func unreported(a remediation.Action, at time.Time, stderr *string) remediation.
 	return a
 }
 
-func overdueBoundary(t *testing.T, l *ledger) {
+func (l *ledger) TestOverdueIsWhatExecutesLongerThanThat(t *testing.T) {
 	const limit = 90 * time.Second
 	executing := l.in(t, remediation.Executing)
 	since := *executing.ExecutedAt
@@ -73,7 +60,7 @@ func overdueBoundary(t *testing.T, l *ledger) {
 	same(t, "the row", l.get(t, executing.ID), closed[0])
 }
 
-func overdueClosesExecuting(t *testing.T, l *ledger) {
+func (l *ledger) TestOverdueClosesOnlyWhatExecutes(t *testing.T) {
 	in := map[remediation.Status]remediation.Action{}
 	for _, status := range remediation.Statuses() {
 		in[status] = l.in(t, status)
@@ -88,7 +75,7 @@ func overdueClosesExecuting(t *testing.T, l *ledger) {
 	same(t, "closed within the longest time there is", len(l.sweep(t, math.MaxInt64, 100)), 0)
 }
 
-func overdueLimit(t *testing.T, l *ledger) {
+func (l *ledger) TestOverdueGoesOldestFirstUpToTheLimit(t *testing.T) {
 	for n := 1; n <= 6; n++ { // however few there are, and whatever the planner makes of that
 		l.exec(t, "DELETE FROM remediation_actions")
 		var all []int64
@@ -110,7 +97,7 @@ func overdueLimit(t *testing.T, l *ledger) {
 }
 
 // PostgreSQL has other plans for a table that it believes to be small, and must not run the subselect once for each row.
-func overdueLimitInGrowth(t *testing.T, l *ledger) {
+func (l *ledger) TestOverdueLimitHoldsWhateverThePlan(t *testing.T) {
 	for _, n := range []int{20, 300} {
 		many := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Executing)}, n)...)
 		slices.Reverse(many)
@@ -122,7 +109,7 @@ func overdueLimitInGrowth(t *testing.T, l *ledger) {
 	}
 }
 
-func overdueLateResult(t *testing.T, l *ledger) {
+func (l *ledger) TestOverdueRefusesALateResult(t *testing.T) {
 	executing := l.in(t, remediation.Executing)
 	l.clock.now = l.clock.now.Add(time.Hour)
 	closed := l.sweep(t, time.Minute, 10)
@@ -134,7 +121,7 @@ func overdueLateResult(t *testing.T, l *ledger) {
 	same(t, "the row", l.get(t, executing.ID), closed[0])
 }
 
-func sweepersRace(t *testing.T, l *ledger) {
+func (l *ledger) TestOverdueRaceOfSweepersClosesEachOnce(t *testing.T) {
 	racers := l.racers(t, 8)
 	all := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Executing)}, 150)...)
 	l.clock.now = at(0).AddDate(0, 0, 1)
@@ -162,7 +149,7 @@ func sweepersRace(t *testing.T, l *ledger) {
 	same(t, "events of it", l.count(t, "remediation_events WHERE kind = 'failed'"), len(all))
 }
 
-func sweepAndFinishRace(t *testing.T, l *ledger) {
+func (l *ledger) TestOverdueRaceWithFinishHasOneWinner(t *testing.T) {
 	racers := l.racers(t, 4)
 	for range rounds(20) {
 		executing := l.in(t, remediation.Executing)
@@ -192,7 +179,7 @@ func sweepAndFinishRace(t *testing.T, l *ledger) {
 	}
 }
 
-func overdueInTx(t *testing.T, l *ledger) {
+func (l *ledger) TestOverdueInTheCallersTransaction(t *testing.T) {
 	executing := l.in(t, remediation.Executing)
 	l.clock.now = l.clock.now.Add(time.Hour)
 	for _, keep := range []bool{false, true} {
@@ -213,7 +200,7 @@ func overdueInTx(t *testing.T, l *ledger) {
 	}
 }
 
-func overdueInput(t *testing.T, l *ledger) {
+func (l *ledger) TestOverdueInputIsChecked(t *testing.T) {
 	executing := l.in(t, remediation.Executing)
 	l.clock.now = l.clock.now.Add(time.Hour)
 	for _, olderThan := range []time.Duration{0, -1, -time.Hour, math.MinInt64} {
@@ -231,7 +218,7 @@ func overdueInput(t *testing.T, l *ledger) {
 
 // The clock of a Pi without a battery begins in 1970 after each start. Its work gets done, and nothing takes what was
 // claimed a moment ago for overdue, or a fresh result for an old one.
-func wrongClockLosesNothing(t *testing.T, l *ledger) {
+func (l *ledger) TestAgentWithAWrongClockLosesNothing(t *testing.T) {
 	agent := remediation.New(l.db.Store, remediation.WithClock(func() time.Time { return time.Unix(3600, 0) }))
 	claimed, err := agent.Claim(t.Context(), l.create(t, newAction(normal)).ServerID)
 	if err != nil {

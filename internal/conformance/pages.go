@@ -9,11 +9,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var pages = []behaviour{
-	{"LimitIs50ByDefaultAnd1000AtMostInEveryMethod", limitsOfEveryMethod},
-}
-
-func limitsOfEveryMethod(t *testing.T, l *ledger) {
+func (l *ledger) TestLimitIs50ByDefaultAnd1000AtMostInEveryMethod(t *testing.T) {
 	ended, overdue := endedAt(remediation.Completed, at(4)), example(remediation.Executing)
 	for _, a := range []remediation.Action{ended, overdue} {
 		l.fill(t, slices.Repeat([]remediation.Action{a}, 1051)...)

@@ -11,14 +11,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var races = []behaviour{
-	{"RaceOfClaimersDeliversEachActionOnce", claimersRace},
-	{"RaceOfApproveAndRejectHasOneWinner", decisionsRace},
-	{"RaceOfWithdrawAndClaimHasOneWinner", withdrawAndClaimRace},
-	{"RaceOfResultsKeepsOneWhole", resultsRace},
-	{"RaceOfCreateAndPauseLeavesPending", createAndPauseRace},
-}
-
 // racers are n ledgers in turn on two stores of the database, as two programs with several goroutines each.
 func (l *ledger) racers(t *testing.T, n int) []*remediation.Ledger {
 	return slices.Repeat([]*remediation.Ledger{l.Ledger, l.on(l.db.Another(t))}, n/2)
@@ -38,7 +30,7 @@ func race(racers []*remediation.Ledger, run func(i int, l *remediation.Ledger)) 
 	wg.Wait()
 }
 
-func claimersRace(t *testing.T, l *ledger) {
+func (l *ledger) TestRaceOfClaimersDeliversEachActionOnce(t *testing.T) {
 	other := l.in(t, remediation.Approved)
 	var want []remediation.Action
 	for range 200 {
@@ -93,7 +85,7 @@ func (l *ledger) oneWinner(t *testing.T, id int64, outcomes []outcome) outcome {
 	return winner
 }
 
-func decisionsRace(t *testing.T, l *ledger) {
+func (l *ledger) TestRaceOfApproveAndRejectHasOneWinner(t *testing.T) {
 	racers := l.racers(t, 8)
 	for range rounds(10) {
 		pending := l.in(t, remediation.Pending)
@@ -108,7 +100,7 @@ func decisionsRace(t *testing.T, l *ledger) {
 	}
 }
 
-func withdrawAndClaimRace(t *testing.T, l *ledger) {
+func (l *ledger) TestRaceOfWithdrawAndClaimHasOneWinner(t *testing.T) {
 	racers := l.racers(t, 8)
 	for range rounds(10) {
 		approved := l.create(t, newAction(normal))
@@ -128,7 +120,7 @@ func withdrawAndClaimRace(t *testing.T, l *ledger) {
 	}
 }
 
-func resultsRace(t *testing.T, l *ledger) {
+func (l *ledger) TestRaceOfResultsKeepsOneWhole(t *testing.T) {
 	racers := l.racers(t, 4)
 	for range rounds(10) {
 		executing := l.in(t, remediation.Executing)
@@ -143,7 +135,7 @@ func resultsRace(t *testing.T, l *ledger) {
 	}
 }
 
-func createAndPauseRace(t *testing.T, l *ledger) {
+func (l *ledger) TestRaceOfCreateAndPauseLeavesPending(t *testing.T) {
 	other := l.on(l.db.Another(t))
 	busy, returned := make(chan struct{}), make(chan struct{})
 	var isPaused atomic.Bool

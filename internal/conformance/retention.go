@@ -7,19 +7,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var retention = []behaviour{
-	{"PruneTakesTheOldestByWhenTheyEnded", pruneOldestFirst},
-	{"PruneBoundaryIsExclusive", pruneBoundary},
-	{"PruneNeverTakesWhatIsOpen", pruneLeavesOpen},
-	{"PruneLeavesTheEvents", pruneLeavesEvents},
-	{"PruneRaceDeletesEachOnce", pruneRace},
-	{"ClearOutputClearsBothAndNothingElse", clearOutput},
-	{"ClearOutputTakesTheOldestUpToTheLimit", clearOldestFirst},
-	{"ClearOutputAndPruneAtOnceKeepTheirCounts", clearAndPruneRace},
-	{"OutputIsClearedWholeOrNotAtAll", rawClears},
-	{"RetentionInTheCallersTransaction", retentionInTx},
-}
-
 // endedAt is a well-formed terminal action that ended at a time.
 func endedAt(status remediation.Status, end time.Time) remediation.Action {
 	a := example(status)
@@ -49,7 +36,7 @@ func (l *ledger) clear(t *testing.T, before time.Time, limit int) int64 {
 	return n
 }
 
-func pruneOldestFirst(t *testing.T, l *ledger) {
+func (l *ledger) TestPruneTakesTheOldestByWhenTheyEnded(t *testing.T) {
 	var byEnd []int64 // the ids against the order of the ends
 	for i, status := range []remediation.Status{remediation.Failed, remediation.Rejected, remediation.Completed, remediation.Rejected,
 		remediation.Completed, remediation.Failed, remediation.Completed} {
@@ -65,7 +52,7 @@ func pruneOldestFirst(t *testing.T, l *ledger) {
 	same(t, "pruned of nothing", l.prune(t, at(59), 3), int64(0))
 }
 
-func pruneBoundary(t *testing.T, l *ledger) {
+func (l *ledger) TestPruneBoundaryIsExclusive(t *testing.T) {
 	for _, status := range []remediation.Status{remediation.Completed, remediation.Failed, remediation.Rejected} {
 		end := at(40)
 		a := l.store(t, endedAt(status, end))
@@ -101,7 +88,7 @@ func pruneBoundary(t *testing.T, l *ledger) {
 	}
 }
 
-func pruneLeavesOpen(t *testing.T, l *ledger) {
+func (l *ledger) TestPruneNeverTakesWhatIsOpen(t *testing.T) {
 	var open []remediation.Action
 	for _, a := range examples() {
 		a = l.store(t, a)
@@ -119,7 +106,7 @@ func pruneLeavesOpen(t *testing.T, l *ledger) {
 	same(t, "what is left", len(l.list(t, remediation.Filter{})), len(open))
 }
 
-func pruneLeavesEvents(t *testing.T, l *ledger) {
+func (l *ledger) TestPruneLeavesTheEvents(t *testing.T) {
 	a := l.in(t, remediation.Failed)
 	before := l.events(t, 0)
 	same(t, "pruned", l.prune(t, l.clock.tick(), 10), int64(1))
@@ -160,7 +147,7 @@ func inRounds(t *testing.T, call func() (int64, error), left func() int) (sum in
 	return sum
 }
 
-func pruneRace(t *testing.T, l *ledger) {
+func (l *ledger) TestPruneRaceDeletesEachOnce(t *testing.T) {
 	racers := l.racers(t, 6)
 	for range 3 {
 		l.manyEnded(t, 200)
@@ -182,7 +169,7 @@ func pruneRace(t *testing.T, l *ledger) {
 	}
 }
 
-func clearOutput(t *testing.T, l *ledger) {
+func (l *ledger) TestClearOutputClearsBothAndNothingElse(t *testing.T) {
 	empty, half := example(remediation.Completed), example(remediation.Failed)
 	empty.Stdout, empty.Stderr = nil, nil
 	half.Stdout = nil
@@ -211,7 +198,7 @@ func clearOutput(t *testing.T, l *ledger) {
 	l.take(t, executing, complete) // its output can still be reported
 }
 
-func clearOldestFirst(t *testing.T, l *ledger) {
+func (l *ledger) TestClearOutputTakesTheOldestUpToTheLimit(t *testing.T) {
 	var byEnd []remediation.Action
 	for i := range 5 {
 		byEnd = append([]remediation.Action{l.store(t, endedAt(remediation.Completed, at(50-i)))}, byEnd...)
@@ -231,7 +218,7 @@ func clearOldestFirst(t *testing.T, l *ledger) {
 }
 
 // Both take rows in the order of their ends, so that neither waits for the other in a circle.
-func clearAndPruneRace(t *testing.T, l *ledger) {
+func (l *ledger) TestClearOutputAndPruneAtOnceKeepTheirCounts(t *testing.T) {
 	racers := l.racers(t, 6)
 	for range 4 {
 		l.manyEnded(t, 200)
@@ -253,7 +240,7 @@ func clearAndPruneRace(t *testing.T, l *ledger) {
 	}
 }
 
-func rawClears(t *testing.T, l *ledger) {
+func (l *ledger) TestOutputIsClearedWholeOrNotAtAll(t *testing.T) {
 	both := []string{"stdout = NULL, stderr = NULL"}
 	half := []string{"stdout = NULL", "stderr = NULL", "stdout = 'other'", "stderr = 'other'", "stdout = '', stderr = ''",
 		"stdout = NULL, stderr = 'other'", "stdout = 'other', stderr = NULL", "stdout = stderr, stderr = stdout"}
@@ -287,7 +274,7 @@ func rawClears(t *testing.T, l *ledger) {
 	l.wontUpdate(t, executing, "stdout = '', stderr = ''")
 }
 
-func retentionInTx(t *testing.T, l *ledger) {
+func (l *ledger) TestRetentionInTheCallersTransaction(t *testing.T) {
 	a := l.in(t, remediation.Completed)
 	for _, keep := range []bool{false, true} {
 		tx := l.db.Begin(t)

@@ -11,17 +11,8 @@ import (
 )
 
 // The rules that the database itself enforces, tried with raw SQL, as a person at a shell or another program would.
-var rules = []behaviour{
-	{"AC1_DatabaseAllowsTheSameTransitionsAsStatus", everyPairOfStatuses},
-	{"AC1_DatabaseKnowsNoOtherStatus", unknownStatus},
-	{"DatabaseTakesOnlyRowsThatFitTheirStatus", insertFits},
-	{"DatabaseTakesOnlyUpdatesThatFitTheStatus", updateFits},
-	{"AC6_DatabaseHoldsTheExitCodeAgainstTheStatus", exitCodeFits},
-	{"DatabaseTakesNoEmptyActorOrReason", emptyNames},
-	{"DatabaseTakesOnlyTimes", timesMustBeTimes},
-}
 
-func everyPairOfStatuses(t *testing.T, l *ledger) {
+func (l *ledger) TestAC1_DatabaseAllowsTheSameTransitionsAsStatus(t *testing.T) {
 	for _, from := range remediation.Statuses() {
 		for _, to := range remediation.Statuses() {
 			t.Run(string(from)+" to "+string(to), func(t *testing.T) {
@@ -44,7 +35,7 @@ func everyPairOfStatuses(t *testing.T, l *ledger) {
 	}
 }
 
-func unknownStatus(t *testing.T, l *ledger) {
+func (l *ledger) TestAC1_DatabaseKnowsNoOtherStatus(t *testing.T) {
 	for _, bad := range []string{"", " ", "paused", "Pending", "PENDING", "pending ", "done", "timed_out"} {
 		for _, a := range examples() {
 			r := rowOf(a)
@@ -86,7 +77,7 @@ func (r row) toggled(column string) row {
 	return r
 }
 
-func insertFits(t *testing.T, l *ledger) {
+func (l *ledger) TestDatabaseTakesOnlyRowsThatFitTheirStatus(t *testing.T) {
 	for _, a := range append(examples(), withdrawn()) {
 		stored := l.store(t, a)
 		same(t, "the row", l.get(t, stored.ID), stored)
@@ -140,7 +131,7 @@ func transitions() []transition {
 // set is the transition as an UPDATE makes it.
 func (tr transition) set() string { return rowOf(tr.to).set(append(tr.fills, "status")...) }
 
-func updateFits(t *testing.T, l *ledger) {
+func (l *ledger) TestDatabaseTakesOnlyUpdatesThatFitTheStatus(t *testing.T) {
 	for _, tr := range transitions() {
 		want := tr.to
 		want.ID = l.store(t, tr.from).ID
@@ -160,7 +151,7 @@ func updateFits(t *testing.T, l *ledger) {
 	}
 }
 
-func exitCodeFits(t *testing.T, l *ledger) {
+func (l *ledger) TestAC6_DatabaseHoldsTheExitCodeAgainstTheStatus(t *testing.T) {
 	for status, codes := range map[remediation.Status]map[int]bool{
 		remediation.Completed: {0: true, 1: false, -1: false},
 		remediation.Failed:    {0: false, 1: true, -1: true},
@@ -182,7 +173,7 @@ func exitCodeFits(t *testing.T, l *ledger) {
 	}
 }
 
-func emptyNames(t *testing.T, l *ledger) {
+func (l *ledger) TestDatabaseTakesNoEmptyActorOrReason(t *testing.T) {
 	names := []string{"approved_by", "rejected_by", "rejection_reason"}
 	for _, a := range append(examples(), withdrawn()) {
 		for _, c := range names {
@@ -208,7 +199,7 @@ func emptyNames(t *testing.T, l *ledger) {
 }
 
 // A time that no reader can read again is refused, such as the String form of a Go time.
-func timesMustBeTimes(t *testing.T, l *ledger) {
+func (l *ledger) TestDatabaseTakesOnlyTimes(t *testing.T) {
 	isTime := func(column string) bool { return strings.HasSuffix(column, "_at") }
 	for _, bad := range []string{"soon", "", "13:17:09", "2461368.5", "2026-11-23 13:17:09.047807379 +0000 UTC m=+0.002"} {
 		for _, a := range append(examples(), withdrawn()) {

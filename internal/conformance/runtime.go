@@ -8,17 +8,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var runtime = []behaviour{
-	{"HeartbeatIsASignOfLife", heartbeatCounts},
-	{"HeartbeatWritesNoEventAndTellsOfACancelRequest", heartbeatTells},
-	{"HeartbeatIsOfWhatExecutesOnItsServer", heartbeatIsScoped},
-	{"HeartbeatDoesNotGoBack", heartbeatDoesNotGoBack},
-	{"HeartbeatRaceWithFailOverdueHasOneWinner", heartbeatRace},
-	{"HeartbeatHoldsAgainstRawSQL", heartbeatAgainstRaw},
-	{"OwnRuntimeIsClosedAtOnce", ownRuntime},
-	{"OwnRuntimeCountsFromTheLatestTime", ownRuntimeFromLatest},
-}
-
 func (l *ledger) heartbeat(t *testing.T, a remediation.Action) remediation.Action {
 	t.Helper()
 	got, err := l.Heartbeat(t.Context(), a.ServerID, a.ID)
@@ -28,7 +17,7 @@ func (l *ledger) heartbeat(t *testing.T, a remediation.Action) remediation.Actio
 	return got
 }
 
-func heartbeatCounts(t *testing.T, l *ledger) {
+func (l *ledger) TestHeartbeatIsASignOfLife(t *testing.T) {
 	a, silent := l.in(t, remediation.Executing), l.in(t, remediation.Executing)
 	for range 3 {
 		l.clock.now = l.clock.now.Add(50 * time.Minute)
@@ -49,7 +38,7 @@ func heartbeatCounts(t *testing.T, l *ledger) {
 	same(t, "closed after it", closed, []remediation.Action{unreported(a, l.clock.now, new("no result came within 1h0m0s"))})
 }
 
-func heartbeatTells(t *testing.T, l *ledger) {
+func (l *ledger) TestHeartbeatWritesNoEventAndTellsOfACancelRequest(t *testing.T) {
 	a := l.in(t, remediation.Executing)
 	last := l.lastEvent(t)
 	same(t, "cancel_requested_at", l.heartbeat(t, a).CancelRequestedAt, (*time.Time)(nil))
@@ -62,7 +51,7 @@ func heartbeatTells(t *testing.T, l *ledger) {
 	same(t, "command", a.Command, "systemctl restart nginx")
 }
 
-func heartbeatIsScoped(t *testing.T, l *ledger) {
+func (l *ledger) TestHeartbeatIsOfWhatExecutesOnItsServer(t *testing.T) {
 	for _, status := range remediation.Statuses() {
 		a := l.in(t, status)
 		_, err := l.Heartbeat(t.Context(), normal, a.ID)
@@ -79,7 +68,7 @@ func heartbeatIsScoped(t *testing.T, l *ledger) {
 	badInput(t, err, "server_id")
 }
 
-func heartbeatDoesNotGoBack(t *testing.T, l *ledger) {
+func (l *ledger) TestHeartbeatDoesNotGoBack(t *testing.T) {
 	a := l.in(t, remediation.Executing)
 	l.clock.now = at(30)
 	want := l.heartbeat(t, a)
@@ -89,7 +78,7 @@ func heartbeatDoesNotGoBack(t *testing.T, l *ledger) {
 	}
 }
 
-func heartbeatRace(t *testing.T, l *ledger) {
+func (l *ledger) TestHeartbeatRaceWithFailOverdueHasOneWinner(t *testing.T) {
 	racers := l.racers(t, 2)
 	for range rounds(30) {
 		a := l.in(t, remediation.Executing)
@@ -117,7 +106,7 @@ func heartbeatRace(t *testing.T, l *ledger) {
 	}
 }
 
-func heartbeatAgainstRaw(t *testing.T, l *ledger) {
+func (l *ledger) TestHeartbeatHoldsAgainstRawSQL(t *testing.T) {
 	const beat = "heartbeat_at = "
 	for _, status := range remediation.Statuses() {
 		a := l.in(t, status)
@@ -150,7 +139,7 @@ func heartbeatAgainstRaw(t *testing.T, l *ledger) {
 	same(t, "the row", l.get(t, stored.ID), stored)
 }
 
-func ownRuntime(t *testing.T, l *ledger) {
+func (l *ledger) TestOwnRuntimeIsClosedAtOnce(t *testing.T) {
 	n := newAction(paused)
 	n.MaxRuntimeSeconds = new(int64(90))
 	for range 2 {
@@ -170,7 +159,7 @@ func ownRuntime(t *testing.T, l *ledger) {
 }
 
 // As everywhere, a clock that was wrong when the action was claimed closes nothing early.
-func ownRuntimeFromLatest(t *testing.T, l *ledger) {
+func (l *ledger) TestOwnRuntimeCountsFromTheLatestTime(t *testing.T) {
 	n := newAction(paused)
 	n.MaxRuntimeSeconds = new(int64(60))
 	a := l.take(t, l.create(t, n), approve)

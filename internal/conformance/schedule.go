@@ -9,21 +9,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var schedule = []behaviour{
-	{"ExpiredIsNeitherApprovedNorStarted", expiredIsHeld},
-	{"NotYetDueIsNotStarted", notYetDueIsHeld},
-	{"ClaimTakesTheOldestThatIsDueAndHasNotExpired", claimPassesOver},
-	{"LimitsAreKeptAsGiven", limitsAreKept},
-	{"LimitsAreChecked", limitsAreChecked},
-	{"ExpireSettlesWhatNobodyWillRun", expireSettles},
-	{"ExpireGoesInOrderUpToTheLimit", expireLimit},
-	{"ExpireRaceSettlesEachOnce", expireRace},
-	{"ExpireRaceWithDecisionsAndClaimsHasOneWinner", expireRacesWithSteps},
-	{"ExpireInTheCallersTransaction", expireInTx},
-	{"ExplainSaysExpiredAndNotYetDue", explainLimits},
-	{"LimitsHoldAgainstRawSQL", limitsAgainstRaw},
-}
-
 // between is an action that may run in a span of minutes; a negative one means no limit.
 func between(serverID string, notBefore, expires int) remediation.NewAction {
 	a := newAction(serverID)
@@ -51,7 +36,7 @@ func (l *ledger) expire(t *testing.T, limit int) []remediation.Action {
 	return expired
 }
 
-func expiredIsHeld(t *testing.T, l *ledger) {
+func (l *ledger) TestExpiredIsNeitherApprovedNorStarted(t *testing.T) {
 	for _, late := range []time.Duration{0, time.Microsecond, time.Hour} {
 		l.clock.now = at(0)
 		pending := l.create(t, between(paused, -1, 10))
@@ -94,7 +79,7 @@ func (l *ledger) takeNow(t *testing.T, a remediation.Action, s step) remediation
 	return got
 }
 
-func notYetDueIsHeld(t *testing.T, l *ledger) {
+func (l *ledger) TestNotYetDueIsNotStarted(t *testing.T) {
 	for _, expires := range []int{-1, 20} {
 		for _, early := range []time.Duration{time.Microsecond, 5 * time.Minute} {
 			l.clock.now = at(0)
@@ -116,7 +101,7 @@ func notYetDueIsHeld(t *testing.T, l *ledger) {
 	}
 }
 
-func claimPassesOver(t *testing.T, l *ledger) {
+func (l *ledger) TestClaimTakesTheOldestThatIsDueAndHasNotExpired(t *testing.T) {
 	l.pause(t, normal)
 	type span struct{ notBefore, expires int }
 	spans := []span{{-1, -1}, {-1, 5}, {-1, 30}, {5, -1}, {15, -1}, {5, 10}, {5, 30}, {15, 30}, {2, 3}}
@@ -152,7 +137,7 @@ func claimPassesOver(t *testing.T, l *ledger) {
 	}
 }
 
-func limitsAreKept(t *testing.T, l *ledger) {
+func (l *ledger) TestLimitsAreKeptAsGiven(t *testing.T) {
 	berlin := time.FixedZone("+0100", 3600)
 	a := newAction(normal)
 	a.NotBefore, a.ExpiresAt = new(at(-5).In(berlin).Add(999)), new(at(60).In(berlin).Add(1))
@@ -185,7 +170,7 @@ func limitsAreKept(t *testing.T, l *ledger) {
 	same(t, "List at the end", l.list(t, remediation.Filter{}), []remediation.Action{plain, want})
 }
 
-func limitsAreChecked(t *testing.T, l *ledger) {
+func (l *ledger) TestLimitsAreChecked(t *testing.T) {
 	before := l.contents(t)
 	for field, changes := range map[string][]func(a *remediation.NewAction){
 		"expires_at": {
@@ -241,7 +226,7 @@ func expiredAt(a remediation.Action, at time.Time) remediation.Action {
 	return a
 }
 
-func expireSettles(t *testing.T, l *ledger) {
+func (l *ledger) TestExpireSettlesWhatNobodyWillRun(t *testing.T) {
 	keyed := between(paused, -1, 10)
 	keyed.DedupeKey = new("apt")
 	pending := l.create(t, keyed)
@@ -273,7 +258,7 @@ func expireSettles(t *testing.T, l *ledger) {
 	l.create(t, keyed) // the key is free
 }
 
-func expireLimit(t *testing.T, l *ledger) {
+func (l *ledger) TestExpireGoesInOrderUpToTheLimit(t *testing.T) {
 	var want []int64
 	for i := range 6 {
 		want = append(want, l.create(t, between(paused, -1, 10-i)).ID)
@@ -286,7 +271,7 @@ func expireLimit(t *testing.T, l *ledger) {
 	same(t, "expired again", len(l.expire(t, 2)), 0)
 }
 
-func expireRace(t *testing.T, l *ledger) {
+func (l *ledger) TestExpireRaceSettlesEachOnce(t *testing.T) {
 	racers := l.racers(t, 8)
 	var want []int64
 	for range 40 {
@@ -313,7 +298,7 @@ func expireRace(t *testing.T, l *ledger) {
 }
 
 // Each racer has a clock of its own, on one side of the moment at which the action expires.
-func expireRacesWithSteps(t *testing.T, l *ledger) {
+func (l *ledger) TestExpireRaceWithDecisionsAndClaimsHasOneWinner(t *testing.T) {
 	before := remediation.New(l.db.Another(t), remediation.WithClock(func() time.Time { return at(10).Add(-time.Microsecond) }))
 	after := remediation.New(l.db.Another(t), remediation.WithClock(func() time.Time { return at(10) }))
 	for range rounds(20) {
@@ -350,7 +335,7 @@ func expireRacesWithSteps(t *testing.T, l *ledger) {
 	}
 }
 
-func expireInTx(t *testing.T, l *ledger) {
+func (l *ledger) TestExpireInTheCallersTransaction(t *testing.T) {
 	a := l.create(t, between(paused, -1, 10))
 	l.clock.now = at(10)
 	for _, commit := range []bool{false, true} {
@@ -371,7 +356,7 @@ func expireInTx(t *testing.T, l *ledger) {
 	}
 }
 
-func explainLimits(t *testing.T, l *ledger) {
+func (l *ledger) TestExplainSaysExpiredAndNotYetDue(t *testing.T) {
 	pending, due := l.create(t, between(paused, 10, 20)), l.create(t, between(normal, 10, 20))
 	behind := l.create(t, newAction(normal))
 	e := l.explain(t, due.ID)
@@ -393,7 +378,7 @@ func explainLimits(t *testing.T, l *ledger) {
 	same(t, "settled", l.explain(t, due.ID).Reason, remediation.ReasonRejected)
 }
 
-func limitsAgainstRaw(t *testing.T, l *ledger) {
+func (l *ledger) TestLimitsHoldAgainstRawSQL(t *testing.T) {
 	limited := func(status remediation.Status, notBefore, expires int) remediation.Action {
 		a := example(status)
 		n := between(normal, notBefore, expires)

@@ -7,19 +7,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var selfApproval = []behaviour{
-	{"SelfApprovalIsRefusedWhereItIsForbidden", selfApprovalRefused},
-	{"SelfApprovalChangesNothingThatWasDecided", selfApprovalLater},
-	{"SelfApprovalLeavesAutomaticApprovalAlone", selfApprovalAuto},
-	{"SelfApprovalHoldsAgainstRawSQL", selfApprovalAgainstRaw},
-}
-
-var servers = []behaviour{
-	{"ServersAreListedInPages", serversPages},
-	{"ServerTellsItsModeAndSettings", serverTells},
-	{"UnknownServerHasNoSettings", unknownServerSettings},
-}
-
 func (l *ledger) forbid(t *testing.T, serverID string, forbid bool) {
 	t.Helper()
 	if err := l.ForbidSelfApproval(t.Context(), serverID, forbid); err != nil {
@@ -27,7 +14,7 @@ func (l *ledger) forbid(t *testing.T, serverID string, forbid bool) {
 	}
 }
 
-func selfApprovalRefused(t *testing.T, l *ledger) {
+func (l *ledger) TestSelfApprovalIsRefusedWhereItIsForbidden(t *testing.T) {
 	l.forbid(t, paused, true)
 	for range 2 {
 		own, others := l.create(t, newAction(paused)), l.create(t, newAction(paused))
@@ -63,7 +50,7 @@ func selfApprovalRefused(t *testing.T, l *ledger) {
 	}
 }
 
-func selfApprovalLater(t *testing.T, l *ledger) {
+func (l *ledger) TestSelfApprovalChangesNothingThatWasDecided(t *testing.T) {
 	decided, err := l.Approve(t.Context(), l.create(t, newAction(paused)).ID, "ann")
 	if err != nil {
 		t.Fatal(err)
@@ -82,14 +69,14 @@ func selfApprovalLater(t *testing.T, l *ledger) {
 	}
 }
 
-func selfApprovalAuto(t *testing.T, l *ledger) {
+func (l *ledger) TestSelfApprovalLeavesAutomaticApprovalAlone(t *testing.T) {
 	l.forbid(t, normal, true)
 	a := l.create(t, newAction(normal))
 	same(t, "status", a.Status, remediation.Approved)
 	same(t, "claimed", l.claim(t, normal).ID, a.ID)
 }
 
-func selfApprovalAgainstRaw(t *testing.T, l *ledger) {
+func (l *ledger) TestSelfApprovalHoldsAgainstRawSQL(t *testing.T) {
 	l.forbid(t, paused, true)
 	by := func(who string) string {
 		return "status = 'approved', approved_by = " + quote(who) + ", approved_at = " + literal(at(1))
@@ -122,7 +109,7 @@ func selfApprovalAgainstRaw(t *testing.T, l *ledger) {
 	}
 }
 
-func serversPages(t *testing.T, l *ledger) {
+func (l *ledger) TestServersAreListedInPages(t *testing.T) {
 	want := []string{paused}
 	for i := range 60 {
 		id := fmt.Sprintf("host-%02d", i)
@@ -157,7 +144,7 @@ func serversPages(t *testing.T, l *ledger) {
 	badInput(t, err, "after")
 }
 
-func serverTells(t *testing.T, l *ledger) {
+func (l *ledger) TestServerTellsItsModeAndSettings(t *testing.T) {
 	want := map[string]remediation.Server{
 		normal: {ID: normal},
 		paused: {ID: paused, Paused: true, PausedAt: new(at(0))},
@@ -193,7 +180,7 @@ func serverTells(t *testing.T, l *ledger) {
 	same(t, "settings of a deleted server", l.count(t, "remediation_servers WHERE server_id = "+quote(normal)), 0)
 }
 
-func unknownServerSettings(t *testing.T, l *ledger) {
+func (l *ledger) TestUnknownServerHasNoSettings(t *testing.T) {
 	_, err := l.Server(t.Context(), "nowhere")
 	wantError(t, "Server", err, remediation.ErrServerNotFound)
 	wantError(t, "ForbidSelfApproval", l.ForbidSelfApproval(t.Context(), "nowhere", true), remediation.ErrServerNotFound)

@@ -7,12 +7,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var text = []behaviour{
-	{"TextOfTheGreatestLengthIsKeptWhole", longestTextIsKept},
-	{"HostileTextComesBackToTheByte", hostileText},
-}
-
-func longestTextIsKept(t *testing.T, l *ledger) {
+func (l *ledger) TestTextOfTheGreatestLengthIsKeptWhole(t *testing.T) {
 	if err := l.AddServer(t.Context(), longestServerID); err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +56,7 @@ func longestTextIsKept(t *testing.T, l *ledger) {
 	}
 }
 
-func hostileText(t *testing.T, l *ledger) {
+func (l *ledger) TestHostileTextComesBackToTheByte(t *testing.T) {
 	for name, s := range map[string]string{
 		"quotes":           `it's "quoted" 'twice''`,
 		"injection":        `'; DROP TABLE remediation_actions; --`,

@@ -7,13 +7,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var times = []behaviour{
-	{"TimesAreUTCInWholeMicroseconds", timesAreUTC},
-	{"StoredTimesSortAsTime", timesSort},
-	{"EachChangeReadsTheClockOnce", clockIsReadOnce},
-}
-
-func timesAreUTC(t *testing.T, l *ledger) {
+func (l *ledger) TestTimesAreUTCInWholeMicroseconds(t *testing.T) {
 	kathmandu := time.FixedZone("+0545", 5*3600+45*60)
 	l.clock.now = time.Date(2026, 11, 24, 2, 15, 7, 123456789, kathmandu)
 	for name, path := range map[string][]step{
@@ -59,7 +53,7 @@ func timesAreUTC(t *testing.T, l *ledger) {
 }
 
 // A reader in another language sorts and compares what is stored.
-func timesSort(t *testing.T, l *ledger) {
+func (l *ledger) TestStoredTimesSortAsTime(t *testing.T) {
 	noon := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	created := map[time.Duration]int64{}
 	for _, d := range []time.Duration{
@@ -96,7 +90,7 @@ func timesSort(t *testing.T, l *ledger) {
 	}
 }
 
-func clockIsReadOnce(t *testing.T, l *ledger) {
+func (l *ledger) TestEachChangeReadsTheClockOnce(t *testing.T) {
 	count := func(name string, want int, call func() error) {
 		t.Helper()
 		before := l.clock.readings

@@ -8,13 +8,6 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-var transactions = []behaviour{
-	{"TxCommitKeepsAllOfIt", commitKeeps},
-	{"TxRollbackUndoesAllOfIt", rollbackUndoes},
-	{"TxStaysUsableAfterARefusal", refusalLeavesTxUsable},
-	{"PauseWaitsForAnOpenCreate", pauseWaitsForCreate},
-}
-
 // work does one of each kind of change and returns the actions as they must be stored.
 func work(t *testing.T, l *remediation.Ledger, now time.Time) []remediation.Action {
 	t.Helper()
@@ -50,7 +43,7 @@ func work(t *testing.T, l *remediation.Ledger, now time.Time) []remediation.Acti
 	return []remediation.Action{start.after(first, now), second}
 }
 
-func commitKeeps(t *testing.T, l *ledger) {
+func (l *ledger) TestTxCommitKeepsAllOfIt(t *testing.T) {
 	tx := l.db.Begin(t)
 	inside := l.on(tx.Store)
 	want := work(t, inside, l.clock.now)
@@ -76,7 +69,7 @@ func commitKeeps(t *testing.T, l *ledger) {
 	}
 }
 
-func rollbackUndoes(t *testing.T, l *ledger) {
+func (l *ledger) TestTxRollbackUndoesAllOfIt(t *testing.T) {
 	pending, approved := l.in(t, remediation.Pending), l.create(t, newAction(normal))
 	before := l.contents(t)
 	tx := l.db.Begin(t)
@@ -96,7 +89,7 @@ func rollbackUndoes(t *testing.T, l *ledger) {
 	same(t, "Claim again", l.claim(t, normal), start.after(approved, l.clock.now))
 }
 
-func refusalLeavesTxUsable(t *testing.T, l *ledger) {
+func (l *ledger) TestTxStaysUsableAfterARefusal(t *testing.T) {
 	in := map[remediation.Status]remediation.Action{}
 	for _, status := range remediation.Statuses() {
 		in[status] = l.in(t, status)
@@ -145,7 +138,7 @@ func refusalLeavesTxUsable(t *testing.T, l *ledger) {
 
 // Were the pause to get in between, the ledger would hold an action that "auto" approved on a server that its Pause had
 // already reported to be in maintenance.
-func pauseWaitsForCreate(t *testing.T, l *ledger) {
+func (l *ledger) TestPauseWaitsForAnOpenCreate(t *testing.T) {
 	tx := l.db.Begin(t)
 	created, err := l.on(tx.Store).Create(t.Context(), newAction(normal))
 	if err != nil {

@@ -9,13 +9,6 @@ import (
 )
 
 // SQLite stores what it is given unless a rule says otherwise; PostgreSQL refuses most of it by its types.
-var types = []behaviour{
-	{"DatabaseTakesNoValueOfAnotherType", noValueOfAnotherType},
-	{"ChangeOfStatusTakesNoValueOfAnotherType", noChangeToAnotherType},
-	{"DatabaseTakesOnlyIdsThatJSONKeeps", onlyIDsThatJSONKeeps},
-	{"CreatePassesOverIdsThatARawRowHasTaken", createPassesOverTakenIDs},
-	{"EventsByHandAreRefused", eventsByHand},
-}
 
 // odd is what no column of a kind may hold, whatever the engine.
 var odd = map[string][]string{
@@ -48,7 +41,7 @@ var kinds = map[string]string{
 	"cancel_reason": "text",
 }
 
-func noValueOfAnotherType(t *testing.T, l *ledger) {
+func (l *ledger) TestDatabaseTakesNoValueOfAnotherType(t *testing.T) {
 	alert := l.alert(t, normal)
 	for _, a := range append(examples(), withdrawn()) {
 		a.AlertID, a.DedupeKey, a.IdempotencyKey = &alert, new("apt"), new("k")
@@ -72,7 +65,7 @@ func noValueOfAnotherType(t *testing.T, l *ledger) {
 	}
 }
 
-func noChangeToAnotherType(t *testing.T, l *ledger) {
+func (l *ledger) TestChangeOfStatusTakesNoValueOfAnotherType(t *testing.T) {
 	for _, tr := range transitions() {
 		for _, c := range tr.fills {
 			for _, value := range l.odd(kinds[c]) {
@@ -111,7 +104,7 @@ func (l *ledger) wontChange(t *testing.T, a remediation.Action, set string) {
 	same(t, "the row", l.get(t, a.ID), a)
 }
 
-func onlyIDsThatJSONKeeps(t *testing.T, l *ledger) {
+func (l *ledger) TestDatabaseTakesOnlyIdsThatJSONKeeps(t *testing.T) {
 	r := rowOf(example(remediation.Pending))
 	for _, id := range []int64{0, -1, -1 << 63, 1<<53 + 1, 1<<63 - 1} {
 		r["id"] = number(id)
@@ -124,7 +117,7 @@ func onlyIDsThatJSONKeeps(t *testing.T, l *ledger) {
 	same(t, "the action before it", l.get(t, a.ID), a)
 }
 
-func createPassesOverTakenIDs(t *testing.T, l *ledger) {
+func (l *ledger) TestCreatePassesOverIdsThatARawRowHasTaken(t *testing.T) {
 	last := l.create(t, newAction(normal)).ID
 	r := rowOf(example(remediation.Pending))
 	for i := range int64(5) {
@@ -144,7 +137,7 @@ func createPassesOverTakenIDs(t *testing.T, l *ledger) {
 }
 
 // Nobody writes an event but the change that it tells.
-func eventsByHand(t *testing.T, l *ledger) {
+func (l *ledger) TestEventsByHandAreRefused(t *testing.T) {
 	pending := l.store(t, example(remediation.Pending))
 	completed := l.store(t, example(remediation.Completed))
 	rejected := l.store(t, example(remediation.Rejected))
