@@ -7,10 +7,10 @@ import (
 )
 
 func (l *ledger) TestAC7_ActionNamesItsAlert(t *testing.T) {
-	alert := l.alert(t, paused)
+	alert := l.mustAddAlert(t, paused)
 	a := newAction(paused)
 	a.AlertID = &alert
-	want := l.create(t, a)
+	want := l.mustCreate(t, a)
 	same(t, "AlertID", want.AlertID, &alert)
 	for _, s := range way[remediation.Completed] {
 		want = s.after(want, l.clock.tick())
@@ -20,11 +20,11 @@ func (l *ledger) TestAC7_ActionNamesItsAlert(t *testing.T) {
 		}
 		same(t, s.name, got, want)
 	}
-	same(t, "Get", l.get(t, want.ID), want)
+	same(t, "Get", l.mustGet(t, want.ID), want)
 }
 
 func (l *ledger) TestAC7_DeletingTheAlertClearsTheLinkAndNothingElse(t *testing.T) {
-	alert, kept := l.alert(t, normal), l.alert(t, normal)
+	alert, kept := l.mustAddAlert(t, normal), l.mustAddAlert(t, normal)
 	var want []remediation.Action
 	for _, a := range append(examples(), withdrawn()) {
 		for _, id := range []*int64{&alert, &kept} {
@@ -37,12 +37,12 @@ func (l *ledger) TestAC7_DeletingTheAlertClearsTheLinkAndNothingElse(t *testing.
 		if *a.AlertID == alert {
 			a.AlertID = nil
 		}
-		same(t, string(a.Status)+" after its alert was deleted", l.get(t, a.ID), a)
+		same(t, string(a.Status)+" after its alert was deleted", l.mustGet(t, a.ID), a)
 	}
 }
 
 func (l *ledger) TestAC7_UnknownAlertIsRefused(t *testing.T) {
-	gone := l.alert(t, normal)
+	gone := l.mustAddAlert(t, normal)
 	l.exec(t, "DELETE FROM alerts WHERE id = "+number(gone))
 	before := l.contents(t)
 	for _, id := range []int64{gone, 0, -1, 1 << 62} {

@@ -10,21 +10,21 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// many is a bulk decision and the step that it makes with each action.
-type many struct {
+// bulkCall is a bulk decision and the step that it makes with each action.
+type bulkCall struct {
 	step step
 	call func(t *testing.T, l *remediation.Ledger, ids []int64) ([]remediation.Outcome, error)
 }
 
-var approveMany = many{approve, func(t *testing.T, l *remediation.Ledger, ids []int64) ([]remediation.Outcome, error) {
+var approveAll = bulkCall{approve, func(t *testing.T, l *remediation.Ledger, ids []int64) ([]remediation.Outcome, error) {
 	return l.ApproveMany(t.Context(), ids, "bob")
 }}
 
-var rejectMany = many{reject, func(t *testing.T, l *remediation.Ledger, ids []int64) ([]remediation.Outcome, error) {
+var rejectAll = bulkCall{reject, func(t *testing.T, l *remediation.Ledger, ids []int64) ([]remediation.Outcome, error) {
 	return l.RejectMany(t.Context(), ids, "carol", "not on a Friday")
 }}
 
-var manys = []many{approveMany, rejectMany}
+var bulkCalls = []bulkCall{approveAll, rejectAll}
 
 // pendings stores n pending actions and returns their ids, oldest first.
 func (l *ledger) pendings(t *testing.T, n int) []int64 {
@@ -35,7 +35,7 @@ func (l *ledger) pendings(t *testing.T, n int) []int64 {
 }
 
 // single is the outcome that the decision on one id alone has.
-func (m many) single(t *testing.T, l *ledger, id int64) remediation.Outcome {
+func (m bulkCall) single(t *testing.T, l *ledger, id int64) remediation.Outcome {
 	a, err := m.step.call(t.Context(), l.Ledger, paused, id)
 	return remediation.Outcome{ID: id, Action: a, Err: err}
 }
@@ -61,13 +61,13 @@ func sameOutcome(t *testing.T, got, want remediation.Outcome) {
 }
 
 func (l *ledger) TestBulkOutcomesAreThoseOfTheSingleCalls(t *testing.T) {
-	for _, m := range manys {
+	for _, m := range bulkCalls {
 		in := map[remediation.Status]remediation.Action{}
 		for _, status := range remediation.Statuses() {
-			in[status] = l.in(t, status)
+			in[status] = l.actionIn(t, status)
 		}
-		second := l.in(t, remediation.Pending)
-		gone := l.in(t, remediation.Pending).ID
+		second := l.actionIn(t, remediation.Pending)
+		gone := l.actionIn(t, remediation.Pending).ID
 		l.exec(t, "DELETE FROM remediation_actions WHERE id = "+number(gone))
 		asked := []int64{in[remediation.Completed].ID, second.ID, gone, in[remediation.Approved].ID, in[remediation.Pending].ID, -1,
 			second.ID, in[remediation.Rejected].ID, 1 << 62, in[remediation.Executing].ID, in[remediation.Failed].ID, 0,
@@ -97,18 +97,18 @@ func (l *ledger) TestBulkOutcomesAreThoseOfTheSingleCalls(t *testing.T) {
 			sameOutcome(t, got[i], want[i])
 		}
 		for _, a := range []remediation.Action{in[remediation.Pending], second} {
-			same(t, "the row", l.get(t, a.ID), m.step.after(a, now))
+			same(t, "the row", l.mustGet(t, a.ID), m.step.after(a, now))
 		}
 		for status, a := range in {
 			if status != remediation.Pending {
-				same(t, "the row that was not pending", l.get(t, a.ID), a)
+				same(t, "the row that was not pending", l.mustGet(t, a.ID), a)
 			}
 		}
 	}
 }
 
 func (l *ledger) TestBulkTakesAThousandIdsAndNoMore(t *testing.T) {
-	for _, m := range manys {
+	for _, m := range bulkCalls {
 		all := l.pendings(t, 1001)
 		before := l.count(t, "remediation_actions WHERE status = 'pending'")
 		outcomes, err := m.call(t, l.Ledger, all)
@@ -135,9 +135,9 @@ func (l *ledger) TestBulkTakesAThousandIdsAndNoMore(t *testing.T) {
 }
 
 func (l *ledger) TestBulkOfNothingDecidesNothing(t *testing.T) {
-	l.in(t, remediation.Pending)
+	l.actionIn(t, remediation.Pending)
 	before := l.contents(t)
-	for _, m := range manys {
+	for _, m := range bulkCalls {
 		for _, none := range [][]int64{nil, {}} {
 			outcomes, err := m.call(t, l.Ledger, none)
 			if err != nil || len(outcomes) != 0 {
@@ -149,7 +149,7 @@ func (l *ledger) TestBulkOfNothingDecidesNothing(t *testing.T) {
 }
 
 func (l *ledger) TestBulkBadInputDecidesNothing(t *testing.T) {
-	asked := []int64{l.in(t, remediation.Pending).ID, l.in(t, remediation.Pending).ID}
+	asked := []int64{l.actionIn(t, remediation.Pending).ID, l.actionIn(t, remediation.Pending).ID}
 	before := l.contents(t)
 	for name, s := range (argument{method: "ApproveMany", field: "by", most: longestActor}).bad() {
 		t.Run("by/"+name, func(t *testing.T) {
@@ -174,7 +174,7 @@ func (l *ledger) TestBulkBadInputDecidesNothing(t *testing.T) {
 }
 
 // bulkRace lets racers decide the same ids at once, every second one in the opposite order, and returns who decided each.
-func (l *ledger) bulkRace(t *testing.T, ids []int64, racers []*remediation.Ledger, of func(i int) many) map[int64]int {
+func (l *ledger) bulkRace(t *testing.T, ids []int64, racers []*remediation.Ledger, of func(i int) bulkCall) map[int64]int {
 	t.Helper()
 	outcomes, errs := make([][]remediation.Outcome, len(racers)), make([]error, len(racers))
 	race(racers, func(i int, racer *remediation.Ledger) {
@@ -211,7 +211,7 @@ func (l *ledger) bulkRace(t *testing.T, ids []int64, racers []*remediation.Ledge
 		if _, ok := winner[id]; !ok {
 			t.Fatalf("nobody decided %d", id)
 		}
-		same(t, "the row", l.get(t, id), decided[id])
+		same(t, "the row", l.mustGet(t, id), decided[id])
 	}
 	return winner
 }
@@ -219,7 +219,7 @@ func (l *ledger) bulkRace(t *testing.T, ids []int64, racers []*remediation.Ledge
 func (l *ledger) TestBulkRaceOfApprovalsDecidesEachOnce(t *testing.T) {
 	racers := l.racers(t, 4)
 	for range rounds(15) {
-		l.bulkRace(t, l.pendings(t, 40), racers, func(int) many { return approveMany })
+		l.bulkRace(t, l.pendings(t, 40), racers, func(int) bulkCall { return approveAll })
 	}
 }
 
@@ -244,7 +244,7 @@ func (l *ledger) TestBulkRaceOfListsOfDifferentSizesDecidesEachOnce(t *testing.T
 			if i >= len(racers)/2 {
 				asked = []int64{all[5], all[size/2], all[size-5]}
 			}
-			outcomes, err := manys[i%2].call(t, racer, asked)
+			outcomes, err := bulkCalls[i%2].call(t, racer, asked)
 			if err != nil {
 				t.Errorf("%d ids: %v", len(asked), err)
 			}
@@ -261,24 +261,24 @@ func (l *ledger) TestBulkRaceOfListsOfDifferentSizesDecidesEachOnce(t *testing.T
 func (l *ledger) TestBulkRaceOfApproveAndRejectDecidesEachOnce(t *testing.T) {
 	racers := l.racers(t, 4)
 	for range rounds(15) {
-		l.bulkRace(t, l.pendings(t, 40), racers, func(i int) many { return manys[i%2] })
+		l.bulkRace(t, l.pendings(t, 40), racers, func(i int) bulkCall { return bulkCalls[i%2] })
 	}
 }
 
 func (l *ledger) TestBulkInTheCallersTransaction(t *testing.T) {
-	for _, m := range manys {
-		first, second := l.in(t, remediation.Pending), l.in(t, remediation.Pending)
-		taken := l.in(t, remediation.Executing)
+	for _, m := range bulkCalls {
+		first, second := l.actionIn(t, remediation.Pending), l.actionIn(t, remediation.Pending)
+		taken := l.actionIn(t, remediation.Executing)
 		asked := []int64{second.ID, taken.ID, first.ID, 1 << 62}
 		for _, keep := range []bool{false, true} {
 			tx := l.db.Begin(t)
-			inside := l.on(tx.Store)
-			outcomes, err := m.call(t, inside, asked)
+			inTx := l.on(tx.Store)
+			outcomes, err := m.call(t, inTx, asked)
 			if err != nil {
 				t.Fatal(err)
 			}
 			want := []remediation.Action{m.step.after(second, l.clock.now), m.step.after(first, l.clock.now)}
-			same(t, "decided inside", []remediation.Action{outcomes[0].Action, outcomes[2].Action}, want)
+			same(t, "decided in the transaction", []remediation.Action{outcomes[0].Action, outcomes[2].Action}, want)
 			refused(t, outcomes[1].Err, remediation.TransitionError{ID: taken.ID, From: taken.Status, To: m.step.to})
 			wantError(t, "unknown", outcomes[3].Err, remediation.ErrNotFound)
 			if keep {
@@ -290,7 +290,7 @@ func (l *ledger) TestBulkInTheCallersTransaction(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := []remediation.Action{l.get(t, second.ID), l.get(t, first.ID)}
+			got := []remediation.Action{l.mustGet(t, second.ID), l.mustGet(t, first.ID)}
 			slices.SortFunc(got, func(a, b remediation.Action) int { return cmp.Compare(b.ID, a.ID) })
 			same(t, "afterwards", got, want)
 		}
@@ -298,7 +298,7 @@ func (l *ledger) TestBulkInTheCallersTransaction(t *testing.T) {
 }
 
 func (l *ledger) TestBulkReadsTheClockOnce(t *testing.T) {
-	for _, m := range manys {
+	for _, m := range bulkCalls {
 		asked := l.pendings(t, 20)
 		before := l.clock.readings
 		if _, err := m.call(t, l.Ledger, asked); err != nil {

@@ -9,7 +9,7 @@ import (
 
 func (l *ledger) TestCancelRequestIsAWish(t *testing.T) {
 	for _, end := range []step{complete, fail} {
-		a := l.in(t, remediation.Executing)
+		a := l.actionIn(t, remediation.Executing)
 		last := l.lastEvent(t)
 		want := a
 		want.CancelRequestedAt, want.CancelRequestedBy, want.CancelReason = new(l.clock.tick()), new("erin"), new("wrong host")
@@ -18,10 +18,10 @@ func (l *ledger) TestCancelRequestIsAWish(t *testing.T) {
 			t.Fatal(err)
 		}
 		same(t, "RequestCancel", got, want)
-		same(t, "the row", l.get(t, a.ID), want)
-		sameEvents(t, "of RequestCancel", l.events(t, last), []remediation.Event{{ActionID: a.ID, ServerID: a.ServerID,
+		same(t, "the row", l.mustGet(t, a.ID), want)
+		sameEvents(t, "of RequestCancel", l.mustEvents(t, last), []remediation.Event{{ActionID: a.ID, ServerID: a.ServerID,
 			Kind: remediation.EventCancelRequested, Actor: new("erin"), OccurredAt: l.clock.now, Detail: new("wrong host")}})
-		e := l.explain(t, a.ID)
+		e := l.mustExplain(t, a.ID)
 		same(t, "explained", e.Reason, remediation.ReasonExecuting)
 		if !strings.Contains(e.String(), "erin") {
 			t.Errorf("%q doesn't name who asked to cancel", e)
@@ -32,7 +32,7 @@ func (l *ledger) TestCancelRequestIsAWish(t *testing.T) {
 		if !strings.Contains(err.Error(), "erin") {
 			t.Errorf("%q doesn't name who asked first", err)
 		}
-		same(t, "events of a second one", len(l.events(t, last)), 0)
+		same(t, "events of a second one", len(l.mustEvents(t, last)), 0)
 		l.clock.tick()
 		l.takeNow(t, want, end)
 	}
@@ -43,13 +43,13 @@ func (l *ledger) TestCancelRequestIsOfWhatExecutes(t *testing.T) {
 		remediation.Pending: "Reject", remediation.Approved: "Withdraw",
 		remediation.Rejected: "rejected", remediation.Completed: "completed", remediation.Failed: "failed",
 	} {
-		a := l.in(t, status)
+		a := l.actionIn(t, status)
 		_, err := l.RequestCancel(t.Context(), a.ID, "erin", "wrong host")
 		refused(t, err, remediation.TransitionError{ID: a.ID, From: status, To: remediation.Rejected})
 		if !strings.Contains(err.Error(), way) {
 			t.Errorf("%q doesn't say %s", err, way)
 		}
-		same(t, "the row", l.get(t, a.ID), a)
+		same(t, "the row", l.mustGet(t, a.ID), a)
 	}
 	_, err := l.RequestCancel(t.Context(), 4711, "erin", "wrong host")
 	wantError(t, "of an unknown action", err, remediation.ErrNotFound)
@@ -57,7 +57,7 @@ func (l *ledger) TestCancelRequestIsOfWhatExecutes(t *testing.T) {
 
 func (l *ledger) TestCancelRequestRaceHasOneWinner(t *testing.T) {
 	racers := l.racers(t, 16)
-	a := l.in(t, remediation.Executing)
+	a := l.actionIn(t, remediation.Executing)
 	last := l.lastEvent(t)
 	outcomes := make([]error, len(racers))
 	race(racers, func(i int, racer *remediation.Ledger) {
@@ -67,19 +67,19 @@ func (l *ledger) TestCancelRequestRaceHasOneWinner(t *testing.T) {
 	for i, err := range outcomes {
 		if err == nil {
 			winners++
-			same(t, "reason", l.get(t, a.ID).CancelReason, new("attempt "+number(int64(i))))
+			same(t, "reason", l.mustGet(t, a.ID).CancelReason, new("attempt "+number(int64(i))))
 			continue
 		}
 		refused(t, err, remediation.TransitionError{ID: a.ID, From: remediation.Executing, To: remediation.Rejected})
 	}
 	same(t, "winners", winners, 1)
-	same(t, "events", len(l.events(t, last)), 1)
+	same(t, "events", len(l.mustEvents(t, last)), 1)
 }
 
 func (l *ledger) TestCancelRequestRaceWithFinishLeavesBothOrOne(t *testing.T) {
 	racers := l.racers(t, 2)
 	for range rounds(20) {
-		a := l.in(t, remediation.Executing)
+		a := l.actionIn(t, remediation.Executing)
 		var late error
 		race(racers, func(i int, racer *remediation.Ledger) {
 			if i == 0 {
@@ -88,7 +88,7 @@ func (l *ledger) TestCancelRequestRaceWithFinishLeavesBothOrOne(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		got := l.get(t, a.ID)
+		got := l.mustGet(t, a.ID)
 		same(t, "status", got.Status, remediation.Completed)
 		same(t, "cancel recorded", got.CancelRequestedAt != nil, late == nil)
 		if late != nil {
@@ -103,7 +103,7 @@ func (l *ledger) TestCancelRequestHoldsAgainstRawSQL(t *testing.T) {
 	}
 	good := set(50, "'erin'", "'wrong host'")
 	for _, status := range remediation.Statuses() {
-		a := l.in(t, status)
+		a := l.actionIn(t, status)
 		if status != remediation.Executing {
 			l.wontUpdate(t, a, good)
 			continue
@@ -120,7 +120,7 @@ func (l *ledger) TestCancelRequestHoldsAgainstRawSQL(t *testing.T) {
 		if err := l.update(t, a.ID, good); err != nil {
 			t.Fatal(err)
 		}
-		a = l.get(t, a.ID)
+		a = l.mustGet(t, a.ID)
 		for _, bad := range []string{set(51, "'erin'", "'wrong host'"), set(50, "'frank'", "'wrong host'"), set(50, "'erin'", "'no'"),
 			"cancel_requested_at = NULL, cancel_requested_by = NULL, cancel_reason = NULL", "cancel_reason = NULL"} {
 			l.wontUpdate(t, a, bad)
@@ -134,7 +134,7 @@ func (l *ledger) TestCancelRequestHoldsAgainstRawSQL(t *testing.T) {
 			t.Errorf("a %s row with a request to cancel: %v", status, err)
 		} else if accepted {
 			a.ID = stored[0]
-			same(t, "the row", l.get(t, a.ID), a)
+			same(t, "the row", l.mustGet(t, a.ID), a)
 		}
 		for _, column := range []string{"cancel_requested_at", "cancel_requested_by", "cancel_reason"} {
 			r := rowOf(a)
@@ -147,21 +147,21 @@ func (l *ledger) TestCancelRequestHoldsAgainstRawSQL(t *testing.T) {
 }
 
 func (l *ledger) TestCancelRequestInTheCallersTransaction(t *testing.T) {
-	a := l.in(t, remediation.Executing)
+	a := l.actionIn(t, remediation.Executing)
 	tx := l.db.Begin(t)
-	inside := l.on(tx.Store)
-	if _, err := inside.RequestCancel(t.Context(), a.ID, "erin", "wrong host"); err != nil {
+	inTx := l.on(tx.Store)
+	if _, err := inTx.RequestCancel(t.Context(), a.ID, "erin", "wrong host"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := inside.RequestCancel(t.Context(), a.ID, "erin", "wrong host")
+	_, err := inTx.RequestCancel(t.Context(), a.ID, "erin", "wrong host")
 	refused(t, err, remediation.TransitionError{ID: a.ID, From: remediation.Executing, To: remediation.Rejected})
-	got, err := inside.Heartbeat(t.Context(), paused, a.ID)
+	got, err := inTx.Heartbeat(t.Context(), paused, a.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, "cancel_requested_by inside", got.CancelRequestedBy, new("erin"))
+	same(t, "cancel_requested_by in the transaction", got.CancelRequestedBy, new("erin"))
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	same(t, "afterwards", l.get(t, a.ID), a)
+	same(t, "afterwards", l.mustGet(t, a.ID), a)
 }

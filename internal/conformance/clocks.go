@@ -25,10 +25,10 @@ func (l *ledger) TestClockWithinTheYears1To9999LivesAWholeLife(t *testing.T) {
 			l.clock.now = now
 			want := now.UTC().Truncate(time.Microsecond)
 			for _, serverID := range []string{normal, paused} {
-				a := l.create(t, newAction(serverID))
+				a := l.mustCreate(t, newAction(serverID))
 				same(t, "created_at", a.CreatedAt, want)
 				if serverID == paused {
-					rejected := l.create(t, newAction(serverID))
+					rejected := l.mustCreate(t, newAction(serverID))
 					if _, err := reject.call(t.Context(), l.Ledger, paused, rejected.ID); err != nil {
 						t.Fatal(err)
 					}
@@ -40,25 +40,25 @@ func (l *ledger) TestClockWithinTheYears1To9999LivesAWholeLife(t *testing.T) {
 				if e, err := l.Explain(t.Context(), a.ID); err != nil || e.Reason != remediation.ReasonUnclaimed {
 					t.Errorf("Explain: %s, %v", e, err)
 				}
-				same(t, "Claim", l.claim(t, serverID).ID, a.ID)
+				same(t, "Claim", l.mustClaim(t, serverID).ID, a.ID)
 				same(t, "closed within the longest time there is", len(l.sweep(t, math.MaxInt64, 10)), 0)
 				done, err := complete.call(t.Context(), l.Ledger, serverID, a.ID)
 				if err != nil {
 					t.Fatal(err)
 				}
 				same(t, "completed_at", done.CompletedAt, &want)
-				same(t, "Get", l.get(t, a.ID), done)
-				same(t, "pruned before its end", l.prune(t, want, 10), int64(0))
+				same(t, "Get", l.mustGet(t, a.ID), done)
+				same(t, "pruned before its end", l.mustPrune(t, want, 10), int64(0))
 			}
-			l.pause(t, normal)
-			l.unpause(t, normal)
+			l.mustPause(t, normal)
+			l.mustUnpause(t, normal)
 		})
 	}
 }
 
 func (l *ledger) TestClockOutsideTheYears1To9999IsRefused(t *testing.T) {
-	pending, approved := l.in(t, remediation.Pending).ID, l.in(t, remediation.Approved).ID
-	executing := l.in(t, remediation.Executing).ID
+	pending, approved := l.actionIn(t, remediation.Pending).ID, l.actionIn(t, remediation.Approved).ID
+	executing := l.actionIn(t, remediation.Executing).ID
 	before, events := l.contents(t), l.count(t, "remediation_events")
 	calls := everyCall(pending, approved, executing)
 	for name, now := range map[string]time.Time{
@@ -99,23 +99,23 @@ func (l *ledger) TestTimeThatCannotBeStoredComparesAsTheNearest(t *testing.T) {
 	for _, before := range []time.Time{
 		first, first.Add(-1), time.Date(0, 6, 1, 0, 0, 0, 0, time.UTC), time.Date(-5000, 1, 1, 0, 0, 0, 0, time.UTC), time.Unix(-1<<55, 0),
 	} {
-		same(t, "cleared before "+before.String(), l.clear(t, before, 10), int64(0))
-		same(t, "pruned before "+before.String(), l.prune(t, before, 10), int64(0))
+		same(t, "cleared before "+before.String(), l.mustClearOutput(t, before, 10), int64(0))
+		same(t, "pruned before "+before.String(), l.mustPrune(t, before, 10), int64(0))
 	}
-	same(t, "the row", l.get(t, ended.ID), ended)
-	same(t, "pruned", l.prune(t, first.Add(time.Microsecond), 10), int64(1))
+	same(t, "the row", l.mustGet(t, ended.ID), ended)
+	same(t, "pruned", l.mustPrune(t, first.Add(time.Microsecond), 10), int64(1))
 
 	for _, before := range []time.Time{time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(300_000, 1, 1, 0, 0, 0, 0, time.UTC), time.Unix(1<<55, 0)} {
 		l.store(t, endedAt(remediation.Completed, last))
-		same(t, "cleared before "+before.String(), l.clear(t, before, 10), int64(1))
-		same(t, "pruned before "+before.String(), l.prune(t, before, 10), int64(1))
+		same(t, "cleared before "+before.String(), l.mustClearOutput(t, before, 10), int64(1))
+		same(t, "pruned before "+before.String(), l.mustPrune(t, before, 10), int64(1))
 	}
 
 	// A sweep shortly after the beginning of time looks back to before it.
-	executing := l.in(t, remediation.Executing)
+	executing := l.actionIn(t, remediation.Executing)
 	for _, now := range []time.Time{first, first.Add(time.Hour), first.AddDate(200, 0, 0)} {
 		l.clock.now = now
 		same(t, "closed", len(l.sweep(t, math.MaxInt64, 10)), 0)
 	}
-	same(t, "the row that executes", l.get(t, executing.ID), executing)
+	same(t, "the row that executes", l.mustGet(t, executing.ID), executing)
 }

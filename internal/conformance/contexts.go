@@ -77,8 +77,8 @@ func everyCall(pending, approved, executing int64) map[string]func(ctx context.C
 
 // A lock that a panic leaves behind shows in the next call, which would wait for it for ever.
 func (l *ledger) TestNilContextPanicsAndLeavesNoLock(t *testing.T) {
-	pending, approved := l.in(t, remediation.Pending), l.in(t, remediation.Approved)
-	executing := l.in(t, remediation.Executing)
+	pending, approved := l.actionIn(t, remediation.Pending), l.actionIn(t, remediation.Approved)
+	executing := l.actionIn(t, remediation.Executing)
 	before := l.contents(t)
 	var none context.Context
 	tx := l.db.Begin(t)

@@ -10,7 +10,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (l *ledger) counts(t *testing.T, statuses ...remediation.Status) map[remediation.Status]int64 {
+func (l *ledger) mustCounts(t *testing.T, statuses ...remediation.Status) map[remediation.Status]int64 {
 	t.Helper()
 	n, err := l.Counts(t.Context(), statuses...)
 	if err != nil {
@@ -24,23 +24,23 @@ func (l *ledger) TestCountsTellEveryStatusAlsoTheEmptyOnes(t *testing.T) {
 	for _, status := range remediation.Statuses() {
 		want[status] = 0
 	}
-	same(t, "an empty ledger", l.counts(t), want)
+	same(t, "an empty ledger", l.mustCounts(t), want)
 	for i, status := range remediation.Statuses() {
 		l.fill(t, slices.Repeat([]remediation.Action{example(status)}, i+2)...)
 		want[status] = int64(i + 2)
-		same(t, "Counts", l.counts(t), want)
+		same(t, "Counts", l.mustCounts(t), want)
 	}
-	l.take(t, l.in(t, remediation.Approved), withdraw)
+	l.advance(t, l.actionIn(t, remediation.Approved), withdraw)
 	want[remediation.Rejected]++
-	same(t, "Counts of both servers", l.counts(t), want)
+	same(t, "Counts of both servers", l.mustCounts(t), want)
 }
 
 func (l *ledger) TestCountsTellTheStatusesNamed(t *testing.T) {
 	l.fill(t, append(examples(), examples()...)...)
 	l.exec(t, "DELETE FROM remediation_actions WHERE status = 'failed'")
-	same(t, "one", l.counts(t, remediation.Pending), map[remediation.Status]int64{remediation.Pending: 2})
-	same(t, "one that is empty", l.counts(t, remediation.Failed), map[remediation.Status]int64{remediation.Failed: 0})
-	same(t, "some, one twice", l.counts(t, remediation.Executing, remediation.Failed, remediation.Executing),
+	same(t, "one", l.mustCounts(t, remediation.Pending), map[remediation.Status]int64{remediation.Pending: 2})
+	same(t, "one that is empty", l.mustCounts(t, remediation.Failed), map[remediation.Status]int64{remediation.Failed: 0})
+	same(t, "some, one twice", l.mustCounts(t, remediation.Executing, remediation.Failed, remediation.Executing),
 		map[remediation.Status]int64{remediation.Executing: 2, remediation.Failed: 0})
 }
 
@@ -73,7 +73,7 @@ func (l *ledger) TestAllGivesEachOnceInOrder(t *testing.T) {
 	same(t, "of nothing", collect(t, l.All(t.Context(), remediation.Filter{})), []remediation.Action{})
 	for range 4 {
 		l.fill(t, append(examples(), withdrawn())...) // 28 in all: the last page of 7 is a full one
-		want := l.list(t, remediation.Filter{Limit: 1000})
+		want := l.mustList(t, remediation.Filter{Limit: 1000})
 		for _, limit := range []int{0, 1, 6, 7, 28, 1000} {
 			all := l.All(t.Context(), remediation.Filter{Limit: limit})
 			for range 2 { // it can be read again
@@ -85,7 +85,7 @@ func (l *ledger) TestAllGivesEachOnceInOrder(t *testing.T) {
 }
 
 func (l *ledger) TestAllFollowsTheFilter(t *testing.T) {
-	alert := l.alert(t, normal)
+	alert := l.mustAddAlert(t, normal)
 	for i := range 40 {
 		a := example(remediation.Statuses()[i%6])
 		a.ServerID, a.ActionType = []string{normal, paused}[i%2], []string{"restart_service", "clear_cache", "reboot"}[i%3]
@@ -100,7 +100,7 @@ func (l *ledger) TestAllFollowsTheFilter(t *testing.T) {
 		{ServerID: "nowhere"},
 	} {
 		f.Limit = 1000
-		want := l.list(t, f)
+		want := l.mustList(t, f)
 		f.Limit = 7
 		same(t, "All", collect(t, l.All(t.Context(), f)), want)
 	}
@@ -180,7 +180,7 @@ func (l *ledger) TestAllPassesOverWhatIsCreatedMeanwhile(t *testing.T) {
 			t.Fatal(err)
 		}
 		got = append(got, a.ID)
-		l.create(t, newAction(normal))
+		l.mustCreate(t, newAction(normal))
 		if err := l.update(t, a.ID, "status = 'rejected', rejected_at = created_at, rejected_by = 'eve', rejection_reason = 'no'"); err != nil {
 			t.Fatal(err)
 		}

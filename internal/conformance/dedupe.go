@@ -52,17 +52,17 @@ func (l *ledger) TestDedupeRaceOfCreatesHasOneWinner(t *testing.T) {
 				same(t, "the action of a refused Create", created[i], remediation.Action{})
 			}
 		}
-		same(t, "the rows", l.list(t, remediation.Filter{ServerID: serverID}), won)
-		same(t, "Get", l.get(t, won[0].ID), won[0])
+		same(t, "the rows", l.mustList(t, remediation.Filter{ServerID: serverID}), won)
+		same(t, "Get", l.mustGet(t, won[0].ID), won[0])
 	}
 }
 
 func (l *ledger) TestDedupeIsPerServerAndKey(t *testing.T) {
-	holder := l.create(t, keyed(normal, "apt"))
+	holder := l.mustCreate(t, keyed(normal, "apt"))
 	for _, a := range []remediation.NewAction{
 		keyed(paused, "apt"), keyed(normal, "apt2"), keyed(normal, "APT"), keyed(normal, "apt "), newAction(normal), newAction(normal),
 	} {
-		l.create(t, a)
+		l.mustCreate(t, a)
 	}
 	// What is asked for doesn't matter, only the key.
 	other := keyed(normal, "apt")
@@ -71,7 +71,7 @@ func (l *ledger) TestDedupeIsPerServerAndKey(t *testing.T) {
 		_, err := l.Create(t.Context(), a)
 		duplicateOf(t, err, holder.ID)
 	}
-	same(t, "the rows", len(l.list(t, remediation.Filter{})), 7)
+	same(t, "the rows", len(l.mustList(t, remediation.Filter{})), 7)
 }
 
 func (l *ledger) TestDedupeKeyIsHeldWhileOpenAndFreeAfterwards(t *testing.T) {
@@ -81,17 +81,17 @@ func (l *ledger) TestDedupeKeyIsHeldWhileOpenAndFreeAfterwards(t *testing.T) {
 		"rejected":  {reject},
 		"withdrawn": {approve, withdraw},
 	} {
-		holder := l.create(t, keyed(paused, name))
+		holder := l.mustCreate(t, keyed(paused, name))
 		for _, s := range path {
 			_, err := l.Create(t.Context(), keyed(paused, name))
 			duplicateOf(t, err, holder.ID)
-			holder = l.take(t, holder, s)
+			holder = l.advance(t, holder, s)
 			same(t, name+": dedupe_key after "+s.name, holder.DedupeKey, &name)
 			listed := holder
 			listed.Stdout, listed.Stderr = nil, nil
-			same(t, name+": listed after "+s.name, l.list(t, remediation.Filter{Limit: 1}), []remediation.Action{listed})
+			same(t, name+": listed after "+s.name, l.mustList(t, remediation.Filter{Limit: 1}), []remediation.Action{listed})
 		}
-		next := l.create(t, keyed(paused, name))
+		next := l.mustCreate(t, keyed(paused, name))
 		if next.ID == holder.ID {
 			t.Errorf("%s: the next action has the same id", name)
 		}
@@ -101,29 +101,29 @@ func (l *ledger) TestDedupeKeyIsHeldWhileOpenAndFreeAfterwards(t *testing.T) {
 }
 
 func (l *ledger) TestDedupeRefusalLeavesTxUsable(t *testing.T) {
-	holder := l.create(t, keyed(normal, "apt"))
+	holder := l.mustCreate(t, keyed(normal, "apt"))
 	tx := l.db.Begin(t)
-	inside := l.on(tx.Store)
-	_, err := inside.Create(t.Context(), keyed(normal, "apt"))
+	inTx := l.on(tx.Store)
+	_, err := inTx.Create(t.Context(), keyed(normal, "apt"))
 	duplicateOf(t, err, holder.ID)
-	own, err := inside.Create(t.Context(), keyed(normal, "nginx"))
+	own, err := inTx.Create(t.Context(), keyed(normal, "nginx"))
 	if err != nil {
 		t.Fatalf("after the refusal: %v", err)
 	}
-	_, err = inside.Create(t.Context(), keyed(normal, "nginx"))
+	_, err = inTx.Create(t.Context(), keyed(normal, "nginx"))
 	duplicateOf(t, err, own.ID)
-	if _, err := inside.Withdraw(t.Context(), holder.ID, "dave", "no"); err != nil {
+	if _, err := inTx.Withdraw(t.Context(), holder.ID, "dave", "no"); err != nil {
 		t.Fatal(err)
 	}
-	next, err := inside.Create(t.Context(), keyed(normal, "apt"))
+	next, err := inTx.Create(t.Context(), keyed(normal, "apt"))
 	if err != nil {
-		t.Fatalf("the key is free inside the transaction: %v", err)
+		t.Fatalf("the key is free in the transaction: %v", err)
 	}
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range []remediation.Action{own, next} {
-		same(t, "after the commit", l.get(t, a.ID), a)
+		same(t, "after the commit", l.mustGet(t, a.ID), a)
 		_, err := l.Create(t.Context(), keyed(normal, *a.DedupeKey))
 		duplicateOf(t, err, a.ID)
 	}
@@ -135,7 +135,7 @@ func (l *ledger) TestDedupeRefusalLeavesTxUsable(t *testing.T) {
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	l.create(t, keyed(paused, "apt")) // a rolled back create holds nothing
+	l.mustCreate(t, keyed(paused, "apt")) // a rolled back create holds nothing
 }
 
 // A transaction that takes or frees the key decides when it ends, and not before.
@@ -145,15 +145,15 @@ func (l *ledger) TestDedupeWaitsForWhatAnOpenTxDoesWithTheKey(t *testing.T) {
 			key := fmt.Sprintf("frees %t, commits %t", frees, commits)
 			var holder remediation.Action
 			if frees {
-				holder = l.create(t, keyed(normal, key))
+				holder = l.mustCreate(t, keyed(normal, key))
 			}
 			tx := l.db.Begin(t)
-			inside := l.on(tx.Store)
+			inTx := l.on(tx.Store)
 			var err error
 			if frees {
-				_, err = inside.Withdraw(t.Context(), holder.ID, "dave", "no")
+				_, err = inTx.Withdraw(t.Context(), holder.ID, "dave", "no")
 			} else {
-				holder, err = inside.Create(t.Context(), keyed(normal, key))
+				holder, err = inTx.Create(t.Context(), keyed(normal, key))
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -211,8 +211,8 @@ func (l *ledger) TestDedupeHoldsAgainstRawSQL(t *testing.T) {
 
 func (l *ledger) TestDedupeKeyNeverChanges(t *testing.T) {
 	for _, status := range remediation.Statuses() {
-		bare := l.in(t, status)
-		with := l.take(t, l.create(t, keyed(paused, string(status))), way[status]...)
+		bare := l.actionIn(t, status)
+		with := l.advance(t, l.mustCreate(t, keyed(paused, string(status))), way[status]...)
 		l.wontUpdate(t, bare, "dedupe_key = 'other'")
 		for _, set := range []string{"dedupe_key = 'other'", "dedupe_key = NULL", "dedupe_key = dedupe_key || 'x'"} {
 			l.wontUpdate(t, with, set)
@@ -221,12 +221,12 @@ func (l *ledger) TestDedupeKeyNeverChanges(t *testing.T) {
 			t.Errorf("%s: writing what is there already: %v", status, err)
 		}
 	}
-	pending := l.in(t, remediation.Pending)
+	pending := l.actionIn(t, remediation.Pending)
 	l.wontUpdate(t, pending, "status = 'approved', approved_at = created_at, approved_by = 'bob', dedupe_key = 'smuggled'")
 }
 
 func (l *ledger) TestDedupeUnknownReferenceIsStillNamed(t *testing.T) {
-	holder := l.create(t, keyed(normal, "apt"))
+	holder := l.mustCreate(t, keyed(normal, "apt"))
 	before := l.contents(t)
 	_, err := l.Create(t.Context(), keyed("nowhere", "apt"))
 	wantError(t, "unknown server", err, remediation.ErrServerNotFound)
@@ -236,7 +236,7 @@ func (l *ledger) TestDedupeUnknownReferenceIsStillNamed(t *testing.T) {
 	wantError(t, "unknown alert", err, remediation.ErrAlertNotFound)
 	same(t, "what the refused calls left", l.contents(t), before)
 
-	alert := l.alert(t, normal)
+	alert := l.mustAddAlert(t, normal)
 	a = keyed(normal, "apt")
 	a.AlertID = &alert
 	_, err = l.Create(t.Context(), a)
@@ -246,7 +246,7 @@ func (l *ledger) TestDedupeUnknownReferenceIsStillNamed(t *testing.T) {
 func (l *ledger) TestDedupeCreateRacingWithFinishIsNewOrDuplicate(t *testing.T) {
 	racers := l.racers(t, 4)
 	for range rounds(25) {
-		holder := l.create(t, keyed(normal, "apt"))
+		holder := l.mustCreate(t, keyed(normal, "apt"))
 		if _, err := l.Start(t.Context(), holder.ID); err != nil {
 			t.Fatal(err)
 		}
@@ -298,8 +298,8 @@ func (l *ledger) TestDedupeKeyIsChecked(t *testing.T) {
 	}
 	same(t, "what the refused calls left", l.contents(t), before)
 	for _, key := range []string{longest, "restart_service:nginx", "it's \"quoted\" \\ %_ 🚀", " x "} {
-		a := l.create(t, keyed(normal, key))
-		same(t, "the key", l.get(t, a.ID).DedupeKey, &key)
+		a := l.mustCreate(t, keyed(normal, key))
+		same(t, "the key", l.mustGet(t, a.ID).DedupeKey, &key)
 		_, err := l.Create(t.Context(), keyed(normal, key))
 		duplicateOf(t, err, a.ID)
 	}

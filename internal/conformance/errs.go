@@ -22,7 +22,7 @@ func wantError(t *testing.T, what string, err, want error) {
 }
 
 func (l *ledger) TestUnknownActionIsErrNotFound(t *testing.T) {
-	gone := l.create(t, newAction(normal)).ID
+	gone := l.mustCreate(t, newAction(normal)).ID
 	l.exec(t, "DELETE FROM remediation_actions")
 	for _, id := range []int64{gone, 0, -1, 1 << 62} {
 		for _, s := range steps {
@@ -51,42 +51,42 @@ func (l *ledger) TestUnknownServerIsErrServerNotFound(t *testing.T) {
 func (l *ledger) TestNothingToClaimIsErrNothingToClaim(t *testing.T) {
 	l.nothingToClaim(t, "nowhere")
 	l.nothingToClaim(t, normal) // nothing there
-	l.in(t, remediation.Pending)
+	l.actionIn(t, remediation.Pending)
 	l.nothingToClaim(t, paused) // only pending
-	l.create(t, newAction(normal))
-	l.pause(t, normal)
+	l.mustCreate(t, newAction(normal))
+	l.mustPause(t, normal)
 	l.nothingToClaim(t, normal) // only held
 }
 
 func (l *ledger) TestFinishIsScopedToTheServer(t *testing.T) {
 	for _, status := range remediation.Statuses() {
-		before := l.in(t, status)
+		before := l.actionIn(t, status)
 		for _, serverID := range []string{normal, "nowhere"} {
 			_, err := l.Finish(t.Context(), serverID, before.ID, remediation.Result{Stdout: "mine"})
 			wantError(t, "Finish of an action that is "+string(status), err, remediation.ErrNotFound)
 		}
-		same(t, "the other server's action", l.get(t, before.ID), before)
+		same(t, "the other server's action", l.mustGet(t, before.ID), before)
 	}
 }
 
 func (l *ledger) TestSecondFinishSaysHowTheFirstEnded(t *testing.T) {
 	for _, first := range []step{complete, fail} {
-		before := l.take(t, l.in(t, remediation.Executing), first)
+		before := l.advance(t, l.actionIn(t, remediation.Executing), first)
 		for _, second := range []step{complete, fail} {
 			l.clock.tick()
 			_, err := second.call(t.Context(), l.Ledger, paused, before.ID)
 			refused(t, err, remediation.TransitionError{ID: before.ID, From: first.to, To: second.to})
 		}
-		same(t, "the first result", l.get(t, before.ID), before)
+		same(t, "the first result", l.mustGet(t, before.ID), before)
 	}
 }
 
 func (l *ledger) TestCancelledContextWritesNothing(t *testing.T) {
 	in := map[remediation.Status]remediation.Action{}
 	for _, status := range remediation.Statuses() {
-		in[status] = l.in(t, status)
+		in[status] = l.actionIn(t, status)
 	}
-	l.create(t, newAction(normal)) // to claim
+	l.mustCreate(t, newAction(normal)) // to claim
 	before := l.contents(t)
 
 	ctx, cancel := context.WithCancel(t.Context())

@@ -10,8 +10,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// events returns all events after an id, in the order of the feed, read a few at a time.
-func (l *ledger) events(t *testing.T, after int64) []remediation.Event {
+// mustEvents returns all events after an id, in the order of the feed, read a few at a time.
+func (l *ledger) mustEvents(t *testing.T, after int64) []remediation.Event {
 	t.Helper()
 	var all []remediation.Event
 	for {
@@ -30,13 +30,13 @@ func (l *ledger) events(t *testing.T, after int64) []remediation.Event {
 // lastEvent is where a feed that has seen everything goes on.
 func (l *ledger) lastEvent(t *testing.T) int64 {
 	t.Helper()
-	if all := l.events(t, 0); len(all) > 0 {
+	if all := l.mustEvents(t, 0); len(all) > 0 {
 		return all[len(all)-1].ID
 	}
 	return 0
 }
 
-// history is the events that an action must have left by its own fields, without their ids.
+// mustHistory is the events that an action must have left by its own fields, without their ids.
 func history(a remediation.Action) []remediation.Event {
 	event := func(kind remediation.EventKind, actor *string, at time.Time, detail *string) remediation.Event {
 		return remediation.Event{ActionID: a.ID, ServerID: a.ServerID, Kind: kind, Actor: actor, OccurredAt: at, Detail: detail}
@@ -85,19 +85,19 @@ func (l *ledger) TestEventsTellTheWholeLifecycle(t *testing.T) {
 		"withdrawn": {approve, withdraw},
 	} {
 		after := l.lastEvent(t)
-		a := l.create(t, newAction(paused))
-		sameEvents(t, name+": created", l.events(t, after), history(a))
+		a := l.mustCreate(t, newAction(paused))
+		sameEvents(t, name+": created", l.mustEvents(t, after), history(a))
 		for _, s := range path {
-			a = l.take(t, a, s)
-			sameEvents(t, name+" after "+s.name, l.events(t, after), history(a))
+			a = l.advance(t, a, s)
+			sameEvents(t, name+" after "+s.name, l.mustEvents(t, after), history(a))
 		}
 	}
 	after := l.lastEvent(t)
-	a := l.create(t, newAction(normal))
-	sameEvents(t, "approved by auto", l.events(t, after), history(a))
+	a := l.mustCreate(t, newAction(normal))
+	sameEvents(t, "approved by auto", l.mustEvents(t, after), history(a))
 	l.clock.tick()
-	a = l.claim(t, normal)
-	sameEvents(t, "claimed", l.events(t, after), history(a))
+	a = l.mustClaim(t, normal)
+	sameEvents(t, "claimed", l.mustEvents(t, after), history(a))
 }
 
 func (l *ledger) TestEventsTellTheHistoryOfARawInsert(t *testing.T) {
@@ -106,12 +106,12 @@ func (l *ledger) TestEventsTellTheHistoryOfARawInsert(t *testing.T) {
 	for _, a := range append(examples(), withdrawn(), unreported) {
 		after := l.lastEvent(t)
 		a = l.store(t, a)
-		sameEvents(t, "raw "+string(a.Status), l.events(t, after), history(a))
+		sameEvents(t, "raw "+string(a.Status), l.mustEvents(t, after), history(a))
 	}
 	kinds := []remediation.EventKind{}
 	after := l.lastEvent(t)
 	l.store(t, example(remediation.Completed))
-	for _, e := range l.events(t, after) {
+	for _, e := range l.mustEvents(t, after) {
 		kinds = append(kinds, e.Kind)
 	}
 	same(t, "the history of a completed row", kinds, []remediation.EventKind{
@@ -128,24 +128,24 @@ func (l *ledger) TestEventsTellRawUpdates(t *testing.T) {
 		}
 		tr.to.ID = from.ID
 		want := history(tr.to)
-		sameEvents(t, string(from.Status)+" to "+string(tr.to.Status), l.events(t, after), want[len(want)-1:])
+		sameEvents(t, string(from.Status)+" to "+string(tr.to.Status), l.mustEvents(t, after), want[len(want)-1:])
 	}
 	executing := l.store(t, example(remediation.Executing))
 	after := l.lastEvent(t)
 	if err := l.update(t, executing.ID, "status = 'failed', completed_at = "+literal(at(9))); err != nil {
 		t.Fatal(err)
 	}
-	want := history(l.get(t, executing.ID))
-	sameEvents(t, "failed without an exit code", l.events(t, after), want[len(want)-1:])
+	want := history(l.mustGet(t, executing.ID))
+	sameEvents(t, "failed without an exit code", l.mustEvents(t, after), want[len(want)-1:])
 
 	// What is no step of the lifecycle is no event.
-	alert := l.alert(t, normal)
+	alert := l.mustAddAlert(t, normal)
 	a := example(remediation.Completed)
 	a.AlertID = &alert
 	a = l.store(t, a)
 	after = l.lastEvent(t)
 	l.exec(t, "DELETE FROM alerts WHERE id = "+number(alert))
-	sameEvents(t, "an alert deleted", l.events(t, after), nil)
+	sameEvents(t, "an alert deleted", l.mustEvents(t, after), nil)
 }
 
 func (l *ledger) TestEventsTellThatOutputsWereCleared(t *testing.T) {
@@ -162,7 +162,7 @@ func (l *ledger) TestEventsTellThatOutputsWereCleared(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got := l.events(t, after)
+		got := l.mustEvents(t, after)
 		if len(got) != 1 {
 			t.Fatalf("%d events after the outputs were cleared, want 1: %v", len(got), got)
 		}
@@ -177,7 +177,7 @@ func (l *ledger) TestEventsTellThatOutputsWereCleared(t *testing.T) {
 	if err := l.update(t, rejected.ID, "stdout = NULL, stderr = NULL"); err != nil {
 		t.Fatal(err)
 	}
-	sameEvents(t, "nothing to clear", l.events(t, after), nil)
+	sameEvents(t, "nothing to clear", l.mustEvents(t, after), nil)
 }
 
 func (l *ledger) TestEventsOfBulkAndSweepAreThoseOfEachAction(t *testing.T) {
@@ -191,16 +191,16 @@ func (l *ledger) TestEventsOfBulkAndSweepAreThoseOfEachAction(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range approved {
-		l.claim(t, normal)
+		l.mustClaim(t, normal)
 	}
 	l.clock.tick()
 	if _, err := l.FailOverdue(t.Context(), time.Second, 10); err != nil {
 		t.Fatal(err)
 	}
-	all := l.events(t, after)
+	all := l.mustEvents(t, after)
 	for _, id := range slices.Concat(approved, rejected) {
 		mine := slices.DeleteFunc(slices.Clone(all), func(e remediation.Event) bool { return e.ActionID != id })
-		sameEvents(t, "the action's own", mine, history(l.get(t, id))[1:])
+		sameEvents(t, "the action's own", mine, history(l.mustGet(t, id))[1:])
 	}
 	same(t, "how many events", len(all), 3*len(approved)+len(rejected))
 }
@@ -208,10 +208,10 @@ func (l *ledger) TestEventsOfBulkAndSweepAreThoseOfEachAction(t *testing.T) {
 func (l *ledger) TestEventsRecordNothingRefused(t *testing.T) {
 	in := map[remediation.Status]remediation.Action{}
 	for _, status := range remediation.Statuses() {
-		in[status] = l.in(t, status)
+		in[status] = l.actionIn(t, status)
 	}
-	l.create(t, keyed(normal, "apt"))
-	before := l.events(t, 0)
+	l.mustCreate(t, keyed(normal, "apt"))
+	before := l.mustEvents(t, 0)
 	for status, a := range in {
 		for _, s := range steps {
 			if s.from != status {
@@ -240,12 +240,12 @@ func (l *ledger) TestEventsRecordNothingRefused(t *testing.T) {
 	if _, err := l.ApproveMany(t.Context(), []int64{in[remediation.Rejected].ID, 1 << 62}, "bob"); err != nil {
 		t.Error(err)
 	}
-	same(t, "the events", l.events(t, 0), before)
+	same(t, "the events", l.mustEvents(t, 0), before)
 }
 
 func (l *ledger) TestEventsRecordNothingRolledBack(t *testing.T) {
-	pending := l.in(t, remediation.Pending)
-	before := l.events(t, 0)
+	pending := l.actionIn(t, remediation.Pending)
+	before := l.mustEvents(t, 0)
 	tx := l.db.Begin(t)
 	work(t, l.on(tx.Store), l.clock.now)
 	if _, err := l.on(tx.Store).Approve(t.Context(), pending.ID, "bob"); err != nil {
@@ -254,7 +254,7 @@ func (l *ledger) TestEventsRecordNothingRolledBack(t *testing.T) {
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	same(t, "after a rollback", l.events(t, 0), before)
+	same(t, "after a rollback", l.mustEvents(t, 0), before)
 
 	tx = l.db.Begin(t)
 	var want []remediation.Event
@@ -264,10 +264,10 @@ func (l *ledger) TestEventsRecordNothingRolledBack(t *testing.T) {
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	got := l.events(t, l.lastOf(before))
+	got := l.mustEvents(t, l.lastOf(before))
 	same(t, "how many after the commit", len(got), len(want))
-	a := l.take(t, pending, approve)
-	got = l.events(t, l.lastOf(got))
+	a := l.advance(t, pending, approve)
+	got = l.mustEvents(t, l.lastOf(got))
 	sameEvents(t, "after the commit", got, history(a)[1:])
 }
 
@@ -278,13 +278,13 @@ func (l *ledger) TestEventsOutliveTheServer(t *testing.T) {
 	for _, a := range append(examples(), withdrawn()) {
 		actions = append(actions, l.store(t, a))
 	}
-	kept := l.in(t, remediation.Completed)
-	before := l.events(t, 0)
+	kept := l.actionIn(t, remediation.Completed)
+	before := l.mustEvents(t, 0)
 	earliest := time.Now().Add(-time.Minute)
 	l.exec(t, "DELETE FROM servers WHERE id = "+quote(normal))
-	same(t, "the events before", l.events(t, 0)[:len(before)], before)
+	same(t, "the events before", l.mustEvents(t, 0)[:len(before)], before)
 
-	got := l.events(t, l.lastOf(before))
+	got := l.mustEvents(t, l.lastOf(before))
 	same(t, "how many were deleted", len(got), len(actions))
 	for _, a := range actions {
 		i := slices.IndexFunc(got, func(e remediation.Event) bool { return e.ActionID == a.ID })
@@ -302,19 +302,19 @@ func (l *ledger) TestEventsOutliveTheServer(t *testing.T) {
 			ActionID: a.ID, ServerID: normal, Kind: remediation.EventDeleted, Detail: new(string(a.Status)),
 		})
 	}
-	same(t, "the other server's action", l.get(t, kept.ID), kept)
+	same(t, "the other server's action", l.mustGet(t, kept.ID), kept)
 }
 
 func (l *ledger) TestEventsAreAppendOnly(t *testing.T) {
-	a := l.in(t, remediation.Completed)
-	other := l.in(t, remediation.Rejected)
+	a := l.actionIn(t, remediation.Completed)
+	other := l.actionIn(t, remediation.Rejected)
 	refuse := func(query string) {
 		t.Helper()
-		before := l.events(t, 0)
+		before := l.mustEvents(t, 0)
 		if _, err := l.db.Raw.ExecContext(t.Context(), query); err == nil {
 			t.Errorf("%s was accepted", query)
 		}
-		same(t, "after "+query, l.events(t, 0), before)
+		same(t, "after "+query, l.mustEvents(t, 0), before)
 	}
 	sets := []string{"id = id + 1000", "action_id = 1000", "server_id = 'x'", "kind = 'failed'", "actor = 'mallory'", "actor = NULL",
 		"occurred_at = " + literal(at(30)), "detail = 'x'", "detail = NULL", "detail = detail"}
@@ -332,14 +332,14 @@ func (l *ledger) TestEventsAreAppendOnly(t *testing.T) {
 	}
 	refuse("DELETE FROM remediation_events") // not those of the other action
 	l.exec(t, "DELETE FROM remediation_events WHERE action_id = "+number(a.ID))
-	sameEvents(t, "what is left", l.events(t, 0), history(other))
+	sameEvents(t, "what is left", l.mustEvents(t, 0), history(other))
 }
 
 func (l *ledger) TestEventsArePagedOldestFirst(t *testing.T) {
 	for range 30 {
-		l.create(t, newAction(normal)) // two events each
+		l.mustCreate(t, newAction(normal)) // two events each
 	}
-	all := l.events(t, 0)
+	all := l.mustEvents(t, 0)
 	same(t, "how many", len(all), 60)
 	for limit, want := range map[int]int{0: 50, 1: 1, 7: 7, 60: 60, 61: 60, 1000: 60} {
 		page, err := l.Events(t.Context(), 0, limit)
@@ -424,7 +424,7 @@ func (l *ledger) TestEventsFeedMissesAndRepeatsNothing(t *testing.T) {
 		default:
 		}
 	}
-	same(t, "what the feed gave", seen, l.events(t, 0))
+	same(t, "what the feed gave", seen, l.mustEvents(t, 0))
 	same(t, "how many are stored", l.count(t, "remediation_events"), len(seen))
 	ids := map[int64]bool{}
 	of := map[int64][]remediation.Event{}
@@ -435,7 +435,7 @@ func (l *ledger) TestEventsFeedMissesAndRepeatsNothing(t *testing.T) {
 		ids[e.ID] = true
 		of[e.ActionID] = append(of[e.ActionID], e)
 	}
-	actions := l.list(t, remediation.Filter{Limit: 1000})
+	actions := l.mustList(t, remediation.Filter{Limit: 1000})
 	same(t, "how many actions have events", len(of), len(actions))
 	for _, a := range actions {
 		sameEvents(t, "the action's own", of[a.ID], history(a))

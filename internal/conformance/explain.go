@@ -9,7 +9,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (l *ledger) explain(t *testing.T, id int64) remediation.Explanation {
+func (l *ledger) mustExplain(t *testing.T, id int64) remediation.Explanation {
 	t.Helper()
 	e, err := l.Explain(t.Context(), id)
 	if err != nil {
@@ -21,7 +21,7 @@ func (l *ledger) explain(t *testing.T, id int64) remediation.Explanation {
 // explained expects the explanation, and that its sentence has these parts.
 func (l *ledger) explained(t *testing.T, want remediation.Explanation, parts ...string) {
 	t.Helper()
-	got := l.explain(t, want.ActionID)
+	got := l.mustExplain(t, want.ActionID)
 	same(t, "Explain", got, want)
 	s := got.String()
 	if strings.Contains(s, "\n") || strings.Contains(s, "%!") {
@@ -35,29 +35,29 @@ func (l *ledger) explained(t *testing.T, want remediation.Explanation, parts ...
 }
 
 func (l *ledger) TestExplainNamesThePersonThatIsAwaited(t *testing.T) {
-	l.in(t, remediation.Executing) // neither is before what waits for a person
-	l.in(t, remediation.Approved)
-	a := l.in(t, remediation.Pending)
+	l.actionIn(t, remediation.Executing) // neither is before what waits for a person
+	l.actionIn(t, remediation.Approved)
+	a := l.actionIn(t, remediation.Pending)
 	for range 2 {
 		l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Pending,
 			Reason: remediation.ReasonAwaitingApproval, Since: a.CreatedAt},
 			"approval", a.CreatedAt.Format(time.DateTime))
-		l.unpause(t, paused) // the end of the maintenance approves nothing
+		l.mustUnpause(t, paused) // the end of the maintenance approves nothing
 	}
 }
 
 func (l *ledger) TestExplainNamesTheMaintenanceThatHolds(t *testing.T) {
-	first, a := l.create(t, newAction(normal)), l.create(t, newAction(normal))
+	first, a := l.mustCreate(t, newAction(normal)), l.mustCreate(t, newAction(normal))
 	since := l.clock.tick()
-	l.pause(t, normal)
+	l.mustPause(t, normal)
 	l.clock.tick()
-	l.pause(t, normal) // once more: the first time counts
+	l.mustPause(t, normal) // once more: the first time counts
 	for _, id := range []int64{a.ID, first.ID} {
 		l.explained(t, remediation.Explanation{ActionID: id, ServerID: normal, Status: remediation.Approved,
 			Reason: remediation.ReasonMaintenance, Since: since, By: remediation.AutoApprover},
 			"maintenance", normal, since.Format(time.DateTime))
 	}
-	l.unpause(t, normal)
+	l.mustUnpause(t, normal)
 	l.explained(t, remediation.Explanation{ActionID: first.ID, ServerID: normal, Status: remediation.Approved,
 		Reason: remediation.ReasonUnclaimed, Since: *first.ApprovedAt, By: remediation.AutoApprover}, "next", normal)
 }
@@ -66,8 +66,8 @@ func (l *ledger) TestExplainNamesWhatIsAhead(t *testing.T) {
 	if err := l.AddServer(t.Context(), "web-2"); err != nil {
 		t.Fatal(err)
 	}
-	l.create(t, newAction("web-2")) // another server's are not before it
-	first, second, third := l.create(t, newAction(normal)), l.create(t, newAction(normal)), l.create(t, newAction(normal))
+	l.mustCreate(t, newAction("web-2")) // another server's are not before it
+	first, second, third := l.mustCreate(t, newAction(normal)), l.mustCreate(t, newAction(normal)), l.mustCreate(t, newAction(normal))
 	behind := func(a remediation.Action, ahead int64) {
 		t.Helper()
 		l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: normal, Status: remediation.Approved,
@@ -82,25 +82,25 @@ func (l *ledger) TestExplainNamesWhatIsAhead(t *testing.T) {
 	next(first)
 	behind(second, first.ID)
 	behind(third, first.ID)
-	l.claim(t, normal)
+	l.mustClaim(t, normal)
 	behind(second, first.ID) // executing now
 	behind(third, first.ID)
-	l.take(t, first, complete)
+	l.advance(t, first, complete)
 	next(second)
 	behind(third, second.ID)
-	l.take(t, second, withdraw)
+	l.advance(t, second, withdraw)
 	next(third)
 }
 
 func (l *ledger) TestExplainPassesOverWhatMaintenanceHolds(t *testing.T) {
-	l.create(t, newAction(normal)) // held once the server is paused
-	l.pause(t, normal)
-	a, b := l.create(t, newAction(normal)), l.create(t, newAction(normal))
-	l.in(t, remediation.Approved) // the other server's
-	b = l.take(t, b, approve)
+	l.mustCreate(t, newAction(normal)) // held once the server is paused
+	l.mustPause(t, normal)
+	a, b := l.mustCreate(t, newAction(normal)), l.mustCreate(t, newAction(normal))
+	l.actionIn(t, remediation.Approved) // the other server's
+	b = l.advance(t, b, approve)
 	l.explained(t, remediation.Explanation{ActionID: b.ID, ServerID: normal, Status: remediation.Approved,
 		Reason: remediation.ReasonUnclaimed, Since: *b.ApprovedAt, By: "bob"}, "next")
-	a = l.take(t, a, approve)
+	a = l.advance(t, a, approve)
 	l.explained(t, remediation.Explanation{ActionID: b.ID, ServerID: normal, Status: remediation.Approved,
 		Reason: remediation.ReasonBehind, Since: *b.ApprovedAt, By: "bob", Behind: a.ID}, "behind action "+number(a.ID))
 }
@@ -110,50 +110,50 @@ func (l *ledger) TestExplainAgreesWithClaim(t *testing.T) {
 	var all []int64
 	for i := range 8 {
 		if i%3 == 1 {
-			l.pause(t, normal)
+			l.mustPause(t, normal)
 		}
-		a := l.create(t, newAction(normal))
+		a := l.mustCreate(t, newAction(normal))
 		all = append(all, a.ID)
 		if a.Status == remediation.Pending && i%2 == 0 {
-			l.take(t, a, approve)
+			l.advance(t, a, approve)
 		}
 		if i%3 == 2 {
-			l.unpause(t, normal)
+			l.mustUnpause(t, normal)
 		}
 	}
-	for _, mode := range []func(*testing.T, string){l.pause, l.unpause} {
+	for _, mode := range []func(*testing.T, string){l.mustPause, l.mustUnpause} {
 		mode(t, normal)
 		for {
 			var next []int64
 			for _, id := range all {
-				if l.explain(t, id).Reason == remediation.ReasonUnclaimed {
+				if l.mustExplain(t, id).Reason == remediation.ReasonUnclaimed {
 					next = append(next, id)
 				}
 			}
 			if len(next) == 0 {
 				break
 			}
-			a := l.claim(t, normal)
+			a := l.mustClaim(t, normal)
 			same(t, "next", next, []int64{a.ID})
-			l.take(t, a, complete)
+			l.advance(t, a, complete)
 		}
 		l.nothingToClaim(t, normal)
 	}
 }
 
 func (l *ledger) TestExplainFollowsAnActionToItsEnd(t *testing.T) {
-	a := l.take(t, l.in(t, remediation.Approved), start)
+	a := l.advance(t, l.actionIn(t, remediation.Approved), start)
 	l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Executing,
 		Reason: remediation.ReasonExecuting, Since: *a.ExecutedAt, By: "bob"},
 		"executing", paused, a.ExecutedAt.Format(time.DateTime))
-	a = l.take(t, a, complete)
+	a = l.advance(t, a, complete)
 	l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Completed,
 		Reason: remediation.ReasonFinished, Since: *a.CompletedAt, By: "bob", Detail: "0"},
 		"completed", "exit code 0", a.CompletedAt.Format(time.DateTime))
-	a = l.in(t, remediation.Failed)
+	a = l.actionIn(t, remediation.Failed)
 	l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Failed,
 		Reason: remediation.ReasonFinished, Since: *a.CompletedAt, By: "bob", Detail: "3"}, "failed", "exit code 3")
-	l.in(t, remediation.Executing)
+	l.actionIn(t, remediation.Executing)
 	l.clock.tick()
 	a = l.sweep(t, time.Second, 1)[0]
 	l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Failed,
@@ -162,7 +162,7 @@ func (l *ledger) TestExplainFollowsAnActionToItsEnd(t *testing.T) {
 
 func (l *ledger) TestExplainNamesWhoRejected(t *testing.T) {
 	for _, a := range []remediation.Action{
-		l.in(t, remediation.Rejected), l.take(t, l.in(t, remediation.Approved), withdraw), l.take(t, l.create(t, newAction(normal)), withdraw),
+		l.actionIn(t, remediation.Rejected), l.advance(t, l.actionIn(t, remediation.Approved), withdraw), l.advance(t, l.mustCreate(t, newAction(normal)), withdraw),
 	} {
 		l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: a.ServerID, Status: remediation.Rejected,
 			Reason: remediation.ReasonRejected, Since: *a.RejectedAt, By: *a.RejectedBy, Detail: *a.RejectionReason},
@@ -171,7 +171,7 @@ func (l *ledger) TestExplainNamesWhoRejected(t *testing.T) {
 }
 
 func (l *ledger) TestExplainOfUnknownIsErrNotFound(t *testing.T) {
-	gone := l.create(t, newAction(normal)).ID
+	gone := l.mustCreate(t, newAction(normal)).ID
 	l.exec(t, "DELETE FROM remediation_actions")
 	for _, id := range []int64{gone, 0, -1, 1 << 62} {
 		e, err := l.Explain(t.Context(), id)
@@ -180,6 +180,6 @@ func (l *ledger) TestExplainOfUnknownIsErrNotFound(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := l.Explain(ctx, l.create(t, newAction(normal)).ID)
+	_, err := l.Explain(ctx, l.mustCreate(t, newAction(normal)).ID)
 	wantError(t, "Explain", err, context.Canceled)
 }

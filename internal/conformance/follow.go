@@ -61,9 +61,9 @@ func (f *follower) wantNoMore(t *testing.T) {
 
 func (l *ledger) TestFollowGivesWhatEventsGives(t *testing.T) {
 	for range 60 { // more events than two pages hold
-		l.create(t, newAction(normal))
+		l.mustCreate(t, newAction(normal))
 	}
-	old := l.events(t, 0)
+	old := l.mustEvents(t, 0)
 	for _, seen := range []int{0, 1, 20, 69, 70, 119, 120} { // 50 and 51 from the end too
 		after := int64(0)
 		if seen > 0 {
@@ -72,9 +72,9 @@ func (l *ledger) TestFollowGivesWhatEventsGives(t *testing.T) {
 		f := follows(t, l.Ledger, after)
 		before := l.lastEvent(t)
 		got := f.next(t, len(old)-seen)
-		l.create(t, newAction(normal))
-		got = append(got, f.next(t, len(l.events(t, before)))...)
-		old = l.events(t, 0)
+		l.mustCreate(t, newAction(normal))
+		got = append(got, f.next(t, len(l.mustEvents(t, before)))...)
+		old = l.mustEvents(t, 0)
 		same(t, "what came", got, old[seen:])
 		f.wantNoMore(t)
 	}
@@ -85,7 +85,7 @@ func (l *ledger) TestFollowShowsEveryKindOfChange(t *testing.T) {
 	seen := l.lastEvent(t)
 	shows := func(what string) {
 		t.Helper()
-		want := l.events(t, seen)
+		want := l.mustEvents(t, seen)
 		if len(want) == 0 {
 			t.Fatalf("%s left no event", what)
 		}
@@ -93,10 +93,10 @@ func (l *ledger) TestFollowShowsEveryKindOfChange(t *testing.T) {
 		seen = l.lastOf(want)
 	}
 	for _, path := range [][]step{{approve, start, complete}, {approve, start, fail}, {reject}, {approve, withdraw}} {
-		a := l.create(t, newAction(paused))
+		a := l.mustCreate(t, newAction(paused))
 		shows("Create")
 		for _, s := range path {
-			a = l.take(t, a, s)
+			a = l.advance(t, a, s)
 			shows(s.name)
 		}
 	}
@@ -110,15 +110,15 @@ func (l *ledger) TestFollowShowsEveryKindOfChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	shows("RejectMany")
-	l.claim(t, normal)
+	l.mustClaim(t, normal)
 	shows("Claim")
 	l.clock.tick()
 	l.sweep(t, time.Second, 10)
 	shows("FailOverdue")
 	l.clock.tick()
-	l.clear(t, l.clock.now, 10)
+	l.mustClearOutput(t, l.clock.now, 10)
 	shows("ClearOutput")
-	l.prune(t, l.clock.now, 50)
+	l.mustPrune(t, l.clock.now, 50)
 	shows("Prune")
 	l.exec(t, "DELETE FROM servers WHERE id = "+quote(normal))
 	shows("raw SQL")
@@ -134,7 +134,7 @@ func (l *ledger) TestFollowShowsWhatAnotherStoreWrites(t *testing.T) {
 			writer = l.on(l.db.Another(t))
 		}
 		l.live(t, writer, 2)
-		want := l.events(t, seen)
+		want := l.mustEvents(t, seen)
 		same(t, "here", here.next(t, len(want)), want)
 		same(t, "there", there.next(t, len(want)), want)
 	}
@@ -157,7 +157,7 @@ func (l *ledger) TestFollowShowsWhatACallersTransactionCommits(t *testing.T) {
 		if err := tx.Commit(); err != nil {
 			t.Fatal(err)
 		}
-		want := l.events(t, seen)
+		want := l.mustEvents(t, seen)
 		same(t, "what was committed", f.next(t, len(want)), want)
 	}
 	f.wantNoMore(t)
@@ -171,7 +171,7 @@ func (l *ledger) TestFollowBesideManyWritersMissesAndRepeatsNothing(t *testing.T
 		l.live(t, writer, rounds(5))
 		once.Do(func() { late <- follows(t, l.Ledger, 0) })
 	})
-	want := l.events(t, 0)
+	want := l.mustEvents(t, 0)
 	for _, f := range []*follower{here, there, <-late} {
 		same(t, "what the follower got", f.next(t, len(want)), want)
 		f.wantNoMore(t)
@@ -180,7 +180,7 @@ func (l *ledger) TestFollowBesideManyWritersMissesAndRepeatsNothing(t *testing.T
 
 func (l *ledger) TestFollowEndsWithItsContextAndNoError(t *testing.T) {
 	l.live(t, l.Ledger, 5)
-	all := l.events(t, 0)
+	all := l.mustEvents(t, 0)
 	run := func(what string, ctx context.Context, after int64, want int, body func(n int) (goOn bool)) {
 		t.Helper()
 		n := 0
@@ -243,7 +243,7 @@ func (l *ledger) TestFollowInputIsChecked(t *testing.T) {
 		return nil
 	})
 	f := follows(t, l.Ledger, 0) // nothing is left behind that would stop it
-	l.create(t, newAction(normal))
+	l.mustCreate(t, newAction(normal))
 	f.next(t, 2)
 	f.wantNoMore(t)
 }

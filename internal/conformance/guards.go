@@ -52,10 +52,10 @@ func (l *ledger) TestDatabaseTakesNoRowOfAnUnknownServer(t *testing.T) {
 }
 
 func (l *ledger) TestAlertsGoWithTheirServer(t *testing.T) {
-	alert, kept := l.alert(t, normal), l.alert(t, paused)
+	alert, kept := l.mustAddAlert(t, normal), l.mustAddAlert(t, paused)
 	a := newAction(normal)
 	a.AlertID = &alert
-	l.create(t, a)
+	l.mustCreate(t, a)
 	l.exec(t, "DELETE FROM servers WHERE id = "+quote(normal))
 	same(t, "alerts left", l.count(t, "alerts"), 1)
 	same(t, "the other server's", l.count(t, "alerts WHERE id = "+number(kept)), 1)
@@ -72,8 +72,8 @@ func (l *ledger) TestIdOfADeletedRowIsNotGivenAgain(t *testing.T) {
 	tables := []string{"alerts", "remediation_actions", "remediation_events"}
 	gone := map[string]int64{}
 	for range 2 {
-		l.alert(t, normal)
-		l.create(t, newAction(normal))
+		l.mustAddAlert(t, normal)
+		l.mustCreate(t, newAction(normal))
 		for _, table := range tables {
 			id := newest(table)
 			if id <= gone[table] {
@@ -88,9 +88,9 @@ func (l *ledger) TestIdOfADeletedRowIsNotGivenAgain(t *testing.T) {
 }
 
 func (l *ledger) TestIdThatIsTakenIsRefused(t *testing.T) {
-	alert := l.alert(t, normal)
-	l.create(t, newAction(normal))
-	event := l.events(t, 0)[0]
+	alert := l.mustAddAlert(t, normal)
+	l.mustCreate(t, newAction(normal))
+	event := l.mustEvents(t, 0)[0]
 	l.wontInsert(t, "servers", row{"id": quote(normal)})
 	l.wontInsert(t, "alerts", row{"id": number(alert), "server_id": quote(normal), "title": "'down'"})
 	l.wontInsert(t, "remediation_events", row{"id": number(event.ID), "action_id": "7", "server_id": quote(normal),
@@ -103,19 +103,19 @@ func (l *ledger) TestWritingTheAuditFieldsThatAreThereChangesNothing(t *testing.
 		if err := l.update(t, a.ID, rowOf(a).set(audit...)); err != nil {
 			t.Errorf("%s: %v", a.Status, err)
 		}
-		same(t, "the row", l.get(t, a.ID), a)
+		same(t, "the row", l.mustGet(t, a.ID), a)
 	}
 }
 
 func (l *ledger) TestAC7_ActionWithoutAlertMayGetOne(t *testing.T) {
-	alert := l.alert(t, normal)
+	alert := l.mustAddAlert(t, normal)
 	for _, a := range append(examples(), withdrawn()) {
 		a = l.store(t, a)
 		if err := l.update(t, a.ID, "alert_id = "+number(alert)); err != nil {
 			t.Errorf("%s: %v", a.Status, err)
 		}
 		a.AlertID = &alert
-		same(t, "the row", l.get(t, a.ID), a)
+		same(t, "the row", l.mustGet(t, a.ID), a)
 	}
 }
 
@@ -131,44 +131,44 @@ func (l *ledger) TestAC6_DatabaseTakesNoTextAsExitCode(t *testing.T) {
 	if _, err := l.db.Raw.ExecContext(t.Context(), query); err == nil {
 		t.Errorf("%s was accepted", query)
 	}
-	same(t, "the row", l.get(t, executing.ID), executing)
+	same(t, "the row", l.mustGet(t, executing.ID), executing)
 }
 
 func (l *ledger) TestAC7_UnknownAlertIsRefusedBesideAKnownOne(t *testing.T) {
 	a := newAction(normal)
-	a.AlertID = new(l.alert(t, normal) + 1)
+	a.AlertID = new(l.mustAddAlert(t, normal) + 1)
 	got, err := l.Create(t.Context(), a)
 	wantError(t, "Create", err, remediation.ErrAlertNotFound)
 	same(t, "Create", got, remediation.Action{})
 }
 
 func (l *ledger) TestOnlyItsOwnServersMaintenanceHoldsAnAction(t *testing.T) {
-	held := l.create(t, newAction(normal))
-	l.pause(t, normal)
-	l.unpause(t, paused)
+	held := l.mustCreate(t, newAction(normal))
+	l.mustPause(t, normal)
+	l.mustUnpause(t, paused)
 	l.nothingToClaim(t, normal)
 	_, err := l.Start(t.Context(), held.ID)
 	refused(t, err, remediation.TransitionError{ID: held.ID, From: remediation.Approved, To: remediation.Executing, Why: remediation.ReasonMaintenance})
 }
 
 func (l *ledger) TestExplainLooksAtItsOwnServer(t *testing.T) {
-	l.take(t, l.create(t, newAction(normal)), start) // is before nothing of another server
-	l.unpause(t, paused)
-	held := l.create(t, newAction(paused))
-	same(t, "the reason", l.explain(t, held.ID).Reason, remediation.ReasonUnclaimed)
-	l.pause(t, paused)
-	same(t, "the reason in maintenance", l.explain(t, held.ID).Reason, remediation.ReasonMaintenance)
+	l.advance(t, l.mustCreate(t, newAction(normal)), start) // is before nothing of another server
+	l.mustUnpause(t, paused)
+	held := l.mustCreate(t, newAction(paused))
+	same(t, "the reason", l.mustExplain(t, held.ID).Reason, remediation.ReasonUnclaimed)
+	l.mustPause(t, paused)
+	same(t, "the reason in maintenance", l.mustExplain(t, held.ID).Reason, remediation.ReasonMaintenance)
 }
 
 // SQLite kept what it was given before the rules, also the text of other languages' booleans.
 func (l *ledger) TestWhateverElseAServersModeSaysIsMaintenance(t *testing.T) {
-	before := l.create(t, newAction(normal))
+	before := l.mustCreate(t, newAction(normal))
 	l.db.BeforeRules(t, func() { l.exec(t, "UPDATE servers SET is_paused = 'true' WHERE id = "+quote(normal)) })
-	same(t, "what is created", l.create(t, newAction(normal)).Status, remediation.Pending)
-	same(t, "the reason", l.explain(t, before.ID).Reason, remediation.ReasonMaintenance)
+	same(t, "what is created", l.mustCreate(t, newAction(normal)).Status, remediation.Pending)
+	same(t, "the reason", l.mustExplain(t, before.ID).Reason, remediation.ReasonMaintenance)
 	l.nothingToClaim(t, normal)
 	_, err := l.Start(t.Context(), before.ID)
 	refused(t, err, remediation.TransitionError{ID: before.ID, From: remediation.Approved, To: remediation.Executing, Why: remediation.ReasonMaintenance})
-	l.unpause(t, normal)
-	same(t, "claimed", l.claim(t, normal).ID, before.ID)
+	l.mustUnpause(t, normal)
+	same(t, "claimed", l.mustClaim(t, normal).ID, before.ID)
 }

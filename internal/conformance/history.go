@@ -6,7 +6,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (l *ledger) history(t *testing.T, id int64) []remediation.Event {
+func (l *ledger) mustHistory(t *testing.T, id int64) []remediation.Event {
 	t.Helper()
 	events, err := l.History(t.Context(), id)
 	if err != nil {
@@ -19,16 +19,16 @@ func (l *ledger) TestHistoryIsTheActionsOwnEventsInOrder(t *testing.T) {
 	var all []remediation.Action
 	for range 3 { // beside others
 		for _, path := range [][]step{{approve, start, complete}, {approve, start, fail}, {reject}, {approve, withdraw}, {approve}, {}} {
-			a := l.create(t, newAction(paused))
+			a := l.mustCreate(t, newAction(paused))
 			for _, s := range path {
-				a = l.take(t, a, s)
+				a = l.advance(t, a, s)
 			}
 			all = append(all, a)
 		}
 	}
-	feed := l.events(t, 0)
+	feed := l.mustEvents(t, 0)
 	for _, a := range all {
-		got := l.history(t, a.ID)
+		got := l.mustHistory(t, a.ID)
 		sameEvents(t, "the history", got, history(a))
 		var own []remediation.Event
 		for _, e := range feed {
@@ -47,19 +47,19 @@ func (l *ledger) TestHistoryIsTheActionsOwnEventsInOrder(t *testing.T) {
 
 func (l *ledger) TestHistoryOutlivesTheAction(t *testing.T) {
 	for _, remove := range []func(id int64){
-		func(int64) { same(t, "pruned", l.prune(t, l.clock.tick(), 10), int64(1)) },
+		func(int64) { same(t, "pruned", l.mustPrune(t, l.clock.tick(), 10), int64(1)) },
 		func(id int64) { l.exec(t, "DELETE FROM remediation_actions WHERE id = "+number(id)) },
 		func(int64) { l.exec(t, "DELETE FROM servers WHERE id = "+quote(paused)) },
 	} {
-		a := l.in(t, remediation.Completed)
-		before := l.history(t, a.ID)
+		a := l.actionIn(t, remediation.Completed)
+		before := l.mustHistory(t, a.ID)
 		remove(a.ID)
-		got := l.history(t, a.ID)
+		got := l.mustHistory(t, a.ID)
 		same(t, "how many events", len(got), len(before)+1)
 		same(t, "the events before", got[:len(before)], before)
 		same(t, "the last one", got[len(before)].Kind, remediation.EventDeleted)
 	}
-	a := l.create(t, newAction(normal))
+	a := l.mustCreate(t, newAction(normal))
 	l.exec(t, "DELETE FROM remediation_actions WHERE id = "+number(a.ID))
 	l.exec(t, "DELETE FROM remediation_events WHERE action_id = "+number(a.ID))
 	_, err := l.History(t.Context(), a.ID)
@@ -78,7 +78,7 @@ func (l *ledger) TestHistoryOfAnActionWithoutEventsIsEmpty(t *testing.T) {
 func (l *ledger) TestHistoryBesideWritersIsNeverNotFoundOrEmpty(t *testing.T) {
 	reader := l.on(l.db.Another(t))
 	done := make(chan struct{})
-	last := l.create(t, newAction(normal)).ID
+	last := l.mustCreate(t, newAction(normal)).ID
 	go func() {
 		defer close(done)
 		l.live(t, l.Ledger, rounds(100))

@@ -11,7 +11,7 @@ import (
 func (l *ledger) repeatable(t *testing.T, key string) remediation.NewAction {
 	t.Helper()
 	a := newAction(paused)
-	a.IdempotencyKey, a.AlertID, a.MaxRuntimeSeconds = &key, new(l.alert(t, paused)), new(int64(60))
+	a.IdempotencyKey, a.AlertID, a.MaxRuntimeSeconds = &key, new(l.mustAddAlert(t, paused)), new(int64(60))
 	a.NotBefore, a.ExpiresAt = new(at(-10).In(time.FixedZone("+0100", 3600)).Add(7)), new(at(600).Add(7))
 	return a
 }
@@ -25,20 +25,20 @@ func (l *ledger) again(t *testing.T, a remediation.NewAction, want remediation.A
 		t.Fatalf("%s: %v", want.Status, err)
 	}
 	same(t, "a repeated Create of what is "+string(want.Status), got, want)
-	same(t, "its events", len(l.events(t, last)), 0)
+	same(t, "its events", len(l.mustEvents(t, last)), 0)
 	same(t, "the rows", l.count(t, "remediation_actions"), rows)
 }
 
 func (l *ledger) TestIdempotentCreateReturnsTheFirstWhateverBecameOfIt(t *testing.T) {
 	for status, path := range way {
 		a := l.repeatable(t, "key of "+string(status))
-		first := l.create(t, a)
+		first := l.mustCreate(t, a)
 		l.again(t, a, first)
-		first = l.take(t, first, path...)
+		first = l.advance(t, first, path...)
 		l.again(t, a, first)
-		l.unpause(t, paused) // another mode makes no other action
+		l.mustUnpause(t, paused) // another mode makes no other action
 		l.again(t, a, first)
-		l.pause(t, paused)
+		l.mustPause(t, paused)
 		now := l.clock.now
 		l.clock.now = at(700) // the time at which it expires is over
 		l.again(t, a, first)
@@ -48,8 +48,8 @@ func (l *ledger) TestIdempotentCreateReturnsTheFirstWhateverBecameOfIt(t *testin
 
 func (l *ledger) TestIdempotentCreateOfOtherContentIsADuplicate(t *testing.T) {
 	a := l.repeatable(t, "k")
-	first := l.create(t, a)
-	other := l.alert(t, paused)
+	first := l.mustCreate(t, a)
+	other := l.mustAddAlert(t, paused)
 	for name, change := range map[string]func(a *remediation.NewAction){
 		"server":      func(a *remediation.NewAction) { a.ServerID, a.AlertID = normal, nil },
 		"type":        func(a *remediation.NewAction) { a.ActionType = "reboot" },
@@ -75,9 +75,9 @@ func (l *ledger) TestIdempotentCreateOfOtherContentIsADuplicate(t *testing.T) {
 		}
 		same(t, "the action of a refused Create", got, remediation.Action{})
 	}
-	same(t, "the rows", l.list(t, remediation.Filter{}), []remediation.Action{first})
+	same(t, "the rows", l.mustList(t, remediation.Filter{}), []remediation.Action{first})
 	a.IdempotencyKey = new("K") // keys are compared to the byte
-	l.create(t, a)
+	l.mustCreate(t, a)
 }
 
 func (l *ledger) TestIdempotentCreateRaceMakesOneRow(t *testing.T) {
@@ -93,26 +93,26 @@ func (l *ledger) TestIdempotentCreateRaceMakesOneRow(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		rows := l.list(t, remediation.Filter{ServerID: serverID})
+		rows := l.mustList(t, remediation.Filter{ServerID: serverID})
 		same(t, "the rows", len(rows), 1)
 		for _, got := range created {
 			same(t, "what each caller got", got, rows[0])
 		}
-		sameEvents(t, "the events", l.events(t, last), history(rows[0]))
+		sameEvents(t, "the events", l.mustEvents(t, last), history(rows[0]))
 	}
 }
 
 func (l *ledger) TestIdempotentCreateIsIndependentOfDedupeKey(t *testing.T) {
 	a := keyed(normal, "apt")
 	a.IdempotencyKey = new("first")
-	first := l.create(t, a)
+	first := l.mustCreate(t, a)
 	l.again(t, a, first)
 	b := keyed(normal, "apt")
 	b.IdempotencyKey = new("second")
 	_, err := l.Create(t.Context(), b)
 	duplicateOf(t, err, first.ID)
-	first = l.take(t, first, start, complete)
-	second := l.create(t, b) // the refused one holds no key
+	first = l.advance(t, first, start, complete)
+	second := l.mustCreate(t, b) // the refused one holds no key
 	l.again(t, a, first)
 	l.again(t, b, second)
 	c := keyed(normal, "nginx")
@@ -123,7 +123,7 @@ func (l *ledger) TestIdempotentCreateIsIndependentOfDedupeKey(t *testing.T) {
 
 func (l *ledger) TestIdempotentCreateOutlivesItsReferences(t *testing.T) {
 	a := l.repeatable(t, "k")
-	first := l.create(t, a)
+	first := l.mustCreate(t, a)
 	l.exec(t, "DELETE FROM alerts WHERE id = "+number(*a.AlertID))
 	first.AlertID = nil
 	l.again(t, a, first)
@@ -135,10 +135,10 @@ func (l *ledger) TestIdempotentCreateOutlivesItsReferences(t *testing.T) {
 func (l *ledger) TestIdempotencyKeyIsFreeAfterPrune(t *testing.T) {
 	a := newAction(normal)
 	a.IdempotencyKey = new("k")
-	first := l.take(t, l.create(t, a), start, complete)
+	first := l.advance(t, l.mustCreate(t, a), start, complete)
 	l.again(t, a, first)
-	same(t, "pruned", l.prune(t, at(30), 10), int64(1))
-	if second := l.create(t, a); second.ID == first.ID {
+	same(t, "pruned", l.mustPrune(t, at(30), 10), int64(1))
+	if second := l.mustCreate(t, a); second.ID == first.ID {
 		t.Error("the second action has the first one's id")
 	}
 }
@@ -148,19 +148,19 @@ func (l *ledger) TestIdempotencyKeyInTheCallersTransaction(t *testing.T) {
 	a.IdempotencyKey = new("k")
 	for _, commit := range []bool{false, true} {
 		tx := l.db.Begin(t)
-		inside := l.on(tx.Store)
-		first, err := inside.Create(t.Context(), a)
+		inTx := l.on(tx.Store)
+		first, err := inTx.Create(t.Context(), a)
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := inside.Create(t.Context(), a)
+		again, err := inTx.Create(t.Context(), a)
 		if err != nil {
 			t.Fatal(err)
 		}
-		same(t, "inside", again, first)
+		same(t, "in the transaction", again, first)
 		b := a
 		b.Command = "reboot"
-		_, err = inside.Create(t.Context(), b)
+		_, err = inTx.Create(t.Context(), b)
 		duplicateOf(t, err, first.ID)
 		outside := make(chan remediation.Action, 1)
 		go func() {
@@ -178,7 +178,7 @@ func (l *ledger) TestIdempotencyKeyInTheCallersTransaction(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := <-outside
-		same(t, "the row", l.list(t, remediation.Filter{}), []remediation.Action{got})
+		same(t, "the row", l.mustList(t, remediation.Filter{}), []remediation.Action{got})
 		if commit {
 			same(t, "outside", got, first)
 		}
@@ -211,7 +211,7 @@ func (l *ledger) TestIdempotencyKeyHoldsAgainstRawSQL(t *testing.T) {
 				t.Errorf("%s a second action with a %s one's key was accepted", verb, status)
 			}
 		}
-		same(t, "the row", l.get(t, stored.ID), stored)
+		same(t, "the row", l.mustGet(t, stored.ID), stored)
 		l.wontUpdate(t, stored, "idempotency_key = NULL")
 		l.wontUpdate(t, stored, "idempotency_key = 'other'")
 	}

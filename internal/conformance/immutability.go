@@ -85,7 +85,7 @@ func (l *ledger) TestTransitionSmugglesNothingIn(t *testing.T) {
 }
 
 func (l *ledger) TestAC7_ActionKeepsItsAlertAsLongAsTheAlertExists(t *testing.T) {
-	alert, other := l.alert(t, normal), l.alert(t, normal)
+	alert, other := l.mustAddAlert(t, normal), l.mustAddAlert(t, normal)
 	for _, a := range append(examples(), withdrawn()) {
 		a.AlertID = &alert
 		a = l.store(t, a)
@@ -117,7 +117,7 @@ func (l *ledger) TestIdIsNotTakenOver(t *testing.T) {
 			if _, err := l.db.Raw.ExecContext(t.Context(), query); err == nil {
 				t.Errorf("%s was accepted", query)
 			}
-			same(t, "after "+query, l.get(t, a.ID), a)
+			same(t, "after "+query, l.mustGet(t, a.ID), a)
 		}
 	}
 	l.exec(t, insert(1000000)) // the statement was right but for the id
@@ -136,21 +136,21 @@ func (l *ledger) TestAC3_HostMayPauseAServerAgain(t *testing.T) {
 		l.exec(t, "UPDATE servers SET "+set+" WHERE id = "+quote(paused))
 	}
 	l.clock.tick()
-	l.pause(t, paused)
+	l.mustPause(t, paused)
 	since(paused, "= "+later)
 	l.exec(t, "UPDATE servers SET paused_at = NULL WHERE id = "+quote(paused))
-	l.pause(t, paused)
+	l.mustPause(t, paused)
 	since(paused, "IS NULL")
 	l.exec(t, "UPDATE servers SET paused_at = "+later+" WHERE id = "+quote(normal))
-	l.unpause(t, normal)
+	l.mustUnpause(t, normal)
 	since(normal, "IS NULL")
-	l.unpause(t, normal)
-	l.pause(t, normal)
+	l.mustUnpause(t, normal)
+	l.mustPause(t, normal)
 	since(normal, "= "+literal(l.clock.now))
 }
 
 func (l *ledger) TestAlertOfAnotherServerIsNotLinked(t *testing.T) {
-	alert := l.alert(t, paused)
+	alert := l.mustAddAlert(t, paused)
 	a := newAction(normal)
 	a.AlertID = &alert
 	_, err := l.Create(t.Context(), a)

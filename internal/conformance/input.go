@@ -154,9 +154,9 @@ func (arg argument) bad() map[string]string {
 }
 
 func (l *ledger) TestEveryTextArgumentIsChecked(t *testing.T) {
-	pending, approved := l.in(t, remediation.Pending).ID, l.in(t, remediation.Approved).ID
-	executing := l.in(t, remediation.Executing).ID
-	l.create(t, newAction(normal)) // to claim
+	pending, approved := l.actionIn(t, remediation.Pending).ID, l.actionIn(t, remediation.Approved).ID
+	executing := l.actionIn(t, remediation.Executing).ID
+	l.mustCreate(t, newAction(normal)) // to claim
 	before := l.contents(t)
 	for _, arg := range l.arguments(pending, approved, executing) {
 		for name, s := range arg.bad() {

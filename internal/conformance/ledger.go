@@ -32,7 +32,7 @@ func newLedger(t *testing.T, db Database) *ledger {
 			t.Fatal(err)
 		}
 	}
-	l.pause(t, paused)
+	l.mustPause(t, paused)
 	return l
 }
 
@@ -78,7 +78,7 @@ func newAction(serverID string) remediation.NewAction {
 	}
 }
 
-func (l *ledger) create(t *testing.T, a remediation.NewAction) remediation.Action {
+func (l *ledger) mustCreate(t *testing.T, a remediation.NewAction) remediation.Action {
 	t.Helper()
 	created, err := l.Create(t.Context(), a)
 	if err != nil {
@@ -87,7 +87,7 @@ func (l *ledger) create(t *testing.T, a remediation.NewAction) remediation.Actio
 	return created
 }
 
-func (l *ledger) get(t *testing.T, id int64) remediation.Action {
+func (l *ledger) mustGet(t *testing.T, id int64) remediation.Action {
 	t.Helper()
 	a, err := l.Get(t.Context(), id)
 	if err != nil {
@@ -96,21 +96,21 @@ func (l *ledger) get(t *testing.T, id int64) remediation.Action {
 	return a
 }
 
-func (l *ledger) pause(t *testing.T, serverID string) {
+func (l *ledger) mustPause(t *testing.T, serverID string) {
 	t.Helper()
 	if err := l.Pause(t.Context(), serverID); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (l *ledger) unpause(t *testing.T, serverID string) {
+func (l *ledger) mustUnpause(t *testing.T, serverID string) {
 	t.Helper()
 	if err := l.Unpause(t.Context(), serverID); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (l *ledger) alert(t *testing.T, serverID string) int64 {
+func (l *ledger) mustAddAlert(t *testing.T, serverID string) int64 {
 	t.Helper()
 	id, err := l.AddAlert(t.Context(), serverID, "nginx does not answer")
 	if err != nil {

@@ -14,7 +14,7 @@ func (l *ledger) TestAC1_EveryPathFillsItsFieldsAndNoOthers(t *testing.T) {
 		"rejected":  {reject},
 		"withdrawn": {approve, withdraw},
 	} {
-		got := l.create(t, newAction(paused))
+		got := l.mustCreate(t, newAction(paused))
 		want := remediation.Action{
 			ID:          got.ID,
 			ServerID:    paused,
@@ -33,7 +33,7 @@ func (l *ledger) TestAC1_EveryPathFillsItsFieldsAndNoOthers(t *testing.T) {
 				t.Fatalf("%s: %v", name, err)
 			}
 			same(t, name+": "+s.name, got, want)
-			same(t, name+": Get after "+s.name, l.get(t, want.ID), want)
+			same(t, name+": Get after "+s.name, l.mustGet(t, want.ID), want)
 		}
 	}
 }
@@ -42,7 +42,7 @@ func (l *ledger) TestAC1_EachCallWorksFromItsOwnStatusOnly(t *testing.T) {
 	for _, status := range remediation.Statuses() {
 		for _, s := range steps {
 			t.Run(s.name+" in "+string(status), func(t *testing.T) {
-				before := l.in(t, status)
+				before := l.actionIn(t, status)
 				now := l.clock.tick()
 				got, err := s.call(t.Context(), l.Ledger, paused, before.ID)
 				if status == s.from {
@@ -50,12 +50,12 @@ func (l *ledger) TestAC1_EachCallWorksFromItsOwnStatusOnly(t *testing.T) {
 						t.Fatal(err)
 					}
 					same(t, "the answer", got, s.after(before, now))
-					same(t, "the row", l.get(t, before.ID), s.after(before, now))
+					same(t, "the row", l.mustGet(t, before.ID), s.after(before, now))
 					return
 				}
 				refused(t, err, remediation.TransitionError{ID: before.ID, From: status, To: s.to})
 				same(t, "the answer", got, remediation.Action{})
-				same(t, "the row", l.get(t, before.ID), before)
+				same(t, "the row", l.mustGet(t, before.ID), before)
 			})
 		}
 	}
@@ -73,7 +73,7 @@ func refused(t *testing.T, err error, want remediation.TransitionError) {
 }
 
 func (l *ledger) TestAC2_NormalServerApprovesAtOnce(t *testing.T) {
-	got := l.create(t, newAction(normal))
+	got := l.mustCreate(t, newAction(normal))
 	want := remediation.Action{
 		ID:          got.ID,
 		ServerID:    normal,
@@ -87,21 +87,21 @@ func (l *ledger) TestAC2_NormalServerApprovesAtOnce(t *testing.T) {
 		ApprovedBy:  new(remediation.AutoApprover),
 	}
 	same(t, "Create", got, want)
-	same(t, "Get", l.get(t, got.ID), want)
+	same(t, "Get", l.mustGet(t, got.ID), want)
 }
 
 func (l *ledger) TestAC3_MaintenanceLeavesPending(t *testing.T) {
-	before := l.create(t, newAction(normal))
-	l.pause(t, normal)
-	got := l.create(t, newAction(normal))
+	before := l.mustCreate(t, newAction(normal))
+	l.mustPause(t, normal)
+	got := l.mustCreate(t, newAction(normal))
 	want := before
 	want.ID, want.Status, want.ApprovedAt, want.ApprovedBy = got.ID, remediation.Pending, nil, nil
 	same(t, "Create under maintenance", got, want)
-	same(t, "Get", l.get(t, got.ID), want)
-	same(t, "what was approved before", l.get(t, before.ID), before)
+	same(t, "Get", l.mustGet(t, got.ID), want)
+	same(t, "what was approved before", l.mustGet(t, before.ID), before)
 
-	l.unpause(t, normal)
-	if a := l.create(t, newAction(normal)); a.Status != remediation.Approved {
+	l.mustUnpause(t, normal)
+	if a := l.mustCreate(t, newAction(normal)); a.Status != remediation.Approved {
 		t.Errorf("after the maintenance a new action is %s", a.Status)
 	}
 }
@@ -109,14 +109,14 @@ func (l *ledger) TestAC3_MaintenanceLeavesPending(t *testing.T) {
 func (l *ledger) TestAC3_PauseAndUnpauseAreIdempotent(t *testing.T) {
 	since := l.clock.tick()
 	for range 2 {
-		l.pause(t, normal)
+		l.mustPause(t, normal)
 		l.clock.tick()
 		if l.count(t, "servers WHERE id = "+quote(normal)+" AND is_paused = TRUE AND paused_at = "+literal(since)) != 1 {
 			t.Fatal("the server is not paused since the first Pause")
 		}
 	}
 	for range 2 {
-		l.unpause(t, normal)
+		l.mustUnpause(t, normal)
 		if l.count(t, "servers WHERE id = "+quote(normal)+" AND is_paused = FALSE AND paused_at IS NULL") != 1 {
 			t.Fatal("the server is not in normal mode after Unpause")
 		}
@@ -124,9 +124,9 @@ func (l *ledger) TestAC3_PauseAndUnpauseAreIdempotent(t *testing.T) {
 }
 
 func (l *ledger) TestAC3_UnpauseLeavesPendingAlone(t *testing.T) {
-	pending := l.in(t, remediation.Pending)
-	l.unpause(t, paused)
-	same(t, "the pending action", l.get(t, pending.ID), pending)
+	pending := l.actionIn(t, remediation.Pending)
+	l.mustUnpause(t, paused)
+	same(t, "the pending action", l.mustGet(t, pending.ID), pending)
 	_, err := l.Claim(t.Context(), paused)
 	wantError(t, "Claim", err, remediation.ErrNothingToClaim)
 	if _, err := l.Approve(t.Context(), pending.ID, "bob"); err != nil {
@@ -136,9 +136,9 @@ func (l *ledger) TestAC3_UnpauseLeavesPendingAlone(t *testing.T) {
 
 func (l *ledger) TestAC4_RejectedIsTerminal(t *testing.T) {
 	for _, before := range []remediation.Action{
-		l.in(t, remediation.Rejected),
-		l.take(t, l.in(t, remediation.Approved), withdraw),
-		l.take(t, l.create(t, newAction(normal)), withdraw),
+		l.actionIn(t, remediation.Rejected),
+		l.advance(t, l.actionIn(t, remediation.Approved), withdraw),
+		l.advance(t, l.mustCreate(t, newAction(normal)), withdraw),
 	} {
 		for _, s := range steps {
 			_, err := s.call(t.Context(), l.Ledger, before.ServerID, before.ID)
@@ -146,12 +146,12 @@ func (l *ledger) TestAC4_RejectedIsTerminal(t *testing.T) {
 		}
 		_, err := l.Claim(t.Context(), before.ServerID)
 		wantError(t, "Claim", err, remediation.ErrNothingToClaim)
-		same(t, "the rejected action", l.get(t, before.ID), before)
+		same(t, "the rejected action", l.mustGet(t, before.ID), before)
 	}
 }
 
 func (l *ledger) TestAC5_ApprovalIsRecordedAndOutlivesAWithdrawal(t *testing.T) {
-	pending := l.in(t, remediation.Pending)
+	pending := l.actionIn(t, remediation.Pending)
 	now := l.clock.tick()
 	approved, err := l.Approve(t.Context(), pending.ID, "Zoë from the night shift")
 	if err != nil {
@@ -160,11 +160,11 @@ func (l *ledger) TestAC5_ApprovalIsRecordedAndOutlivesAWithdrawal(t *testing.T) 
 	want := pending
 	want.Status, want.ApprovedAt, want.ApprovedBy = remediation.Approved, &now, new("Zoë from the night shift")
 	same(t, "Approve", approved, want)
-	same(t, "Withdraw", l.take(t, approved, withdraw), withdraw.after(want, l.clock.now))
+	same(t, "Withdraw", l.advance(t, approved, withdraw), withdraw.after(want, l.clock.now))
 }
 
 func (l *ledger) TestAddServerIsIdempotent(t *testing.T) {
-	l.in(t, remediation.Pending)
+	l.actionIn(t, remediation.Pending)
 	before := l.contents(t)
 	for _, id := range []string{normal, paused} {
 		if err := l.AddServer(t.Context(), id); err != nil {
@@ -176,19 +176,19 @@ func (l *ledger) TestAddServerIsIdempotent(t *testing.T) {
 
 func (l *ledger) TestDeletingTheServerDeletesItsActions(t *testing.T) {
 	for _, status := range remediation.Statuses() {
-		l.in(t, status)
+		l.actionIn(t, status)
 	}
-	other := l.create(t, newAction(normal))
+	other := l.mustCreate(t, newAction(normal))
 	l.exec(t, "DELETE FROM servers WHERE id = "+quote(paused))
 	same(t, "what is left", l.contents(t), contents{Servers: 1, Actions: []remediation.Action{other}})
 }
 
 func (l *ledger) TestAnIdIsNeverUsedTwice(t *testing.T) {
-	l.create(t, newAction(normal))
-	last := l.create(t, newAction(normal)).ID
+	l.mustCreate(t, newAction(normal))
+	last := l.mustCreate(t, newAction(normal)).ID
 	for _, which := range []string{" WHERE id = " + number(last), ""} { // the newest; all of them
 		l.exec(t, "DELETE FROM remediation_actions"+which)
-		next := l.create(t, newAction(normal)).ID
+		next := l.mustCreate(t, newAction(normal)).ID
 		if next <= last {
 			t.Errorf("id %d after %d was deleted", next, last)
 		}

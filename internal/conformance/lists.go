@@ -8,7 +8,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (l *ledger) list(t *testing.T, f remediation.Filter) []remediation.Action {
+func (l *ledger) mustList(t *testing.T, f remediation.Filter) []remediation.Action {
 	t.Helper()
 	page, err := l.List(t.Context(), f)
 	if err != nil {
@@ -44,24 +44,24 @@ func ids(actions []remediation.Action) []int64 {
 func (l *ledger) TestListIsNewestFirst50ByDefaultAnd1000AtMost(t *testing.T) {
 	all := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Completed)}, 1003)...)
 	for limit, want := range map[int]int{0: 50, 1: 1, 50: 50, 51: 51, 999: 999, 1000: 1000} {
-		page := l.list(t, remediation.Filter{Limit: limit})
+		page := l.mustList(t, remediation.Filter{Limit: limit})
 		same(t, "the page", ids(page), all[:want])
 	}
-	same(t, "before the newest", ids(l.list(t, remediation.Filter{Before: all[0]})), all[1:51])
-	same(t, "before the oldest but two", ids(l.list(t, remediation.Filter{Before: all[1000]})), all[1001:])
+	same(t, "before the newest", ids(l.mustList(t, remediation.Filter{Before: all[0]})), all[1:51])
+	same(t, "before the oldest but two", ids(l.mustList(t, remediation.Filter{Before: all[1000]})), all[1001:])
 }
 
 func (l *ledger) TestListPagesAreCompleteWhileActionsArrive(t *testing.T) {
 	for range 23 {
-		l.create(t, newAction(normal))
+		l.mustCreate(t, newAction(normal))
 	}
-	want := ids(l.list(t, remediation.Filter{}))
+	want := ids(l.mustList(t, remediation.Filter{}))
 	var got []int64
-	page := l.list(t, remediation.Filter{Limit: 5})
+	page := l.mustList(t, remediation.Filter{Limit: 5})
 	for len(page) > 0 && len(got) < len(want) {
 		got = append(got, ids(page)...)
-		l.create(t, newAction(normal))
-		page = l.list(t, remediation.Filter{Before: page[len(page)-1].ID, Limit: 5})
+		l.mustCreate(t, newAction(normal))
+		page = l.mustList(t, remediation.Filter{Before: page[len(page)-1].ID, Limit: 5})
 	}
 	same(t, "the page after the last", ids(page), []int64(nil))
 	same(t, "the pages together", got, want)
@@ -70,7 +70,7 @@ func (l *ledger) TestListPagesAreCompleteWhileActionsArrive(t *testing.T) {
 func (l *ledger) TestListFiltersAloneAndTogether(t *testing.T) {
 	alertsOf := map[string][]*int64{}
 	for _, serverID := range []string{normal, paused} {
-		alertsOf[serverID] = []*int64{nil, new(l.alert(t, serverID)), new(l.alert(t, serverID))}
+		alertsOf[serverID] = []*int64{nil, new(l.mustAddAlert(t, serverID)), new(l.mustAddAlert(t, serverID))}
 	}
 	servers, types := []string{normal, paused}, []string{"restart_service", "clear_cache"}
 	var all []remediation.Action
@@ -98,7 +98,7 @@ func (l *ledger) TestListFiltersAloneAndTogether(t *testing.T) {
 					f := remediation.Filter{ServerID: serverID, ActionType: actionType, Status: status, AlertID: alert}
 					want := matching(all, f)
 					f.Limit = 1000
-					same(t, "List", l.list(t, f), want)
+					same(t, "List", l.mustList(t, f), want)
 					l.samePages(t, f, want)
 				}
 			}
@@ -125,13 +125,13 @@ func (l *ledger) samePages(t *testing.T, f remediation.Filter, want []remediatio
 		return
 	}
 	f.Limit = len(want) / 2
-	same(t, "the first page", l.list(t, f), want[:f.Limit])
+	same(t, "the first page", l.mustList(t, f), want[:f.Limit])
 	f.Before, f.Limit = want[f.Limit-1].ID, 1000
-	same(t, "the second page", l.list(t, f), want[len(want)/2:])
+	same(t, "the second page", l.mustList(t, f), want[len(want)/2:])
 }
 
 func (l *ledger) TestListLoadsNoOutputs(t *testing.T) {
-	alert := l.alert(t, normal)
+	alert := l.mustAddAlert(t, normal)
 	a := example(remediation.Failed)
 	a.AlertID = &alert
 	a = l.store(t, a)
@@ -141,20 +141,20 @@ func (l *ledger) TestListLoadsNoOutputs(t *testing.T) {
 		{}, {ServerID: normal}, {ActionType: a.ActionType}, {Status: a.Status}, {AlertID: &alert},
 		{ServerID: normal, Status: a.Status},
 	} {
-		same(t, "List", l.list(t, f), []remediation.Action{want})
+		same(t, "List", l.mustList(t, f), []remediation.Action{want})
 	}
-	same(t, "Get", l.get(t, a.ID), a)
+	same(t, "Get", l.mustGet(t, a.ID), a)
 }
 
 func (l *ledger) TestEmptyPageIsNoError(t *testing.T) {
-	if page := l.list(t, remediation.Filter{}); len(page) != 0 {
+	if page := l.mustList(t, remediation.Filter{}); len(page) != 0 {
 		t.Errorf("an empty ledger lists %d actions", len(page))
 	}
-	oldest := l.create(t, newAction(normal))
+	oldest := l.mustCreate(t, newAction(normal))
 	for _, f := range []remediation.Filter{
 		{ServerID: "nowhere"}, {Status: remediation.Failed}, {Before: oldest.ID}, {Before: 1},
 	} {
-		if page := l.list(t, f); len(page) != 0 {
+		if page := l.mustList(t, f); len(page) != 0 {
 			t.Errorf("%+v lists %d actions", f, len(page))
 		}
 	}

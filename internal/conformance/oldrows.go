@@ -22,7 +22,7 @@ func (l *ledger) insertOld(t *testing.T, r row) remediation.Action {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return l.get(t, ids[0])
+	return l.mustGet(t, ids[0])
 }
 
 // In a row that fits its status one rule often stands in for another. In one that has a field too many or too few, each
@@ -108,12 +108,12 @@ func keep[T any](field **T, recorded *T) {
 // passesOver makes each bulk decision on a row that it can't decide, and on a good one beside it.
 func (l *ledger) passesOver(t *testing.T, old remediation.Action) {
 	t.Helper()
-	for _, m := range manys {
+	for _, m := range bulkCalls {
 		l.passesOverIn(t, m, old)
 	}
 }
 
-func (l *ledger) passesOverIn(t *testing.T, m many, old remediation.Action) {
+func (l *ledger) passesOverIn(t *testing.T, m bulkCall, old remediation.Action) {
 	t.Helper()
 	good := l.store(t, example(remediation.Pending))
 	outcomes, err := m.call(t, l.Ledger, []int64{old.ID, good.ID})
@@ -125,7 +125,7 @@ func (l *ledger) passesOverIn(t *testing.T, m many, old remediation.Action) {
 		want.Why = remediation.ReasonNoApproval
 	}
 	refused(t, outcomes[0].Err, want)
-	same(t, "the old row", l.get(t, old.ID), old)
+	same(t, "the old row", l.mustGet(t, old.ID), old)
 	if got := outcomes[1]; got.Err != nil || got.Action.Status != m.step.to {
 		t.Errorf("%s beside %+v: %+v", m.step.name, old, got)
 	}
@@ -134,48 +134,48 @@ func (l *ledger) passesOverIn(t *testing.T, m many, old remediation.Action) {
 func (l *ledger) TestPendingOldRowsAreRejectedAndNeverApproved(t *testing.T) {
 	for _, r := range misfits(remediation.Pending) {
 		old := l.insertOld(t, r)
-		same(t, "the reason", l.explain(t, old.ID).Reason, remediation.ReasonNoApproval)
+		same(t, "the reason", l.mustExplain(t, old.ID).Reason, remediation.ReasonNoApproval)
 		_, err := l.Approve(t.Context(), old.ID, "bob")
 		refused(t, err, remediation.TransitionError{ID: old.ID, From: remediation.Pending, To: remediation.Approved, Why: remediation.ReasonNoApproval})
-		l.passesOverIn(t, approveMany, old)
+		l.passesOverIn(t, approveAll, old)
 		want := ended(old, reject, l.clock.tick())
 		got, err := l.Reject(t.Context(), old.ID, "carol", "not on a Friday")
 		if err != nil {
 			t.Fatalf("reject %+v: %v", old, err)
 		}
 		same(t, "rejected", got, want)
-		same(t, "rejected, as it is stored", l.get(t, old.ID), want)
+		same(t, "rejected, as it is stored", l.mustGet(t, old.ID), want)
 
 		old = l.insertOld(t, r)
 		want = ended(old, reject, l.clock.tick())
-		outcomes, err := rejectMany.call(t, l.Ledger, []int64{old.ID})
+		outcomes, err := rejectAll.call(t, l.Ledger, []int64{old.ID})
 		if err != nil || outcomes[0].Err != nil {
 			t.Fatalf("reject %+v: %v, %+v", old, err, outcomes)
 		}
-		same(t, "rejected among others", l.get(t, old.ID), want)
+		same(t, "rejected among others", l.mustGet(t, old.ID), want)
 	}
 }
 
 func (l *ledger) TestApprovedOldRowsAreWithdrawnAndNeverRun(t *testing.T) {
 	for _, r := range misfits(remediation.Approved) {
 		old, good := l.insertOld(t, r), l.store(t, example(remediation.Approved))
-		same(t, "the old row's reason", l.explain(t, old.ID).Reason, remediation.ReasonNoApproval)
-		if e := l.explain(t, good.ID); e.Reason != remediation.ReasonUnclaimed || e.Behind != 0 {
+		same(t, "the old row's reason", l.mustExplain(t, old.ID).Reason, remediation.ReasonNoApproval)
+		if e := l.mustExplain(t, good.ID); e.Reason != remediation.ReasonUnclaimed || e.Behind != 0 {
 			t.Errorf("beside %+v: %s", old, e)
 		}
-		same(t, "claimed", l.claim(t, normal).ID, good.ID)
+		same(t, "claimed", l.mustClaim(t, normal).ID, good.ID)
 		l.nothingToClaim(t, normal)
 		_, err := l.Start(t.Context(), old.ID)
 		refused(t, err, remediation.TransitionError{ID: old.ID, From: remediation.Approved, To: remediation.Executing, Why: remediation.ReasonNoApproval})
-		same(t, "the old row", l.get(t, old.ID), old)
+		same(t, "the old row", l.mustGet(t, old.ID), old)
 		want := ended(old, withdraw, l.clock.tick())
 		got, err := l.Withdraw(t.Context(), old.ID, "dave", "the alert is gone")
 		if err != nil {
 			t.Fatalf("withdraw %+v: %v", old, err)
 		}
 		same(t, "withdrawn", got, want)
-		same(t, "withdrawn, as it is stored", l.get(t, old.ID), want)
-		l.take(t, l.get(t, good.ID), complete) // is before nothing in the next round
+		same(t, "withdrawn, as it is stored", l.mustGet(t, old.ID), want)
+		l.advance(t, l.mustGet(t, good.ID), complete) // is before nothing in the next round
 	}
 }
 
@@ -184,10 +184,10 @@ func (l *ledger) TestExecutingOldRowsAreFinished(t *testing.T) {
 		for _, s := range []step{complete, fail} {
 			old, next := l.insertOld(t, r), l.store(t, example(remediation.Approved))
 			recorded := old.CompletedAt != nil || old.ExitCode != nil
-			if e := l.explain(t, old.ID); e.Reason != remediation.ReasonExecuting || (e.Detail != "") != recorded {
+			if e := l.mustExplain(t, old.ID); e.Reason != remediation.ReasonExecuting || (e.Detail != "") != recorded {
 				t.Errorf("of %+v: %s", old, e)
 			}
-			if behind := l.explain(t, next.ID).Behind; (behind == old.ID) == recorded {
+			if behind := l.mustExplain(t, next.ID).Behind; (behind == old.ID) == recorded {
 				t.Errorf("beside %+v the next is behind %d", old, behind)
 			}
 			want := ended(old, s, l.clock.tick())
@@ -196,7 +196,7 @@ func (l *ledger) TestExecutingOldRowsAreFinished(t *testing.T) {
 				t.Fatalf("%s of %+v: %v", s.name, old, err)
 			}
 			same(t, s.name, got, want)
-			same(t, s.name+", as it is stored", l.get(t, old.ID), want)
+			same(t, s.name+", as it is stored", l.mustGet(t, old.ID), want)
 			l.exec(t, "DELETE FROM remediation_actions WHERE id = "+number(next.ID))
 		}
 	}
@@ -212,10 +212,10 @@ func (l *ledger) TestStatusOfOldRowsDecidesWhatTheyAre(t *testing.T) {
 		if status != remediation.Approved {
 			with(status, remediation.Approved)
 			good := l.store(t, example(remediation.Approved))
-			if e := l.explain(t, good.ID); status != remediation.Executing && e.Behind != 0 {
+			if e := l.mustExplain(t, good.ID); status != remediation.Executing && e.Behind != 0 {
 				t.Errorf("beside %s: %s", status, e)
 			}
-			same(t, "claimed beside "+string(status), l.claim(t, normal).ID, good.ID)
+			same(t, "claimed beside "+string(status), l.mustClaim(t, normal).ID, good.ID)
 			l.nothingToClaim(t, normal)
 			l.exec(t, "DELETE FROM remediation_actions") // nothing is behind them in the next round
 		}
@@ -260,7 +260,7 @@ func (l *ledger) TestClearOutputPassesOverOldRows(t *testing.T) {
 				t.Errorf("cleared beside %s, of an action without %s: %d, %v, want 1", status, c, cleared, err)
 			}
 		}
-		same(t, "the old row", l.get(t, old.ID), old)
+		same(t, "the old row", l.mustGet(t, old.ID), old)
 	}
 }
 
@@ -281,14 +281,14 @@ func (l *ledger) TestTimedOutIsReadAndNeverWritten(t *testing.T) {
 		{Status: "timed_out"}, {Status: "timed_out", ServerID: normal}, {Status: "timed_out", ActionType: want.ActionType},
 		{Status: "timed_out", ServerID: normal, ActionType: want.ActionType},
 	} {
-		same(t, "List", l.list(t, f), []remediation.Action{want})
+		same(t, "List", l.mustList(t, f), []remediation.Action{want})
 	}
-	same(t, "counted by name", l.counts(t, "timed_out"), map[remediation.Status]int64{"timed_out": 1})
-	same(t, "counted without a name", len(l.counts(t)), len(remediation.Statuses()))
+	same(t, "counted by name", l.mustCounts(t, "timed_out"), map[remediation.Status]int64{"timed_out": 1})
+	same(t, "counted without a name", len(l.mustCounts(t)), len(remediation.Statuses()))
 	l.explained(t, remediation.Explanation{ActionID: old.ID, ServerID: normal, Status: "timed_out", Reason: remediation.ReasonFinished,
 		Since: at(40), By: *old.ApprovedBy, Detail: "-1"}, "timed out at "+at(40).Format(time.DateTime), "with exit code -1")
-	same(t, "what the next is behind", l.explain(t, next.ID).Behind, int64(0))
-	same(t, "claimed beside it", l.claim(t, normal).ID, next.ID)
+	same(t, "what the next is behind", l.mustExplain(t, next.ID).Behind, int64(0))
+	same(t, "claimed beside it", l.mustClaim(t, normal).ID, next.ID)
 
 	for _, s := range steps {
 		_, err := s.call(t.Context(), l.Ledger, normal, old.ID)
@@ -309,12 +309,12 @@ func (l *ledger) TestTimedOutIsReadAndNeverWritten(t *testing.T) {
 	}
 
 	l.exec(t, "DELETE FROM remediation_actions WHERE status <> 'timed_out'")
-	same(t, "cleared at its end", l.clear(t, at(40), 10), int64(0))
-	same(t, "cleared", l.clear(t, at(41), 10), int64(1))
+	same(t, "cleared at its end", l.mustClearOutput(t, at(40), 10), int64(0))
+	same(t, "cleared", l.mustClearOutput(t, at(41), 10), int64(1))
 	want.Stdout, want.Stderr = nil, nil
-	same(t, "the row without outputs", l.get(t, old.ID), want)
-	same(t, "pruned at its end", l.prune(t, at(40), 10), int64(0))
-	same(t, "pruned", l.prune(t, at(41), 10), int64(1))
+	same(t, "the row without outputs", l.mustGet(t, old.ID), want)
+	same(t, "pruned at its end", l.mustPrune(t, at(40), 10), int64(0))
+	same(t, "pruned", l.mustPrune(t, at(41), 10), int64(1))
 	_, err := l.Get(t.Context(), old.ID)
 	wantError(t, "Get", err, remediation.ErrNotFound)
 }
@@ -325,9 +325,9 @@ func (l *ledger) TestStatusesOfOtherProgramsAreRead(t *testing.T) {
 	for _, status := range []remediation.Status{"cancelled", "Pending", remediation.Status(strings.Repeat("é", 20))} {
 		r["status"] = quote(string(status))
 		old := l.insertOld(t, r)
-		same(t, "the status", l.list(t, remediation.Filter{Limit: 1})[0].Status, status)
-		same(t, "the row", l.get(t, old.ID).Status, status)
-		same(t, "cleared", l.clear(t, at(59), 10), int64(0))
-		same(t, "pruned", l.prune(t, at(59), 10), int64(0))
+		same(t, "the status", l.mustList(t, remediation.Filter{Limit: 1})[0].Status, status)
+		same(t, "the row", l.mustGet(t, old.ID).Status, status)
+		same(t, "cleared", l.mustClearOutput(t, at(59), 10), int64(0))
+		same(t, "pruned", l.mustPrune(t, at(59), 10), int64(0))
 	}
 }

@@ -30,12 +30,12 @@ func unreported(a remediation.Action, at time.Time, stderr *string) remediation.
 
 func (l *ledger) TestOverdueIsWhatExecutesLongerThanThat(t *testing.T) {
 	const limit = 90 * time.Second
-	executing := l.in(t, remediation.Executing)
+	executing := l.actionIn(t, remediation.Executing)
 	since := *executing.ExecutedAt
 	for _, age := range []time.Duration{0, time.Microsecond, limit - time.Microsecond, limit} {
 		l.clock.now = since.Add(age)
 		same(t, "closed after "+age.String(), len(l.sweep(t, limit, 10)), 0)
-		same(t, "the row after "+age.String(), l.get(t, executing.ID), executing)
+		same(t, "the row after "+age.String(), l.mustGet(t, executing.ID), executing)
 	}
 	l.clock.now = since.Add(limit + time.Microsecond)
 	closed := l.sweep(t, limit, 10)
@@ -47,29 +47,29 @@ func (l *ledger) TestOverdueIsWhatExecutesLongerThanThat(t *testing.T) {
 	}
 	want := unreported(executing, l.clock.now, closed[0].Stderr)
 	same(t, "FailOverdue", closed[0], want)
-	same(t, "the row", l.get(t, executing.ID), want)
+	same(t, "the row", l.mustGet(t, executing.ID), want)
 	same(t, "closed again", len(l.sweep(t, limit, 10)), 0)
 
 	// What a program says about how long in a zone of its own, or finer than a microsecond, counts the same.
-	executing = l.in(t, remediation.Executing)
+	executing = l.actionIn(t, remediation.Executing)
 	l.clock.now = executing.ExecutedAt.Add(limit + 999).In(time.FixedZone("+0545", 5*3600+45*60))
 	same(t, "closed within the same microsecond", len(l.sweep(t, limit, 10)), 0)
 	l.clock.now = l.clock.now.Add(time.Microsecond)
 	closed = l.sweep(t, limit, 10)
 	same(t, "closed in the next", ids(closed), []int64{executing.ID})
-	same(t, "the row", l.get(t, executing.ID), closed[0])
+	same(t, "the row", l.mustGet(t, executing.ID), closed[0])
 }
 
 func (l *ledger) TestOverdueClosesOnlyWhatExecutes(t *testing.T) {
 	in := map[remediation.Status]remediation.Action{}
 	for _, status := range remediation.Statuses() {
-		in[status] = l.in(t, status)
+		in[status] = l.actionIn(t, status)
 	}
 	l.clock.now = l.clock.now.AddDate(10, 0, 0)
 	same(t, "closed", ids(l.sweep(t, time.Hour, 100)), []int64{in[remediation.Executing].ID})
 	for status, a := range in {
 		if status != remediation.Executing {
-			same(t, "the row that is "+string(status), l.get(t, a.ID), a)
+			same(t, "the row that is "+string(status), l.mustGet(t, a.ID), a)
 		}
 	}
 	same(t, "closed within the longest time there is", len(l.sweep(t, math.MaxInt64, 100)), 0)
@@ -80,7 +80,7 @@ func (l *ledger) TestOverdueGoesOldestFirstUpToTheLimit(t *testing.T) {
 		l.exec(t, "DELETE FROM remediation_actions")
 		var all []int64
 		for range n {
-			all = append(all, l.in(t, remediation.Executing).ID)
+			all = append(all, l.actionIn(t, remediation.Executing).ID)
 		}
 		l.exec(t, "ANALYZE")
 		l.clock.now = l.clock.now.Add(time.Hour)
@@ -110,7 +110,7 @@ func (l *ledger) TestOverdueLimitHoldsWhateverThePlan(t *testing.T) {
 }
 
 func (l *ledger) TestOverdueRefusesALateResult(t *testing.T) {
-	executing := l.in(t, remediation.Executing)
+	executing := l.actionIn(t, remediation.Executing)
 	l.clock.now = l.clock.now.Add(time.Hour)
 	closed := l.sweep(t, time.Minute, 10)
 	for _, late := range []step{complete, fail} {
@@ -118,7 +118,7 @@ func (l *ledger) TestOverdueRefusesALateResult(t *testing.T) {
 		_, err := late.call(t.Context(), l.Ledger, paused, executing.ID)
 		refused(t, err, remediation.TransitionError{ID: executing.ID, From: remediation.Failed, To: late.to})
 	}
-	same(t, "the row", l.get(t, executing.ID), closed[0])
+	same(t, "the row", l.mustGet(t, executing.ID), closed[0])
 }
 
 func (l *ledger) TestOverdueRaceOfSweepersClosesEachOnce(t *testing.T) {
@@ -144,7 +144,7 @@ func (l *ledger) TestOverdueRaceOfSweepersClosesEachOnce(t *testing.T) {
 	slices.SortFunc(got, func(a, b remediation.Action) int { return cmp.Compare(b.ID, a.ID) })
 	same(t, "what was closed", ids(got), all)
 	for _, a := range got {
-		same(t, "the row", l.get(t, a.ID), a)
+		same(t, "the row", l.mustGet(t, a.ID), a)
 	}
 	same(t, "events of it", l.count(t, "remediation_events WHERE kind = 'failed'"), len(all))
 }
@@ -152,7 +152,7 @@ func (l *ledger) TestOverdueRaceOfSweepersClosesEachOnce(t *testing.T) {
 func (l *ledger) TestOverdueRaceWithFinishHasOneWinner(t *testing.T) {
 	racers := l.racers(t, 4)
 	for range rounds(20) {
-		executing := l.in(t, remediation.Executing)
+		executing := l.actionIn(t, remediation.Executing)
 		l.clock.now = l.clock.now.Add(time.Hour)
 		finished, errs := make([]remediation.Action, len(racers)), make([]error, len(racers))
 		swept := make([][]remediation.Action, len(racers))
@@ -166,7 +166,7 @@ func (l *ledger) TestOverdueRaceWithFinishHasOneWinner(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		row := l.get(t, executing.ID)
+		row := l.mustGet(t, executing.ID)
 		won := slices.Concat(swept...)
 		for i := range racers {
 			if i/2%2 == 0 && errs[i] == nil {
@@ -180,7 +180,7 @@ func (l *ledger) TestOverdueRaceWithFinishHasOneWinner(t *testing.T) {
 }
 
 func (l *ledger) TestOverdueInTheCallersTransaction(t *testing.T) {
-	executing := l.in(t, remediation.Executing)
+	executing := l.actionIn(t, remediation.Executing)
 	l.clock.now = l.clock.now.Add(time.Hour)
 	for _, keep := range []bool{false, true} {
 		tx := l.db.Begin(t)
@@ -188,7 +188,7 @@ func (l *ledger) TestOverdueInTheCallersTransaction(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		same(t, "closed inside", ids(closed), []int64{executing.ID})
+		same(t, "closed in the transaction", ids(closed), []int64{executing.ID})
 		want, end := executing, tx.Rollback
 		if keep {
 			want, end = closed[0], tx.Commit
@@ -196,12 +196,12 @@ func (l *ledger) TestOverdueInTheCallersTransaction(t *testing.T) {
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
-		same(t, "afterwards", l.get(t, executing.ID), want)
+		same(t, "afterwards", l.mustGet(t, executing.ID), want)
 	}
 }
 
 func (l *ledger) TestOverdueInputIsChecked(t *testing.T) {
-	executing := l.in(t, remediation.Executing)
+	executing := l.actionIn(t, remediation.Executing)
 	l.clock.now = l.clock.now.Add(time.Hour)
 	for _, olderThan := range []time.Duration{0, -1, -time.Hour, math.MinInt64} {
 		closed, err := l.FailOverdue(t.Context(), olderThan, 10)
@@ -213,14 +213,14 @@ func (l *ledger) TestOverdueInputIsChecked(t *testing.T) {
 	if _, err := l.FailOverdue(ctx, time.Minute, 10); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	same(t, "the row", l.get(t, executing.ID), executing)
+	same(t, "the row", l.mustGet(t, executing.ID), executing)
 }
 
 // The clock of a Pi without a battery begins in 1970 after each start. Its work gets done, and nothing takes what was
 // claimed a moment ago for overdue, or a fresh result for an old one.
 func (l *ledger) TestAgentWithAWrongClockLosesNothing(t *testing.T) {
 	agent := remediation.New(l.db.Store, remediation.WithClock(func() time.Time { return time.Unix(3600, 0) }))
-	claimed, err := agent.Claim(t.Context(), l.create(t, newAction(normal)).ServerID)
+	claimed, err := agent.Claim(t.Context(), l.mustCreate(t, newAction(normal)).ServerID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func (l *ledger) TestAgentWithAWrongClockLosesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rejected, err := agent.Reject(t.Context(), l.create(t, newAction(paused)).ID, "carol", "no")
+	rejected, err := agent.Reject(t.Context(), l.mustCreate(t, newAction(paused)).ID, "carol", "no")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,8 +244,8 @@ func (l *ledger) TestAgentWithAWrongClockLosesNothing(t *testing.T) {
 			t.Errorf("actions from before %s pruned: %d, %v", before, pruned, err)
 		}
 	}
-	same(t, "the fresh result", l.get(t, finished.ID), finished)
-	same(t, "the fresh decision", l.get(t, rejected.ID), rejected)
+	same(t, "the fresh result", l.mustGet(t, finished.ID), finished)
+	same(t, "the fresh decision", l.mustGet(t, rejected.ID), rejected)
 	pruned, err := l.Prune(t.Context(), l.clock.now.Add(time.Second), 10)
 	if err != nil || pruned != 2 {
 		t.Errorf("pruned later: %d, %v, want 2", pruned, err)

@@ -31,10 +31,10 @@ func race(racers []*remediation.Ledger, run func(i int, l *remediation.Ledger)) 
 }
 
 func (l *ledger) TestRaceOfClaimersDeliversEachActionOnce(t *testing.T) {
-	other := l.in(t, remediation.Approved)
+	other := l.actionIn(t, remediation.Approved)
 	var want []remediation.Action
 	for range 200 {
-		want = append(want, start.after(l.create(t, newAction(normal)), l.clock.now))
+		want = append(want, start.after(l.mustCreate(t, newAction(normal)), l.clock.now))
 	}
 	delivered := make([][]remediation.Action, 16)
 	race(l.racers(t, 16), func(i int, racer *remediation.Ledger) {
@@ -54,9 +54,9 @@ func (l *ledger) TestRaceOfClaimersDeliversEachActionOnce(t *testing.T) {
 	slices.SortFunc(got, func(a, b remediation.Action) int { return cmp.Compare(a.ID, b.ID) })
 	same(t, "what was delivered", got, want)
 	for _, a := range want {
-		same(t, "the row", l.get(t, a.ID), a)
+		same(t, "the row", l.mustGet(t, a.ID), a)
 	}
-	same(t, "the other server's action", l.get(t, other.ID), other)
+	same(t, "the other server's action", l.mustGet(t, other.ID), other)
 }
 
 // outcome is what one racer's call came to.
@@ -76,7 +76,7 @@ func (l *ledger) oneWinner(t *testing.T, id int64, outcomes []outcome) outcome {
 		t.Fatalf("%d racers won: %+v", len(winners), outcomes)
 	}
 	winner := winners[0]
-	same(t, "the row", l.get(t, id), winner.action)
+	same(t, "the row", l.mustGet(t, id), winner.action)
 	for _, o := range outcomes {
 		if lost(o) {
 			refused(t, o.err, remediation.TransitionError{ID: id, From: winner.action.Status, To: o.step.to})
@@ -88,7 +88,7 @@ func (l *ledger) oneWinner(t *testing.T, id int64, outcomes []outcome) outcome {
 func (l *ledger) TestRaceOfApproveAndRejectHasOneWinner(t *testing.T) {
 	racers := l.racers(t, 8)
 	for range rounds(10) {
-		pending := l.in(t, remediation.Pending)
+		pending := l.actionIn(t, remediation.Pending)
 		outcomes := make([]outcome, len(racers))
 		race(racers, func(i int, racer *remediation.Ledger) {
 			s := []step{approve, reject}[i/2%2] // both on both stores
@@ -103,7 +103,7 @@ func (l *ledger) TestRaceOfApproveAndRejectHasOneWinner(t *testing.T) {
 func (l *ledger) TestRaceOfWithdrawAndClaimHasOneWinner(t *testing.T) {
 	racers := l.racers(t, 8)
 	for range rounds(10) {
-		approved := l.create(t, newAction(normal))
+		approved := l.mustCreate(t, newAction(normal))
 		outcomes := make([]outcome, len(racers))
 		race(racers, func(i int, racer *remediation.Ledger) {
 			if i/2%2 == 0 {
@@ -123,7 +123,7 @@ func (l *ledger) TestRaceOfWithdrawAndClaimHasOneWinner(t *testing.T) {
 func (l *ledger) TestRaceOfResultsKeepsOneWhole(t *testing.T) {
 	racers := l.racers(t, 4)
 	for range rounds(10) {
-		executing := l.in(t, remediation.Executing)
+		executing := l.actionIn(t, remediation.Executing)
 		outcomes := make([]outcome, len(racers))
 		race(racers, func(i int, racer *remediation.Ledger) {
 			s := []step{complete, fail}[i/2]

@@ -156,7 +156,7 @@ func (l *ledger) wontUpdate(t *testing.T, a remediation.Action, set string) {
 	if err := l.update(t, a.ID, set); err == nil {
 		t.Errorf("%s: SET %s was accepted", a.Status, set)
 	}
-	same(t, string(a.Status)+" after SET "+set, l.get(t, a.ID), a)
+	same(t, string(a.Status)+" after SET "+set, l.mustGet(t, a.ID), a)
 }
 
 // example is a well-formed action in a status, as an engine stores it.

@@ -14,7 +14,7 @@ func (l *ledger) TestAC6_ExitCodeDecidesAndTheResultIsKept(t *testing.T) {
 		-1:         remediation.Failed,
 		3221225786: remediation.Failed, // Windows reports a Ctrl-C as this, which no 32-bit column takes
 	} {
-		want := l.in(t, remediation.Executing)
+		want := l.actionIn(t, remediation.Executing)
 		want.Status, want.CompletedAt, want.ExitCode = status, new(l.clock.tick()), &code
 		want.Stdout, want.Stderr = new("out\n"), new("")
 		got, err := l.Finish(t.Context(), paused, want.ID, remediation.Result{ExitCode: code, Stdout: "out\n"})
@@ -22,7 +22,7 @@ func (l *ledger) TestAC6_ExitCodeDecidesAndTheResultIsKept(t *testing.T) {
 			t.Fatal(err)
 		}
 		same(t, "Finish", got, want)
-		same(t, "Get", l.get(t, want.ID), want)
+		same(t, "Get", l.mustGet(t, want.ID), want)
 	}
 }
 
@@ -30,12 +30,12 @@ func (l *ledger) TestAC6_OutputOfAMebibyteIsKeptWhole(t *testing.T) {
 	const mebibyte = 1 << 20
 	stdout := strings.Repeat("nginx: ok, 100 %\n", mebibyte)[:mebibyte]
 	stderr := strings.Repeat("é", mebibyte/2)
-	a := l.in(t, remediation.Executing)
+	a := l.actionIn(t, remediation.Executing)
 	got, err := l.Finish(t.Context(), paused, a.ID, remediation.Result{Stdout: stdout, Stderr: stderr})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, got := range map[string]remediation.Action{"Finish": got, "Get": l.get(t, a.ID)} {
+	for name, got := range map[string]remediation.Action{"Finish": got, "Get": l.mustGet(t, a.ID)} {
 		if *got.Stdout != stdout || *got.Stderr != stderr {
 			t.Errorf("%s returns %d bytes of stdout and %d of stderr, want both whole", name, len(*got.Stdout), len(*got.Stderr))
 		}
@@ -58,7 +58,7 @@ func (l *ledger) TestAC6_OutputIsEvidenceAndNeverRefused(t *testing.T) {
 		"broken between good parts": {"日\xe6\x97本\x00é", "日\uFFFD\uFFFD本\uFFFDé"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			want := l.in(t, remediation.Executing)
+			want := l.actionIn(t, remediation.Executing)
 			want.Status, want.CompletedAt, want.ExitCode = remediation.Failed, new(l.clock.tick()), new(int64(1))
 			want.Stdout, want.Stderr = &c.kept, new("e"+c.kept)
 			got, err := l.Finish(t.Context(), paused, want.ID,
@@ -67,7 +67,7 @@ func (l *ledger) TestAC6_OutputIsEvidenceAndNeverRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			same(t, "Finish", got, want)
-			same(t, "Get", l.get(t, want.ID), want)
+			same(t, "Get", l.mustGet(t, want.ID), want)
 		})
 	}
 }

@@ -18,7 +18,7 @@ func endedAt(status remediation.Status, end time.Time) remediation.Action {
 	return a
 }
 
-func (l *ledger) prune(t *testing.T, before time.Time, limit int) int64 {
+func (l *ledger) mustPrune(t *testing.T, before time.Time, limit int) int64 {
 	t.Helper()
 	n, err := l.Prune(t.Context(), before, limit)
 	if err != nil {
@@ -27,7 +27,7 @@ func (l *ledger) prune(t *testing.T, before time.Time, limit int) int64 {
 	return n
 }
 
-func (l *ledger) clear(t *testing.T, before time.Time, limit int) int64 {
+func (l *ledger) mustClearOutput(t *testing.T, before time.Time, limit int) int64 {
 	t.Helper()
 	n, err := l.ClearOutput(t.Context(), before, limit)
 	if err != nil {
@@ -44,12 +44,12 @@ func (l *ledger) TestPruneTakesTheOldestByWhenTheyEnded(t *testing.T) {
 	}
 	for len(byEnd) > 0 {
 		n := min(3, len(byEnd))
-		same(t, "pruned", l.prune(t, at(59), 3), int64(n))
+		same(t, "pruned", l.mustPrune(t, at(59), 3), int64(n))
 		byEnd = byEnd[n:]
-		got := ids(l.list(t, remediation.Filter{}))
+		got := ids(l.mustList(t, remediation.Filter{}))
 		same(t, "what is left", got, append([]int64(nil), byEnd...))
 	}
-	same(t, "pruned of nothing", l.prune(t, at(59), 3), int64(0))
+	same(t, "pruned of nothing", l.mustPrune(t, at(59), 3), int64(0))
 }
 
 func (l *ledger) TestPruneBoundaryIsExclusive(t *testing.T) {
@@ -57,10 +57,10 @@ func (l *ledger) TestPruneBoundaryIsExclusive(t *testing.T) {
 		end := at(40)
 		a := l.store(t, endedAt(status, end))
 		for _, before := range []time.Time{{}, end.Add(-time.Hour), end.Add(-time.Microsecond), end} {
-			same(t, "pruned before "+before.String(), l.prune(t, before, 10), int64(0))
+			same(t, "pruned before "+before.String(), l.mustPrune(t, before, 10), int64(0))
 		}
-		same(t, "the row", l.get(t, a.ID), a)
-		same(t, "pruned", l.prune(t, end.Add(time.Microsecond).In(time.FixedZone("-0900", -9*3600)), 10), int64(1))
+		same(t, "the row", l.mustGet(t, a.ID), a)
+		same(t, "pruned", l.mustPrune(t, end.Add(time.Microsecond).In(time.FixedZone("-0900", -9*3600)), 10), int64(1))
 	}
 	for _, late := range []time.Time{at(0).AddDate(8000, 0, 0), time.Unix(1<<40, 0)} { // years of five digits
 		l.store(t, endedAt(remediation.Failed, at(40)))
@@ -68,13 +68,13 @@ func (l *ledger) TestPruneBoundaryIsExclusive(t *testing.T) {
 		if err != nil || cleared != 1 {
 			t.Errorf("cleared before %s: %d, %v, want 1", late, cleared, err)
 		}
-		same(t, "pruned before "+late.String(), l.prune(t, late, 10), int64(1))
+		same(t, "pruned before "+late.String(), l.mustPrune(t, late, 10), int64(1))
 	}
 	for _, c := range []string{"created_at", "approved_at", "executed_at"} { // by a clock that was wrong
 		r := rowOf(endedAt(remediation.Failed, at(40)))
 		r[c] = literal(at(45))
 		l.exec(t, insertion("remediation_actions", r))
-		for _, call := range []func(*testing.T, time.Time, int) int64{l.clear, l.prune} {
+		for _, call := range []func(*testing.T, time.Time, int) int64{l.mustClearOutput, l.mustPrune} {
 			same(t, "taken before its latest time, "+c, call(t, at(45), 10), int64(0))
 			same(t, "taken after its latest time, "+c, call(t, at(46), 10), int64(1))
 		}
@@ -83,8 +83,8 @@ func (l *ledger) TestPruneBoundaryIsExclusive(t *testing.T) {
 	second := at(40).Truncate(time.Second)
 	for _, d := range []time.Duration{0, time.Microsecond, 500 * time.Millisecond, 999999 * time.Microsecond} {
 		l.store(t, endedAt(remediation.Completed, second.Add(d)))
-		same(t, "pruned before", l.prune(t, second.Add(d), 10), int64(0))
-		same(t, "pruned after", l.prune(t, second.Add(d+time.Microsecond), 10), int64(1))
+		same(t, "pruned before", l.mustPrune(t, second.Add(d), 10), int64(0))
+		same(t, "pruned after", l.mustPrune(t, second.Add(d+time.Microsecond), 10), int64(1))
 	}
 }
 
@@ -98,21 +98,21 @@ func (l *ledger) TestPruneNeverTakesWhatIsOpen(t *testing.T) {
 	}
 	l.store(t, withdrawn())
 	for _, want := range []int64{1, 1, 1, 1, 0} { // an open one that is older takes nothing of the limit
-		same(t, "pruned", l.prune(t, at(0).AddDate(100, 0, 0), 1), want)
+		same(t, "pruned", l.mustPrune(t, at(0).AddDate(100, 0, 0), 1), want)
 	}
 	for _, a := range open {
-		same(t, "the row that is "+string(a.Status), l.get(t, a.ID), a)
+		same(t, "the row that is "+string(a.Status), l.mustGet(t, a.ID), a)
 	}
-	same(t, "what is left", len(l.list(t, remediation.Filter{})), len(open))
+	same(t, "what is left", len(l.mustList(t, remediation.Filter{})), len(open))
 }
 
 func (l *ledger) TestPruneLeavesTheEvents(t *testing.T) {
-	a := l.in(t, remediation.Failed)
-	before := l.events(t, 0)
-	same(t, "pruned", l.prune(t, l.clock.tick(), 10), int64(1))
+	a := l.actionIn(t, remediation.Failed)
+	before := l.mustEvents(t, 0)
+	same(t, "pruned", l.mustPrune(t, l.clock.tick(), 10), int64(1))
 	_, err := l.Get(t.Context(), a.ID)
 	wantError(t, "Get", err, remediation.ErrNotFound)
-	after := l.events(t, 0)
+	after := l.mustEvents(t, 0)
 	same(t, "the events before", after[:len(before)], before)
 	got := after[len(before):]
 	if len(got) != 1 {
@@ -151,7 +151,7 @@ func (l *ledger) TestPruneRaceDeletesEachOnce(t *testing.T) {
 	racers := l.racers(t, 6)
 	for range 3 {
 		l.manyEnded(t, 200)
-		open := l.in(t, remediation.Executing)
+		open := l.actionIn(t, remediation.Executing)
 		events := l.count(t, "remediation_events WHERE kind = 'deleted'")
 		counts := make([]int64, len(racers))
 		race(racers, func(i int, racer *remediation.Ledger) {
@@ -165,7 +165,7 @@ func (l *ledger) TestPruneRaceDeletesEachOnce(t *testing.T) {
 		}
 		same(t, "the counts together", sum, int64(200))
 		same(t, "how many were deleted", l.count(t, "remediation_events WHERE kind = 'deleted'")-events, 200)
-		same(t, "the open one", l.get(t, open.ID), open)
+		same(t, "the open one", l.mustGet(t, open.ID), open)
 	}
 }
 
@@ -177,25 +177,25 @@ func (l *ledger) TestClearOutputClearsBothAndNothingElse(t *testing.T) {
 	for _, a := range append(examples(), withdrawn(), empty, half) {
 		all = append(all, l.store(t, a))
 	}
-	events := l.events(t, 0)
-	same(t, "cleared before the end", l.clear(t, at(3), 100), int64(0))
-	same(t, "cleared", l.clear(t, at(4), 100), int64(3)) // completed, failed and half
+	events := l.mustEvents(t, 0)
+	same(t, "cleared before the end", l.mustClearOutput(t, at(3), 100), int64(0))
+	same(t, "cleared", l.mustClearOutput(t, at(4), 100), int64(3)) // completed, failed and half
 	for _, a := range all {
 		a.Stdout, a.Stderr = nil, nil
-		same(t, "the row that is "+string(a.Status), l.get(t, a.ID), a)
+		same(t, "the row that is "+string(a.Status), l.mustGet(t, a.ID), a)
 	}
-	same(t, "cleared again", l.clear(t, at(4), 100), int64(0))
-	same(t, "the events before", l.events(t, 0)[:len(events)], events)
+	same(t, "cleared again", l.mustClearOutput(t, at(4), 100), int64(0))
+	same(t, "the events before", l.mustEvents(t, 0)[:len(events)], events)
 
 	// An output that says nothing was reported is one too.
 	a := example(remediation.Completed)
 	a.Stdout, a.Stderr = new(""), new("")
 	l.store(t, a)
-	same(t, "cleared of empty text", l.clear(t, at(4), 100), int64(1))
+	same(t, "cleared of empty text", l.mustClearOutput(t, at(4), 100), int64(1))
 
-	executing := l.in(t, remediation.Executing)
-	same(t, "cleared of an open one", l.clear(t, at(59), 100), int64(0))
-	l.take(t, executing, complete) // its output can still be reported
+	executing := l.actionIn(t, remediation.Executing)
+	same(t, "cleared of an open one", l.mustClearOutput(t, at(59), 100), int64(0))
+	l.advance(t, executing, complete) // its output can still be reported
 }
 
 func (l *ledger) TestClearOutputTakesTheOldestUpToTheLimit(t *testing.T) {
@@ -205,16 +205,16 @@ func (l *ledger) TestClearOutputTakesTheOldestUpToTheLimit(t *testing.T) {
 	}
 	for cleared := 0; cleared < len(byEnd); {
 		n := min(2, len(byEnd)-cleared)
-		same(t, "cleared", l.clear(t, at(59), 2), int64(n))
+		same(t, "cleared", l.mustClearOutput(t, at(59), 2), int64(n))
 		cleared += n
 		for i, a := range byEnd {
 			if i < cleared {
 				a.Stdout, a.Stderr = nil, nil
 			}
-			same(t, "the row", l.get(t, a.ID), a)
+			same(t, "the row", l.mustGet(t, a.ID), a)
 		}
 	}
-	same(t, "cleared again", l.clear(t, at(59), 2), int64(0))
+	same(t, "cleared again", l.mustClearOutput(t, at(59), 2), int64(0))
 }
 
 // Both take rows in the order of their ends, so that neither waits for the other in a circle.
@@ -259,7 +259,7 @@ func (l *ledger) TestOutputIsClearedWholeOrNotAtAll(t *testing.T) {
 			t.Fatalf("both at once: %v", err)
 		}
 		a.Stdout, a.Stderr = nil, nil
-		same(t, "the row", l.get(t, a.ID), a)
+		same(t, "the row", l.mustGet(t, a.ID), a)
 		for _, set := range []string{"stdout = 'other'", "stderr = ''", "stdout = 'a', stderr = 'b'"} {
 			l.wontUpdate(t, a, set) // what is cleared stays so
 		}
@@ -275,15 +275,15 @@ func (l *ledger) TestOutputIsClearedWholeOrNotAtAll(t *testing.T) {
 }
 
 func (l *ledger) TestRetentionInTheCallersTransaction(t *testing.T) {
-	a := l.in(t, remediation.Completed)
+	a := l.actionIn(t, remediation.Completed)
 	for _, keep := range []bool{false, true} {
 		tx := l.db.Begin(t)
-		inside := l.on(tx.Store)
-		cleared, err := inside.ClearOutput(t.Context(), l.clock.now.Add(time.Hour), 10)
+		inTx := l.on(tx.Store)
+		cleared, err := inTx.ClearOutput(t.Context(), l.clock.now.Add(time.Hour), 10)
 		if err != nil || cleared != 1 {
 			t.Fatalf("ClearOutput: %d, %v", cleared, err)
 		}
-		pruned, err := inside.Prune(t.Context(), l.clock.now.Add(time.Hour), 10)
+		pruned, err := inTx.Prune(t.Context(), l.clock.now.Add(time.Hour), 10)
 		if err != nil || pruned != 1 {
 			t.Fatalf("Prune: %d, %v", pruned, err)
 		}
@@ -291,12 +291,12 @@ func (l *ledger) TestRetentionInTheCallersTransaction(t *testing.T) {
 			if err := tx.Commit(); err != nil {
 				t.Fatal(err)
 			}
-			same(t, "what is left", len(l.list(t, remediation.Filter{})), 0)
+			same(t, "what is left", len(l.mustList(t, remediation.Filter{})), 0)
 			continue
 		}
 		if err := tx.Rollback(); err != nil {
 			t.Fatal(err)
 		}
-		same(t, "the row", l.get(t, a.ID), a)
+		same(t, "the row", l.mustGet(t, a.ID), a)
 	}
 }

@@ -29,7 +29,7 @@ func (l *ledger) TestAC1_DatabaseAllowsTheSameTransitionsAsStatus(t *testing.T) 
 				if err := l.update(t, before.ID, rowOf(want).set(append(audit, "status")...)); err != nil {
 					t.Fatal(err)
 				}
-				same(t, "the row", l.get(t, before.ID), want)
+				same(t, "the row", l.mustGet(t, before.ID), want)
 			})
 		}
 	}
@@ -80,7 +80,7 @@ func (r row) toggled(column string) row {
 func (l *ledger) TestDatabaseTakesOnlyRowsThatFitTheirStatus(t *testing.T) {
 	for _, a := range append(examples(), withdrawn()) {
 		stored := l.store(t, a)
-		same(t, "the row", l.get(t, stored.ID), stored)
+		same(t, "the row", l.mustGet(t, stored.ID), stored)
 		for _, c := range audit {
 			_, err := l.insert(t, rowOf(a).toggled(c))
 			if accepted := err == nil; accepted != slices.Contains(free[a.Status], c) {
@@ -138,7 +138,7 @@ func (l *ledger) TestDatabaseTakesOnlyUpdatesThatFitTheStatus(t *testing.T) {
 		if err := l.update(t, want.ID, tr.set()); err != nil {
 			t.Fatal(err)
 		}
-		same(t, "the row", l.get(t, want.ID), want)
+		same(t, "the row", l.mustGet(t, want.ID), want)
 		for _, c := range audit {
 			before := l.store(t, tr.from)
 			set := rowOf(tr.to).toggled(c).set(append(audit, "status")...)
@@ -227,7 +227,7 @@ func (l *ledger) TestDatabaseTakesOnlyTimes(t *testing.T) {
 				if _, err := l.db.Raw.ExecContext(t.Context(), query); err == nil {
 					t.Errorf("%s was accepted", query)
 				}
-				same(t, "after "+query, l.get(t, from.ID), from)
+				same(t, "after "+query, l.mustGet(t, from.ID), from)
 			}
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (l *ledger) heartbeat(t *testing.T, a remediation.Action) remediation.Action {
+func (l *ledger) mustHeartbeat(t *testing.T, a remediation.Action) remediation.Action {
 	t.Helper()
 	got, err := l.Heartbeat(t.Context(), a.ServerID, a.ID)
 	if err != nil {
@@ -18,19 +18,19 @@ func (l *ledger) heartbeat(t *testing.T, a remediation.Action) remediation.Actio
 }
 
 func (l *ledger) TestHeartbeatIsASignOfLife(t *testing.T) {
-	a, silent := l.in(t, remediation.Executing), l.in(t, remediation.Executing)
+	a, silent := l.actionIn(t, remediation.Executing), l.actionIn(t, remediation.Executing)
 	for range 3 {
 		l.clock.now = l.clock.now.Add(50 * time.Minute)
 		want := a
 		want.HeartbeatAt = new(l.clock.now)
-		a = l.heartbeat(t, a)
+		a = l.mustHeartbeat(t, a)
 		same(t, "Heartbeat", a, want)
-		same(t, "the row", l.get(t, a.ID), want)
+		same(t, "the row", l.mustGet(t, a.ID), want)
 		for _, closed := range l.sweep(t, time.Hour, 10) {
 			same(t, "closed", closed.ID, silent.ID)
 		}
 	}
-	same(t, "the silent one", l.get(t, silent.ID).Status, remediation.Failed)
+	same(t, "the silent one", l.mustGet(t, silent.ID).Status, remediation.Failed)
 	l.clock.now = a.HeartbeatAt.Add(time.Hour)
 	same(t, "closed at the limit", len(l.sweep(t, time.Hour, 10)), 0)
 	l.clock.now = l.clock.now.Add(time.Microsecond)
@@ -39,28 +39,28 @@ func (l *ledger) TestHeartbeatIsASignOfLife(t *testing.T) {
 }
 
 func (l *ledger) TestHeartbeatWritesNoEventAndTellsOfACancelRequest(t *testing.T) {
-	a := l.in(t, remediation.Executing)
+	a := l.actionIn(t, remediation.Executing)
 	last := l.lastEvent(t)
-	same(t, "cancel_requested_at", l.heartbeat(t, a).CancelRequestedAt, (*time.Time)(nil))
-	same(t, "events", len(l.events(t, last)), 0)
+	same(t, "cancel_requested_at", l.mustHeartbeat(t, a).CancelRequestedAt, (*time.Time)(nil))
+	same(t, "events", len(l.mustEvents(t, last)), 0)
 	if _, err := l.RequestCancel(t.Context(), a.ID, "erin", "wrong host"); err != nil {
 		t.Fatal(err)
 	}
-	a = l.heartbeat(t, a)
+	a = l.mustHeartbeat(t, a)
 	same(t, "cancel_reason", a.CancelReason, new("wrong host"))
 	same(t, "command", a.Command, "systemctl restart nginx")
 }
 
 func (l *ledger) TestHeartbeatIsOfWhatExecutesOnItsServer(t *testing.T) {
 	for _, status := range remediation.Statuses() {
-		a := l.in(t, status)
+		a := l.actionIn(t, status)
 		_, err := l.Heartbeat(t.Context(), normal, a.ID)
 		wantError(t, "of another server's action", err, remediation.ErrNotFound)
 		if status != remediation.Executing {
 			_, err = l.Heartbeat(t.Context(), a.ServerID, a.ID)
 			refused(t, err, remediation.TransitionError{ID: a.ID, From: status, To: remediation.Executing})
 		}
-		same(t, "the row", l.get(t, a.ID), a)
+		same(t, "the row", l.mustGet(t, a.ID), a)
 	}
 	_, err := l.Heartbeat(t.Context(), normal, 4711)
 	wantError(t, "of an unknown action", err, remediation.ErrNotFound)
@@ -69,19 +69,19 @@ func (l *ledger) TestHeartbeatIsOfWhatExecutesOnItsServer(t *testing.T) {
 }
 
 func (l *ledger) TestHeartbeatDoesNotGoBack(t *testing.T) {
-	a := l.in(t, remediation.Executing)
+	a := l.actionIn(t, remediation.Executing)
 	l.clock.now = at(30)
-	want := l.heartbeat(t, a)
+	want := l.mustHeartbeat(t, a)
 	for _, minute := range []int{20, -500, 30} {
 		l.clock.now = at(minute)
-		same(t, "Heartbeat", l.heartbeat(t, a), want)
+		same(t, "Heartbeat", l.mustHeartbeat(t, a), want)
 	}
 }
 
 func (l *ledger) TestHeartbeatRaceWithFailOverdueHasOneWinner(t *testing.T) {
 	racers := l.racers(t, 2)
 	for range rounds(30) {
-		a := l.in(t, remediation.Executing)
+		a := l.actionIn(t, remediation.Executing)
 		l.clock.now = l.clock.now.Add(2 * time.Hour)
 		var beat remediation.Action
 		var stopped error
@@ -101,7 +101,7 @@ func (l *ledger) TestHeartbeatRaceWithFailOverdueHasOneWinner(t *testing.T) {
 		}
 		same(t, "closed beside a heartbeat", len(closed), 0)
 		same(t, "closed after a heartbeat", len(l.sweep(t, time.Hour, 10)), 0)
-		same(t, "the row", l.get(t, a.ID), beat)
+		same(t, "the row", l.mustGet(t, a.ID), beat)
 		l.takeNow(t, beat, complete)
 	}
 }
@@ -109,7 +109,7 @@ func (l *ledger) TestHeartbeatRaceWithFailOverdueHasOneWinner(t *testing.T) {
 func (l *ledger) TestHeartbeatHoldsAgainstRawSQL(t *testing.T) {
 	const beat = "heartbeat_at = "
 	for _, status := range remediation.Statuses() {
-		a := l.in(t, status)
+		a := l.actionIn(t, status)
 		if status != remediation.Executing {
 			l.wontUpdate(t, a, beat+literal(at(50)))
 			continue
@@ -118,7 +118,7 @@ func (l *ledger) TestHeartbeatHoldsAgainstRawSQL(t *testing.T) {
 			l.wontUpdate(t, a, beat+value)
 		}
 		l.clock.now = at(40)
-		a = l.heartbeat(t, a)
+		a = l.mustHeartbeat(t, a)
 		for _, set := range []string{"NULL", literal(at(39)), literal(at(41)) + ", status = 'completed', exit_code = 0, completed_at = " + literal(at(42))} {
 			l.wontUpdate(t, a, beat+set)
 		}
@@ -136,24 +136,24 @@ func (l *ledger) TestHeartbeatHoldsAgainstRawSQL(t *testing.T) {
 	a := example(remediation.Completed)
 	a.HeartbeatAt = new(at(30))
 	stored := l.store(t, a)
-	same(t, "the row", l.get(t, stored.ID), stored)
+	same(t, "the row", l.mustGet(t, stored.ID), stored)
 }
 
 func (l *ledger) TestOwnRuntimeIsClosedAtOnce(t *testing.T) {
 	n := newAction(paused)
 	n.MaxRuntimeSeconds = new(int64(90))
 	for range 2 {
-		a := l.take(t, l.create(t, n), approve, start)
+		a := l.advance(t, l.mustCreate(t, n), approve, start)
 		l.clock.now = a.ExecutedAt.Add(90 * time.Second)
-		a = l.heartbeat(t, a)
+		a = l.mustHeartbeat(t, a)
 		same(t, "closed at the limit", len(l.sweep(t, math.MaxInt64, 10)), 0)
 		l.clock.now = l.clock.now.Add(time.Microsecond)
-		a = l.heartbeat(t, a) // says that it runs, not that it may
+		a = l.mustHeartbeat(t, a) // says that it runs, not that it may
 		same(t, "closed after it", l.sweep(t, math.MaxInt64, 10),
 			[]remediation.Action{unreported(a, l.clock.now, new("no result came within its 90 seconds"))})
 	}
 	n.MaxRuntimeSeconds = new(int64(math.MaxInt32))
-	a := l.take(t, l.create(t, n), approve, start)
+	a := l.advance(t, l.mustCreate(t, n), approve, start)
 	l.clock.now = a.ExecutedAt.Add(time.Hour + time.Microsecond)
 	same(t, "both", l.sweep(t, time.Hour, 10), []remediation.Action{unreported(a, l.clock.now, new("no result came within 1h0m0s"))})
 }
@@ -162,7 +162,7 @@ func (l *ledger) TestOwnRuntimeIsClosedAtOnce(t *testing.T) {
 func (l *ledger) TestOwnRuntimeCountsFromTheLatestTime(t *testing.T) {
 	n := newAction(paused)
 	n.MaxRuntimeSeconds = new(int64(60))
-	a := l.take(t, l.create(t, n), approve)
+	a := l.advance(t, l.mustCreate(t, n), approve)
 	approvedAt := *a.ApprovedAt
 	l.clock.now = approvedAt.Add(-time.Hour)
 	a = l.takeNow(t, a, start)
@@ -173,8 +173,8 @@ func (l *ledger) TestOwnRuntimeCountsFromTheLatestTime(t *testing.T) {
 
 	last := time.Date(9999, 12, 31, 23, 59, 58, 0, time.UTC)
 	l.clock.now = last
-	a = l.create(t, func() remediation.NewAction { n.ServerID = normal; return n }())
-	a = l.claim(t, normal)
+	a = l.mustCreate(t, func() remediation.NewAction { n.ServerID = normal; return n }())
+	a = l.mustClaim(t, normal)
 	l.clock.now = last.Add(time.Second)
 	same(t, "closed at the end of time", len(l.sweep(t, math.MaxInt64, 10)), 0)
 	l.takeNow(t, a, complete)

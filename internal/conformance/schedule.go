@@ -27,7 +27,7 @@ func held(t *testing.T, err error, id int64, s step, why remediation.Reason) {
 	refused(t, err, remediation.TransitionError{ID: id, From: s.from, To: s.to, Why: why})
 }
 
-func (l *ledger) expire(t *testing.T, limit int) []remediation.Action {
+func (l *ledger) mustExpire(t *testing.T, limit int) []remediation.Action {
 	t.Helper()
 	expired, err := l.Expire(t.Context(), limit)
 	if err != nil {
@@ -39,9 +39,9 @@ func (l *ledger) expire(t *testing.T, limit int) []remediation.Action {
 func (l *ledger) TestExpiredIsNeitherApprovedNorStarted(t *testing.T) {
 	for _, late := range []time.Duration{0, time.Microsecond, time.Hour} {
 		l.clock.now = at(0)
-		pending := l.create(t, between(paused, -1, 10))
-		approved := l.take(t, l.create(t, between(paused, -1, 10)), approve)
-		auto := l.create(t, between(normal, -1, 10))
+		pending := l.mustCreate(t, between(paused, -1, 10))
+		approved := l.advance(t, l.mustCreate(t, between(paused, -1, 10)), approve)
+		auto := l.mustCreate(t, between(normal, -1, 10))
 		l.clock.now = at(10).Add(late)
 		_, err := l.Approve(t.Context(), pending.ID, "bob")
 		held(t, err, pending.ID, approve, remediation.ReasonExpired)
@@ -55,15 +55,15 @@ func (l *ledger) TestExpiredIsNeitherApprovedNorStarted(t *testing.T) {
 			_, err = l.Start(t.Context(), a.ID)
 			held(t, err, a.ID, start, remediation.ReasonExpired)
 			l.nothingToClaim(t, a.ServerID)
-			same(t, "the row", l.get(t, a.ID), a)
+			same(t, "the row", l.mustGet(t, a.ID), a)
 		}
-		same(t, "the pending row", l.get(t, pending.ID), pending)
+		same(t, "the pending row", l.mustGet(t, pending.ID), pending)
 
 		l.clock.now = at(10).Add(-time.Microsecond)
 		for _, s := range []step{approve, start} {
 			pending = l.takeNow(t, pending, s)
 		}
-		same(t, "claimed in the last moment", l.claim(t, normal).ID, auto.ID)
+		same(t, "claimed in the last moment", l.mustClaim(t, normal).ID, auto.ID)
 		l.takeNow(t, approved, withdraw)
 	}
 }
@@ -83,18 +83,18 @@ func (l *ledger) TestNotYetDueIsNotStarted(t *testing.T) {
 	for _, expires := range []int{-1, 20} {
 		for _, early := range []time.Duration{time.Microsecond, 5 * time.Minute} {
 			l.clock.now = at(0)
-			claimed, started := l.create(t, between(normal, 10, expires)), l.create(t, between(normal, 10, expires))
-			ahead := l.create(t, between(paused, 10, expires))
+			claimed, started := l.mustCreate(t, between(normal, 10, expires)), l.mustCreate(t, between(normal, 10, expires))
+			ahead := l.mustCreate(t, between(paused, 10, expires))
 			l.clock.now = at(10).Add(-early)
 			ahead = l.takeNow(t, ahead, approve) // a decision need not wait
 			for _, a := range []remediation.Action{claimed, started, ahead} {
 				_, err := l.Start(t.Context(), a.ID)
 				held(t, err, a.ID, start, remediation.ReasonNotYetDue)
 				l.nothingToClaim(t, a.ServerID)
-				same(t, "the row", l.get(t, a.ID), a)
+				same(t, "the row", l.mustGet(t, a.ID), a)
 			}
 			l.clock.now = at(10)
-			same(t, "claimed when due", l.claim(t, normal), start.after(claimed, at(10)))
+			same(t, "claimed when due", l.mustClaim(t, normal), start.after(claimed, at(10)))
 			l.takeNow(t, started, start)
 			l.takeNow(t, ahead, start)
 		}
@@ -102,7 +102,7 @@ func (l *ledger) TestNotYetDueIsNotStarted(t *testing.T) {
 }
 
 func (l *ledger) TestClaimTakesTheOldestThatIsDueAndHasNotExpired(t *testing.T) {
-	l.pause(t, normal)
+	l.mustPause(t, normal)
 	type span struct{ notBefore, expires int }
 	spans := []span{{-1, -1}, {-1, 5}, {-1, 30}, {5, -1}, {15, -1}, {5, 10}, {5, 30}, {15, 30}, {2, 3}}
 	runnable := func(s span) bool { return s.notBefore <= 10 && (s.expires < 0 || s.expires > 10) }
@@ -111,7 +111,7 @@ func (l *ledger) TestClaimTakesTheOldestThatIsDueAndHasNotExpired(t *testing.T) 
 		var want []int64
 		for i := range 2 * len(spans) {
 			s := spans[(i*(rotated+1)+rotated)%len(spans)]
-			a := l.takeNow(t, l.create(t, between(normal, s.notBefore, s.expires)), approve)
+			a := l.takeNow(t, l.mustCreate(t, between(normal, s.notBefore, s.expires)), approve)
 			if runnable(s) {
 				want = append(want, a.ID)
 			}
@@ -130,7 +130,7 @@ func (l *ledger) TestClaimTakesTheOldestThatIsDueAndHasNotExpired(t *testing.T) 
 		}
 		same(t, "claimed", got, want)
 		l.clock.now = at(40)
-		l.expire(t, 0)
+		l.mustExpire(t, 0)
 		for a := range l.All(t.Context(), remediation.Filter{Status: remediation.Approved}) {
 			l.takeNow(t, a, withdraw)
 		}
@@ -142,16 +142,16 @@ func (l *ledger) TestLimitsAreKeptAsGiven(t *testing.T) {
 	a := newAction(normal)
 	a.NotBefore, a.ExpiresAt = new(at(-5).In(berlin).Add(999)), new(at(60).In(berlin).Add(1))
 	a.MaxRuntimeSeconds, a.IdempotencyKey, a.DedupeKey = new(int64(90)), new("key of web-1"), new("nginx")
-	created := l.create(t, a)
+	created := l.mustCreate(t, a)
 	want := created
 	want.NotBefore, want.ExpiresAt, want.MaxRuntimeSeconds = new(at(-5)), new(at(60)), new(int64(90))
 	want.IdempotencyKey, want.DedupeKey = new("key of web-1"), new("nginx")
 	same(t, "Create", created, want)
-	plain := l.create(t, newAction(normal))
-	same(t, "Get", l.get(t, created.ID), want)
-	same(t, "List", l.list(t, remediation.Filter{}), []remediation.Action{plain, want})
+	plain := l.mustCreate(t, newAction(normal))
+	same(t, "Get", l.mustGet(t, created.ID), want)
+	same(t, "List", l.mustList(t, remediation.Filter{}), []remediation.Action{plain, want})
 	want = start.after(want, l.clock.tick())
-	same(t, "Claim", l.claim(t, normal), want)
+	same(t, "Claim", l.mustClaim(t, normal), want)
 	want.HeartbeatAt = new(l.clock.tick())
 	got, err := l.Heartbeat(t.Context(), normal, want.ID)
 	if err != nil {
@@ -165,9 +165,9 @@ func (l *ledger) TestLimitsAreKeptAsGiven(t *testing.T) {
 	same(t, "RequestCancel", got, want)
 	want = complete.after(want, l.clock.tick())
 	same(t, "Finish", l.takeNow(t, got, complete), want)
-	same(t, "Get at the end", l.get(t, want.ID), want)
+	same(t, "Get at the end", l.mustGet(t, want.ID), want)
 	want.Stdout, want.Stderr = nil, nil
-	same(t, "List at the end", l.list(t, remediation.Filter{}), []remediation.Action{plain, want})
+	same(t, "List at the end", l.mustList(t, remediation.Filter{}), []remediation.Action{plain, want})
 }
 
 func (l *ledger) TestLimitsAreChecked(t *testing.T) {
@@ -209,8 +209,8 @@ func (l *ledger) TestLimitsAreChecked(t *testing.T) {
 		a := newAction(normal)
 		a.MaxRuntimeSeconds = &n
 		a.NotBefore, a.ExpiresAt = new(at(-60)), new(time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC))
-		same(t, "max_runtime_seconds", l.create(t, a).MaxRuntimeSeconds, &n)
-		l.claim(t, normal)
+		same(t, "max_runtime_seconds", l.mustCreate(t, a).MaxRuntimeSeconds, &n)
+		l.mustClaim(t, normal)
 	}
 	same(t, "overdue", len(l.sweep(t, time.Hour, 10)), 0)
 	for _, limit := range []int{-1, 1001} {
@@ -229,53 +229,53 @@ func expiredAt(a remediation.Action, at time.Time) remediation.Action {
 func (l *ledger) TestExpireSettlesWhatNobodyWillRun(t *testing.T) {
 	keyed := between(paused, -1, 10)
 	keyed.DedupeKey = new("apt")
-	pending := l.create(t, keyed)
-	approved, auto := l.take(t, l.create(t, between(paused, 5, 10)), approve), l.create(t, between(normal, -1, 10))
-	executing, completed := l.take(t, l.create(t, between(paused, -1, 10)), approve, start), l.take(t, l.create(t, between(paused, -1, 10)), approve, start, complete)
-	rejected := l.take(t, l.create(t, between(paused, -1, 10)), reject)
-	later, unlimited := l.create(t, between(paused, -1, 30)), l.in(t, remediation.Pending)
+	pending := l.mustCreate(t, keyed)
+	approved, auto := l.advance(t, l.mustCreate(t, between(paused, 5, 10)), approve), l.mustCreate(t, between(normal, -1, 10))
+	executing, completed := l.advance(t, l.mustCreate(t, between(paused, -1, 10)), approve, start), l.advance(t, l.mustCreate(t, between(paused, -1, 10)), approve, start, complete)
+	rejected := l.advance(t, l.mustCreate(t, between(paused, -1, 10)), reject)
+	later, unlimited := l.mustCreate(t, between(paused, -1, 30)), l.actionIn(t, remediation.Pending)
 
 	l.clock.now = at(10).Add(-time.Microsecond)
-	same(t, "expired before", len(l.expire(t, 0)), 0)
+	same(t, "expired before", len(l.mustExpire(t, 0)), 0)
 	last := l.lastEvent(t)
 	l.clock.now = at(10)
 	want := []remediation.Action{expiredAt(pending, at(10)), expiredAt(approved, at(10)), expiredAt(auto, at(10))}
-	same(t, "Expire", l.expire(t, 0), want)
+	same(t, "Expire", l.mustExpire(t, 0), want)
 	var told []remediation.Event
 	for _, a := range want {
-		same(t, "the row", l.get(t, a.ID), a)
+		same(t, "the row", l.mustGet(t, a.ID), a)
 		told = append(told, remediation.Event{ActionID: a.ID, ServerID: a.ServerID, Kind: remediation.EventRejected,
 			Actor: a.RejectedBy, OccurredAt: at(10), Detail: a.RejectionReason})
 	}
-	events := l.events(t, last)
+	events := l.mustEvents(t, last)
 	slices.SortFunc(events, func(a, b remediation.Event) int { return int(a.ActionID - b.ActionID) })
 	sameEvents(t, "of Expire", events, told)
 	for _, a := range []remediation.Action{executing, completed, rejected, later, unlimited} {
-		same(t, "the other row", l.get(t, a.ID), a)
+		same(t, "the other row", l.mustGet(t, a.ID), a)
 	}
-	same(t, "expired again", len(l.expire(t, 0)), 0)
+	same(t, "expired again", len(l.mustExpire(t, 0)), 0)
 	keyed.ExpiresAt = new(at(30))
-	l.create(t, keyed) // the key is free
+	l.mustCreate(t, keyed) // the key is free
 }
 
 func (l *ledger) TestExpireGoesInOrderUpToTheLimit(t *testing.T) {
 	var want []int64
 	for i := range 6 {
-		want = append(want, l.create(t, between(paused, -1, 10-i)).ID)
+		want = append(want, l.mustCreate(t, between(paused, -1, 10-i)).ID)
 	}
 	l.clock.now = at(30)
 	for len(want) > 0 { // the first to expire were created last
-		same(t, "Expire", ids(l.expire(t, 2)), want[len(want)-2:])
+		same(t, "Expire", ids(l.mustExpire(t, 2)), want[len(want)-2:])
 		want = want[:len(want)-2]
 	}
-	same(t, "expired again", len(l.expire(t, 2)), 0)
+	same(t, "expired again", len(l.mustExpire(t, 2)), 0)
 }
 
 func (l *ledger) TestExpireRaceSettlesEachOnce(t *testing.T) {
 	racers := l.racers(t, 8)
 	var want []int64
 	for range 40 {
-		want = append(want, l.create(t, between(paused, -1, 10)).ID, l.create(t, between(normal, -1, 10)).ID)
+		want = append(want, l.mustCreate(t, between(paused, -1, 10)).ID, l.mustCreate(t, between(normal, -1, 10)).ID)
 	}
 	last := l.lastEvent(t)
 	l.clock.now = at(10)
@@ -291,10 +291,10 @@ func (l *ledger) TestExpireRaceSettlesEachOnce(t *testing.T) {
 			}
 		}
 	})
-	all := append(slices.Concat(expired...), ids(l.expire(t, 0))...) // on PostgreSQL a sweep passes over what another holds
+	all := append(slices.Concat(expired...), ids(l.mustExpire(t, 0))...) // on PostgreSQL a sweep passes over what another holds
 	slices.Sort(all)
 	same(t, "expired", all, want)
-	same(t, "events", len(l.events(t, last)), len(want))
+	same(t, "events", len(l.mustEvents(t, last)), len(want))
 }
 
 // Each racer has a clock of its own, on one side of the moment at which the action expires.
@@ -303,8 +303,8 @@ func (l *ledger) TestExpireRaceWithDecisionsAndClaimsHasOneWinner(t *testing.T) 
 	after := remediation.New(l.db.Another(t), remediation.WithClock(func() time.Time { return at(10) }))
 	for range rounds(20) {
 		l.clock.now = at(0)
-		pending := l.create(t, between(paused, -1, 10)).ID
-		approved := l.takeNow(t, l.create(t, between(paused, -1, 10)), approve).ID
+		pending := l.mustCreate(t, between(paused, -1, 10)).ID
+		approved := l.takeNow(t, l.mustCreate(t, between(paused, -1, 10)), approve).ID
 		var expired []remediation.Action
 		var notApproved, notClaimed error
 		race([]*remediation.Ledger{before, before, after}, func(i int, racer *remediation.Ledger) {
@@ -329,14 +329,14 @@ func (l *ledger) TestExpireRaceWithDecisionsAndClaimsHasOneWinner(t *testing.T) 
 			refused(t, notClaimed, remediation.TransitionError{ID: approved, From: remediation.Rejected, To: remediation.Executing})
 		}
 		l.clock.now = at(10)
-		rest := append(ids(expired), ids(l.expire(t, 0))...) // what was approved in time expires without having run
+		rest := append(ids(expired), ids(l.mustExpire(t, 0))...) // what was approved in time expires without having run
 		slices.Sort(rest)
 		same(t, "expired in all", slices.Compact(rest), append([]int64{pending}, gone...))
 	}
 }
 
 func (l *ledger) TestExpireInTheCallersTransaction(t *testing.T) {
-	a := l.create(t, between(paused, -1, 10))
+	a := l.mustCreate(t, between(paused, -1, 10))
 	l.clock.now = at(10)
 	for _, commit := range []bool{false, true} {
 		tx := l.db.Begin(t)
@@ -344,7 +344,7 @@ func (l *ledger) TestExpireInTheCallersTransaction(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		same(t, "inside", expired, []remediation.Action{expiredAt(a, at(10))})
+		same(t, "in the transaction", expired, []remediation.Action{expiredAt(a, at(10))})
 		end, want := tx.Rollback, a
 		if commit {
 			end, want = tx.Commit, expired[0]
@@ -352,30 +352,30 @@ func (l *ledger) TestExpireInTheCallersTransaction(t *testing.T) {
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
-		same(t, "afterwards", l.get(t, a.ID), want)
+		same(t, "afterwards", l.mustGet(t, a.ID), want)
 	}
 }
 
 func (l *ledger) TestExplainSaysExpiredAndNotYetDue(t *testing.T) {
-	pending, due := l.create(t, between(paused, 10, 20)), l.create(t, between(normal, 10, 20))
-	behind := l.create(t, newAction(normal))
-	e := l.explain(t, due.ID)
+	pending, due := l.mustCreate(t, between(paused, 10, 20)), l.mustCreate(t, between(normal, 10, 20))
+	behind := l.mustCreate(t, newAction(normal))
+	e := l.mustExplain(t, due.ID)
 	same(t, "not yet due", e.Reason, remediation.ReasonNotYetDue)
 	same(t, "detail", e.Detail, "2026-11-23 12:10:07 UTC")
-	same(t, "pending", l.explain(t, pending.ID).Reason, remediation.ReasonAwaitingApproval)
-	same(t, "the one behind", l.explain(t, behind.ID).Reason, remediation.ReasonUnclaimed)
+	same(t, "pending", l.mustExplain(t, pending.ID).Reason, remediation.ReasonAwaitingApproval)
+	same(t, "the one behind", l.mustExplain(t, behind.ID).Reason, remediation.ReasonUnclaimed)
 	l.clock.now = at(10)
-	same(t, "due", l.explain(t, due.ID).Reason, remediation.ReasonUnclaimed)
-	same(t, "the one behind", l.explain(t, behind.ID).Behind, due.ID)
+	same(t, "due", l.mustExplain(t, due.ID).Reason, remediation.ReasonUnclaimed)
+	same(t, "the one behind", l.mustExplain(t, behind.ID).Behind, due.ID)
 	l.clock.now = at(20)
 	for _, a := range []remediation.Action{pending, due} {
-		e := l.explain(t, a.ID)
+		e := l.mustExplain(t, a.ID)
 		same(t, "expired", e.Reason, remediation.ReasonExpired)
 		same(t, "since", e.Since, at(20))
 	}
-	same(t, "the one behind", l.explain(t, behind.ID).Reason, remediation.ReasonUnclaimed)
-	l.expire(t, 0)
-	same(t, "settled", l.explain(t, due.ID).Reason, remediation.ReasonRejected)
+	same(t, "the one behind", l.mustExplain(t, behind.ID).Reason, remediation.ReasonUnclaimed)
+	l.mustExpire(t, 0)
+	same(t, "settled", l.mustExplain(t, due.ID).Reason, remediation.ReasonRejected)
 }
 
 func (l *ledger) TestLimitsHoldAgainstRawSQL(t *testing.T) {
@@ -390,7 +390,7 @@ func (l *ledger) TestLimitsHoldAgainstRawSQL(t *testing.T) {
 		limited(remediation.Executing, 2, 3), limited(remediation.Completed, 2, 3), limited(remediation.Rejected, 9, 10),
 	} {
 		stored := l.store(t, a)
-		same(t, "the row", l.get(t, stored.ID), stored)
+		same(t, "the row", l.mustGet(t, stored.ID), stored)
 		for _, set := range []string{"expires_at = NULL", "not_before = NULL", "max_runtime_seconds = 5",
 			"expires_at = " + literal(at(500)), "not_before = " + literal(at(-500)), "idempotency_key = 'new'"} {
 			if a.NotBefore != nil || set != "not_before = NULL" {

@@ -7,7 +7,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (l *ledger) forbid(t *testing.T, serverID string, forbid bool) {
+func (l *ledger) mustForbidSelfApproval(t *testing.T, serverID string, forbid bool) {
 	t.Helper()
 	if err := l.ForbidSelfApproval(t.Context(), serverID, forbid); err != nil {
 		t.Fatal(err)
@@ -15,9 +15,9 @@ func (l *ledger) forbid(t *testing.T, serverID string, forbid bool) {
 }
 
 func (l *ledger) TestSelfApprovalIsRefusedWhereItIsForbidden(t *testing.T) {
-	l.forbid(t, paused, true)
+	l.mustForbidSelfApproval(t, paused, true)
 	for range 2 {
-		own, others := l.create(t, newAction(paused)), l.create(t, newAction(paused))
+		own, others := l.mustCreate(t, newAction(paused)), l.mustCreate(t, newAction(paused))
 		last := l.lastEvent(t)
 		_, err := l.Approve(t.Context(), own.ID, "ann")
 		held(t, err, own.ID, approve, remediation.ReasonSelfApproval)
@@ -27,61 +27,61 @@ func (l *ledger) TestSelfApprovalIsRefusedWhereItIsForbidden(t *testing.T) {
 		}
 		held(t, outcomes[0].Err, own.ID, approve, remediation.ReasonSelfApproval)
 		wantError(t, "of an unknown action", outcomes[1].Err, remediation.ErrNotFound)
-		same(t, "the row", l.get(t, own.ID), own)
-		same(t, "events", len(l.events(t, last)), 0)
+		same(t, "the row", l.mustGet(t, own.ID), own)
+		same(t, "events", len(l.mustEvents(t, last)), 0)
 		l.takeNow(t, own, approve) // by bob
 		outcomes, err = l.ApproveMany(t.Context(), []int64{others.ID}, "bob")
 		if err != nil || outcomes[0].Err != nil {
 			t.Fatal(err, outcomes)
 		}
 		// Another server's setting says nothing here, and creating is no approval.
-		l.forbid(t, normal, true)
-		l.pause(t, normal)
-		onNormal := l.create(t, newAction(normal))
-		l.forbid(t, normal, false)
+		l.mustForbidSelfApproval(t, normal, true)
+		l.mustPause(t, normal)
+		onNormal := l.mustCreate(t, newAction(normal))
+		l.mustForbidSelfApproval(t, normal, false)
 		if _, err := l.Approve(t.Context(), onNormal.ID, "ann"); err != nil {
 			t.Error(err)
 		}
-		l.forbid(t, paused, true) // again
+		l.mustForbidSelfApproval(t, paused, true) // again
 	}
-	rejected := l.create(t, newAction(paused))
+	rejected := l.mustCreate(t, newAction(paused))
 	if _, err := l.Reject(t.Context(), rejected.ID, "ann", "my mistake"); err != nil {
 		t.Errorf("to reject one's own: %v", err)
 	}
 }
 
 func (l *ledger) TestSelfApprovalChangesNothingThatWasDecided(t *testing.T) {
-	decided, err := l.Approve(t.Context(), l.create(t, newAction(paused)).ID, "ann")
+	decided, err := l.Approve(t.Context(), l.mustCreate(t, newAction(paused)).ID, "ann")
 	if err != nil {
 		t.Fatal(err)
 	}
-	pending := l.create(t, newAction(paused))
-	l.forbid(t, paused, true)
-	same(t, "what was decided", l.get(t, decided.ID), decided)
+	pending := l.mustCreate(t, newAction(paused))
+	l.mustForbidSelfApproval(t, paused, true)
+	same(t, "what was decided", l.mustGet(t, decided.ID), decided)
 	for _, s := range []step{start, complete} {
 		decided = l.takeNow(t, decided, s)
 	}
 	_, err = l.Approve(t.Context(), pending.ID, "ann")
 	held(t, err, pending.ID, approve, remediation.ReasonSelfApproval)
-	l.forbid(t, paused, false)
+	l.mustForbidSelfApproval(t, paused, false)
 	if _, err := l.Approve(t.Context(), pending.ID, "ann"); err != nil {
 		t.Error(err)
 	}
 }
 
 func (l *ledger) TestSelfApprovalLeavesAutomaticApprovalAlone(t *testing.T) {
-	l.forbid(t, normal, true)
-	a := l.create(t, newAction(normal))
+	l.mustForbidSelfApproval(t, normal, true)
+	a := l.mustCreate(t, newAction(normal))
 	same(t, "status", a.Status, remediation.Approved)
-	same(t, "claimed", l.claim(t, normal).ID, a.ID)
+	same(t, "claimed", l.mustClaim(t, normal).ID, a.ID)
 }
 
 func (l *ledger) TestSelfApprovalHoldsAgainstRawSQL(t *testing.T) {
-	l.forbid(t, paused, true)
+	l.mustForbidSelfApproval(t, paused, true)
 	by := func(who string) string {
 		return "status = 'approved', approved_by = " + quote(who) + ", approved_at = " + literal(at(1))
 	}
-	pending := l.create(t, newAction(paused))
+	pending := l.mustCreate(t, newAction(paused))
 	l.wontUpdate(t, pending, by("ann"))
 	for _, status := range remediation.Statuses() {
 		a := example(status)
@@ -166,14 +166,14 @@ func (l *ledger) TestServerTellsItsModeAndSettings(t *testing.T) {
 	}
 	check()
 	l.clock.tick()
-	l.forbid(t, normal, true)
-	l.pause(t, normal)
-	l.unpause(t, paused)
+	l.mustForbidSelfApproval(t, normal, true)
+	l.mustPause(t, normal)
+	l.mustUnpause(t, paused)
 	want[normal] = remediation.Server{ID: normal, Paused: true, PausedAt: new(at(1)), ForbidsSelfApproval: true}
 	want[paused] = remediation.Server{ID: paused}
 	check()
-	l.forbid(t, normal, false)
-	l.unpause(t, normal)
+	l.mustForbidSelfApproval(t, normal, false)
+	l.mustUnpause(t, normal)
 	want[normal] = remediation.Server{ID: normal}
 	check()
 	l.exec(t, "DELETE FROM servers WHERE id = "+quote(normal))

@@ -76,14 +76,14 @@ var way = map[remediation.Status][]step{
 	remediation.Failed:    {approve, start, fail},
 }
 
-// in creates an action on the paused server, takes it into status a minute a step, and returns it as it is stored.
-func (l *ledger) in(t *testing.T, status remediation.Status) remediation.Action {
+// actionIn creates an action on the paused server, takes it into status a minute a step, and returns it as it is stored.
+func (l *ledger) actionIn(t *testing.T, status remediation.Status) remediation.Action {
 	t.Helper()
-	return l.take(t, l.create(t, newAction(paused)), way[status]...)
+	return l.advance(t, l.mustCreate(t, newAction(paused)), way[status]...)
 }
 
-// take makes the steps with an action and returns it as it is stored.
-func (l *ledger) take(t *testing.T, a remediation.Action, steps ...step) remediation.Action {
+// advance makes the steps with an action and returns it as it is stored.
+func (l *ledger) advance(t *testing.T, a remediation.Action, steps ...step) remediation.Action {
 	t.Helper()
 	for _, s := range steps {
 		l.clock.tick()
@@ -91,7 +91,7 @@ func (l *ledger) take(t *testing.T, a remediation.Action, steps ...step) remedia
 			t.Fatal(err)
 		}
 	}
-	return l.get(t, a.ID)
+	return l.mustGet(t, a.ID)
 }
 
 // after is what the step must make of an action.

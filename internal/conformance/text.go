@@ -11,7 +11,7 @@ func (l *ledger) TestTextOfTheGreatestLengthIsKeptWhole(t *testing.T) {
 	if err := l.AddServer(t.Context(), longestServerID); err != nil {
 		t.Fatal(err)
 	}
-	l.pause(t, longestServerID)
+	l.mustPause(t, longestServerID)
 	alert, err := l.AddAlert(t.Context(), longestServerID, longestTitle)
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +29,7 @@ func (l *ledger) TestTextOfTheGreatestLengthIsKeptWhole(t *testing.T) {
 			return err
 		},
 	} {
-		a := l.create(t, remediation.NewAction{
+		a := l.mustCreate(t, remediation.NewAction{
 			ServerID:    longestServerID,
 			ActionType:  longestActionType,
 			Command:     longestText,
@@ -40,7 +40,7 @@ func (l *ledger) TestTextOfTheGreatestLengthIsKeptWhole(t *testing.T) {
 		if err := decide(a.ID); err != nil {
 			t.Fatal(err)
 		}
-		got := l.get(t, a.ID)
+		got := l.mustGet(t, a.ID)
 		if got.Command != longestText || *got.RejectionReason != longestText {
 			t.Errorf("a command of %d bytes and a reason of %d came back, want both whole", len(got.Command),
 				len(*got.RejectionReason))
@@ -85,12 +85,12 @@ func (l *ledger) TestHostileTextComesBackToTheByte(t *testing.T) {
 			if err := l.AddServer(t.Context(), serverID); err != nil {
 				t.Fatal(err)
 			}
-			l.pause(t, serverID)
+			l.mustPause(t, serverID)
 			alert, err := l.AddAlert(t.Context(), serverID, s)
 			if err != nil {
 				t.Fatal(err)
 			}
-			a := l.create(t, remediation.NewAction{
+			a := l.mustCreate(t, remediation.NewAction{
 				ServerID: serverID, ActionType: plain, Command: s, CreatedBy: plain, ServiceName: &plain, AlertID: &alert,
 			})
 			now := l.clock.now
@@ -103,19 +103,19 @@ func (l *ledger) TestHostileTextComesBackToTheByte(t *testing.T) {
 			if _, err := l.Approve(t.Context(), a.ID, plain); err != nil {
 				t.Fatal(err)
 			}
-			l.claim(t, serverID)
+			l.mustClaim(t, serverID)
 			got, err := l.Finish(t.Context(), serverID, a.ID, remediation.Result{ExitCode: 1, Stdout: s, Stderr: s})
 			if err != nil {
 				t.Fatal(err)
 			}
 			same(t, "Finish", got, want)
-			same(t, "Get", l.get(t, a.ID), want)
+			same(t, "Get", l.mustGet(t, a.ID), want)
 
-			rejected := l.create(t, newAction(serverID))
+			rejected := l.mustCreate(t, newAction(serverID))
 			if _, err := l.Reject(t.Context(), rejected.ID, plain, s); err != nil {
 				t.Fatal(err)
 			}
-			same(t, "rejection_reason", l.get(t, rejected.ID).RejectionReason, &s)
+			same(t, "rejection_reason", l.mustGet(t, rejected.ID).RejectionReason, &s)
 
 			listed, err := l.List(t.Context(), remediation.Filter{ServerID: serverID, ActionType: plain})
 			want.Stdout, want.Stderr = nil, nil
@@ -137,7 +137,7 @@ func (l *ledger) TestHostileTextComesBackToTheByte(t *testing.T) {
 			byHand := example(remediation.Failed)
 			byHand.Command, byHand.ApprovedBy, byHand.Stdout = s, &s, &s
 			byHand = l.store(t, byHand)
-			same(t, "an action written past the ledger", l.get(t, byHand.ID), byHand)
+			same(t, "an action written past the ledger", l.mustGet(t, byHand.ID), byHand)
 		})
 	}
 }

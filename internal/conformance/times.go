@@ -14,7 +14,7 @@ func (l *ledger) TestTimesAreUTCInWholeMicroseconds(t *testing.T) {
 		"completed": {approve, start, complete},
 		"withdrawn": {approve, withdraw},
 	} {
-		want := l.create(t, newAction(paused))
+		want := l.mustCreate(t, newAction(paused))
 		now := time.Date(2026, 11, 23, 20, 30, 7, 123456000, time.UTC)
 		same(t, name+": created_at", want.CreatedAt, now)
 		for _, s := range path {
@@ -25,7 +25,7 @@ func (l *ledger) TestTimesAreUTCInWholeMicroseconds(t *testing.T) {
 			}
 			same(t, name+": "+s.name, got, want)
 		}
-		same(t, name+": Get", l.get(t, want.ID), want)
+		same(t, name+": Get", l.mustGet(t, want.ID), want)
 		listed, err := l.List(t.Context(), remediation.Filter{Limit: 1})
 		if err != nil {
 			t.Fatal(err)
@@ -33,9 +33,9 @@ func (l *ledger) TestTimesAreUTCInWholeMicroseconds(t *testing.T) {
 		want.Stdout, want.Stderr = nil, nil
 		same(t, name+": List", listed, []remediation.Action{want})
 	}
-	auto := l.create(t, newAction(normal))
+	auto := l.mustCreate(t, newAction(normal))
 	same(t, "approved_at", auto.ApprovedAt, &auto.CreatedAt)
-	l.pause(t, normal)
+	l.mustPause(t, normal)
 
 	const stored = " = '2026-11-23 20:30:07.123456+00:00'"
 	for from, n := range map[string]int{
@@ -60,7 +60,7 @@ func (l *ledger) TestStoredTimesSortAsTime(t *testing.T) {
 		time.Second, time.Microsecond, 0, 100 * time.Millisecond, -time.Microsecond, 99 * time.Millisecond, -24 * time.Hour,
 	} {
 		l.clock.now = noon.Add(d)
-		created[d] = l.create(t, newAction(normal)).ID
+		created[d] = l.mustCreate(t, newAction(normal)).ID
 	}
 	var want []int64
 	for _, d := range []time.Duration{
@@ -107,7 +107,7 @@ func (l *ledger) TestEachChangeReadsTheClockOnce(t *testing.T) {
 	count("Claim", 1, func() error { _, err := l.Claim(t.Context(), normal); return err })
 	count("Pause", 1, func() error { return l.Pause(t.Context(), normal) })
 	for _, s := range steps {
-		a := l.in(t, s.from)
+		a := l.actionIn(t, s.from)
 		count(s.name, 1, func() error { _, err := s.call(t.Context(), l.Ledger, paused, a.ID); return err })
 		count(s.name+", refused", 1, func() error {
 			_, err := s.call(t.Context(), l.Ledger, paused, a.ID)

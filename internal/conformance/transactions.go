@@ -45,94 +45,94 @@ func work(t *testing.T, l *remediation.Ledger, now time.Time) []remediation.Acti
 
 func (l *ledger) TestTxCommitKeepsAllOfIt(t *testing.T) {
 	tx := l.db.Begin(t)
-	inside := l.on(tx.Store)
-	want := work(t, inside, l.clock.now)
+	inTx := l.on(tx.Store)
+	want := work(t, inTx, l.clock.now)
 	for _, a := range want {
-		got, err := inside.Get(t.Context(), a.ID)
+		got, err := inTx.Get(t.Context(), a.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		same(t, "inside", got, a)
+		same(t, "in the transaction", got, a)
 		_, err = l.Get(t.Context(), a.ID)
 		wantError(t, "outside, before the commit", err, remediation.ErrNotFound)
 	}
-	page, err := inside.List(t.Context(), remediation.Filter{ServerID: "new"})
+	page, err := inTx.List(t.Context(), remediation.Filter{ServerID: "new"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, "List inside", ids(page), []int64{want[1].ID, want[0].ID})
+	same(t, "List in the transaction", ids(page), []int64{want[1].ID, want[0].ID})
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range want {
-		same(t, "after the commit", l.get(t, a.ID), a)
+		same(t, "after the commit", l.mustGet(t, a.ID), a)
 	}
 }
 
 func (l *ledger) TestTxRollbackUndoesAllOfIt(t *testing.T) {
-	pending, approved := l.in(t, remediation.Pending), l.create(t, newAction(normal))
+	pending, approved := l.actionIn(t, remediation.Pending), l.mustCreate(t, newAction(normal))
 	before := l.contents(t)
 	tx := l.db.Begin(t)
-	inside := l.on(tx.Store)
-	work(t, inside, l.clock.now)
-	if _, err := inside.Approve(t.Context(), pending.ID, "bob"); err != nil {
+	inTx := l.on(tx.Store)
+	work(t, inTx, l.clock.now)
+	if _, err := inTx.Approve(t.Context(), pending.ID, "bob"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := inside.Claim(t.Context(), normal); err != nil {
+	if _, err := inTx.Claim(t.Context(), normal); err != nil {
 		t.Fatal(err)
 	}
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
 	same(t, "after the rollback", l.contents(t), before)
-	same(t, "Approve again", l.take(t, pending, approve), approve.after(pending, l.clock.now))
-	same(t, "Claim again", l.claim(t, normal), start.after(approved, l.clock.now))
+	same(t, "Approve again", l.advance(t, pending, approve), approve.after(pending, l.clock.now))
+	same(t, "Claim again", l.mustClaim(t, normal), start.after(approved, l.clock.now))
 }
 
 func (l *ledger) TestTxStaysUsableAfterARefusal(t *testing.T) {
 	in := map[remediation.Status]remediation.Action{}
 	for _, status := range remediation.Statuses() {
-		in[status] = l.in(t, status)
+		in[status] = l.actionIn(t, status)
 	}
 	tx := l.db.Begin(t)
-	inside := l.on(tx.Store)
+	inTx := l.on(tx.Store)
 	for status, a := range in {
 		for _, s := range steps {
 			if s.from == status {
 				continue
 			}
-			_, err := s.call(t.Context(), inside, paused, a.ID)
+			_, err := s.call(t.Context(), inTx, paused, a.ID)
 			refused(t, err, remediation.TransitionError{ID: a.ID, From: status, To: s.to})
 		}
 	}
-	_, err := inside.Create(t.Context(), newAction("nowhere"))
+	_, err := inTx.Create(t.Context(), newAction("nowhere"))
 	wantError(t, "Create", err, remediation.ErrServerNotFound)
 	unknown := newAction(normal)
 	unknown.AlertID = new(int64(1 << 62))
-	_, err = inside.Create(t.Context(), unknown)
+	_, err = inTx.Create(t.Context(), unknown)
 	wantError(t, "Create", err, remediation.ErrAlertNotFound)
-	_, err = inside.AddAlert(t.Context(), "nowhere", "down")
+	_, err = inTx.AddAlert(t.Context(), "nowhere", "down")
 	wantError(t, "AddAlert", err, remediation.ErrServerNotFound)
-	wantError(t, "Pause", inside.Pause(t.Context(), "nowhere"), remediation.ErrServerNotFound)
-	_, err = inside.Claim(t.Context(), normal)
+	wantError(t, "Pause", inTx.Pause(t.Context(), "nowhere"), remediation.ErrServerNotFound)
+	_, err = inTx.Claim(t.Context(), normal)
 	wantError(t, "Claim", err, remediation.ErrNothingToClaim)
-	_, err = inside.Approve(t.Context(), 1<<62, "bob")
+	_, err = inTx.Approve(t.Context(), 1<<62, "bob")
 	wantError(t, "Approve", err, remediation.ErrNotFound)
-	_, err = inside.Create(t.Context(), remediation.NewAction{})
+	_, err = inTx.Create(t.Context(), remediation.NewAction{})
 	wantError(t, "Create", err, remediation.ErrInvalidInput)
-	if err := inside.AddServer(t.Context(), normal); err != nil {
+	if err := inTx.AddServer(t.Context(), normal); err != nil {
 		t.Errorf("adding a server again: %v", err)
 	}
 
-	want := work(t, inside, l.clock.now)
+	want := work(t, inTx, l.clock.now)
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range want {
-		same(t, "after the commit", l.get(t, a.ID), a)
+		same(t, "after the commit", l.mustGet(t, a.ID), a)
 	}
 	for _, a := range in {
-		same(t, "what the refused calls left", l.get(t, a.ID), a)
+		same(t, "what the refused calls left", l.mustGet(t, a.ID), a)
 	}
 }
 
@@ -152,9 +152,9 @@ func (l *ledger) TestPauseWaitsForAnOpenCreate(t *testing.T) {
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	same(t, "the action", l.get(t, created.ID), created)
-	l.pause(t, normal) // whether the one that was cut short takes effect now is open
-	if a := l.create(t, newAction(normal)); a.Status != remediation.Pending {
+	same(t, "the action", l.mustGet(t, created.ID), created)
+	l.mustPause(t, normal) // whether the one that was cut short takes effect now is open
+	if a := l.mustCreate(t, newAction(normal)); a.Status != remediation.Pending {
 		t.Errorf("after Pause a new action is %s", a.Status)
 	}
 }

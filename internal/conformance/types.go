@@ -42,7 +42,7 @@ var kinds = map[string]string{
 }
 
 func (l *ledger) TestDatabaseTakesNoValueOfAnotherType(t *testing.T) {
-	alert := l.alert(t, normal)
+	alert := l.mustAddAlert(t, normal)
 	for _, a := range append(examples(), withdrawn()) {
 		a.AlertID, a.DedupeKey, a.IdempotencyKey = &alert, new("apt"), new("k")
 		a.NotBefore, a.ExpiresAt, a.MaxRuntimeSeconds = new(at(0)), new(at(60)), new(int64(60))
@@ -76,11 +76,11 @@ func (l *ledger) TestChangeOfStatusTakesNoValueOfAnotherType(t *testing.T) {
 				if _, err := l.db.Raw.ExecContext(t.Context(), query); err == nil {
 					t.Errorf("%s was accepted", query)
 				}
-				same(t, "the row", l.get(t, before.ID), before)
+				same(t, "the row", l.mustGet(t, before.ID), before)
 			}
 		}
 	}
-	executing := l.in(t, remediation.Executing)
+	executing := l.actionIn(t, remediation.Executing)
 	asked := row{"cancel_requested_at": literal(at(2)), "cancel_requested_by": "'erin'", "cancel_reason": "'no'"}
 	for c := range asked {
 		for _, value := range l.odd(kinds[c]) {
@@ -101,7 +101,7 @@ func (l *ledger) wontChange(t *testing.T, a remediation.Action, set string) {
 	if _, err := l.db.Raw.ExecContext(t.Context(), query); err == nil {
 		t.Errorf("%s was accepted", query)
 	}
-	same(t, "the row", l.get(t, a.ID), a)
+	same(t, "the row", l.mustGet(t, a.ID), a)
 }
 
 func (l *ledger) TestDatabaseTakesOnlyIdsThatJSONKeeps(t *testing.T) {
@@ -110,21 +110,21 @@ func (l *ledger) TestDatabaseTakesOnlyIdsThatJSONKeeps(t *testing.T) {
 		r["id"] = number(id)
 		l.wontInsert(t, "remediation_actions", r)
 	}
-	a := l.create(t, newAction(normal))
+	a := l.mustCreate(t, newAction(normal))
 	r["id"] = number(1 << 53)
 	l.exec(t, insertion("remediation_actions", r))
 	l.exec(t, "DELETE FROM remediation_actions WHERE id = "+r["id"])
-	same(t, "the action before it", l.get(t, a.ID), a)
+	same(t, "the action before it", l.mustGet(t, a.ID), a)
 }
 
 func (l *ledger) TestCreatePassesOverIdsThatARawRowHasTaken(t *testing.T) {
-	last := l.create(t, newAction(normal)).ID
+	last := l.mustCreate(t, newAction(normal)).ID
 	r := rowOf(example(remediation.Pending))
 	for i := range int64(5) {
 		r["id"] = number(last + 1 + i)
 		l.exec(t, insertion("remediation_actions", r))
 	}
-	if a := l.create(t, newAction(normal)); a.ID <= last+5 {
+	if a := l.mustCreate(t, newAction(normal)); a.ID <= last+5 {
 		t.Errorf("action %d was created beside the raw ones up to %d", a.ID, last+5)
 	}
 	tx := l.db.Begin(t)
