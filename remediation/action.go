@@ -2,15 +2,15 @@ package remediation
 
 import "time"
 
-// AutoApprover is the approved_by of an action that its server's normal mode approved (criterion AC2). No person may
-// act under this name.
+// AutoApprover is the approved_by of an action that was approved automatically (criterion AC2). No person may use this
+// name.
 const AutoApprover = "auto"
 
-// Action is one row of the ledger. Its fields are the columns, in their order, so that an engine's generated row
-// converts to it as it is. Times are in UTC, whole microseconds. A nil field was not filled yet; which function fills
-// which is said there.
+// Action is one row of the ledger. Its fields are the columns, in their order, so that a generated row converts to it
+// directly. Times are in UTC and whole microseconds. A nil field has not been filled yet; the comments name the
+// functions that fill it.
 type Action struct {
-	ID          int64     `json:"id"` // never used twice
+	ID          int64     `json:"id"` // never reused
 	ServerID    string    `json:"server_id"`
 	ActionType  string    `json:"action_type"` // the host program's own kind, such as "restart_service"
 	Status      Status    `json:"status"`
@@ -42,7 +42,7 @@ type Action struct {
 	CancelReason      *string    `json:"cancel_reason,omitempty"`
 }
 
-// utc puts every time of a into UTC, whatever zone the driver read it in.
+// utc converts all times to UTC. Drivers may return other zones.
 func (a Action) utc() Action {
 	a.CreatedAt = a.CreatedAt.UTC()
 	for _, t := range []*time.Time{a.ApprovedAt, a.RejectedAt, a.ExecutedAt, a.CompletedAt,
@@ -54,21 +54,21 @@ func (a Action) utc() Action {
 	return a
 }
 
-// NewAction is what Create needs. The lengths are in characters and are the columns' own.
+// NewAction is the input of Create. Lengths are in characters; they are the lengths of the columns.
 type NewAction struct {
 	ServerID    string  `json:"server_id"`              // a server that was added; at most 100
 	ActionType  string  `json:"action_type"`            // at most 50
-	Command     string  `json:"command"`                // at most 1 MiB; kept to the byte
+	Command     string  `json:"command"`                // at most 1 MiB; stored byte for byte
 	CreatedBy   string  `json:"created_by"`             // at most 50, not "auto"
 	ServiceName *string `json:"service_name,omitempty"` // optional; at most 255
 	AlertID     *int64  `json:"alert_id,omitempty"`     // optional; an alert that exists
 
-	// DedupeKey is optional, at most 255. While an action with this key is open on this server (pending, approved or
-	// executing), Create makes no other: one restart of a service at a time, say, or one apt run of any kind.
+	// DedupeKey is optional, at most 255. While an action of this server with this key is open (pending, approved or
+	// executing), Create refuses another one. It allows, for example, one restart of a service at a time, or one apt
+	// run of any kind.
 	DedupeKey *string `json:"dedupe_key,omitempty"`
 
-	// IdempotencyKey is optional, at most 255. No two actions of the ledger have the same. It makes Create safe to repeat:
-	// see Create.
+	// IdempotencyKey is optional, at most 255, and unique in the ledger. It makes Create safe to repeat: see Create.
 	IdempotencyKey *string `json:"idempotency_key,omitempty"`
 
 	// An action is never claimed or started before NotBefore, and never approved, claimed or started at or after ExpiresAt.
@@ -76,27 +76,27 @@ type NewAction struct {
 	NotBefore *time.Time `json:"not_before,omitempty"`
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
 
-	// MaxRuntimeSeconds is optional, 1 to 2,147,483,647: how long the command may run. The agent should stop the command
-	// after it, and FailOverdue closes an action that has no result by then.
+	// MaxRuntimeSeconds is optional, 1 to 2,147,483,647: the time that the command may take. The agent should then stop
+	// the command, and FailOverdue closes an action that has no result by then.
 	MaxRuntimeSeconds *int64 `json:"max_runtime_seconds,omitempty"`
 }
 
-// Result is what an agent reports of a command that ran.
+// Result is the result of a command, as its agent reports it.
 type Result struct {
 	ExitCode int64 `json:"exit_code"` // 0 makes the action completed, any other failed
 
-	// Stdout and Stderr are evidence and kept whole, up to the engine's own limit on a value. Each byte that is not
-	// UTF-8 and each NUL becomes U+FFFD.
+	// Stdout and Stderr are stored whole, up to the engine's limit for a value. Each byte that is not valid UTF-8 and
+	// each NUL becomes U+FFFD.
 	Stdout string `json:"stdout"`
 	Stderr string `json:"stderr"`
 }
 
-// Filter says which actions List returns; the zero value of a field means any.
+// Filter selects the actions that List returns. The zero value of a field means any.
 type Filter struct {
 	ServerID   string `json:"server_id,omitempty"`
 	ActionType string `json:"action_type,omitempty"`
 	Status     Status `json:"status,omitempty"` // one of the six, or "timed_out", which only the Python original writes
 	AlertID    *int64 `json:"alert_id,omitempty"`
-	Before     int64  `json:"before,omitempty"` // only ids below this one: the last id of the page before
-	Limit      int    `json:"limit,omitempty"`  // how many at most: 1 to 1,000, 0 means 50
+	Before     int64  `json:"before,omitempty"` // only ids below this one, such as the last id of the previous page
+	Limit      int    `json:"limit,omitempty"`  // at most this many: 1 to 1,000, 0 means 50
 }

@@ -6,18 +6,19 @@ import (
 	"time"
 )
 
-// Outcome is what a bulk decision did with one id.
+// Outcome is the result of a bulk decision for one id.
 type Outcome struct {
 	ID     int64
-	Action Action // as it is after the decision; zero if Err is not nil
-	Err    error  // as the decision on this id alone would have returned it
+	Action Action // after the decision; zero if Err is not nil
+	Err    error  // the error that a call for this id alone would return
 }
 
-// ApproveMany approves up to 1,000 pending actions in one statement and returns one Outcome per id, in the order asked.
-// Unknown and already decided ids get the error that Approve gives; an id that is named twice gets its outcome twice.
-// Concurrent callers see each action decided by exactly one of them.
+// ApproveMany approves up to 1,000 pending actions in one statement and returns one Outcome for each id, in the given
+// order. An unknown or already decided id gets the same error as from Approve. An id that is given twice gets its
+// outcome twice. Of concurrent callers exactly one decides each action.
 //
-// The error is for the call as a whole, *InputError for more ids or for a bad name: then nothing was decided.
+// The returned error is for the whole call, such as an *InputError for too many ids or for an invalid by. Then nothing
+// was decided.
 func (l *Ledger) ApproveMany(ctx context.Context, ids []int64, by string) ([]Outcome, error) {
 	if err := checkActor("by", by); err != nil {
 		return nil, fmt.Errorf("approve actions: %w", err)
@@ -27,7 +28,8 @@ func (l *Ledger) ApproveMany(ctx context.Context, ids []int64, by string) ([]Out
 	})
 }
 
-// RejectMany rejects up to 1,000 pending actions for one reason. It is to Reject what ApproveMany is to Approve.
+// RejectMany rejects up to 1,000 pending actions with one reason. It corresponds to Reject as ApproveMany does to
+// Approve.
 func (l *Ledger) RejectMany(ctx context.Context, ids []int64, by, reason string) ([]Outcome, error) {
 	if err := checkDecision(by, reason); err != nil {
 		return nil, fmt.Errorf("reject actions: %w", err)
@@ -37,8 +39,8 @@ func (l *Ledger) RejectMany(ctx context.Context, ids []int64, by, reason string)
 	})
 }
 
-// decide applies one statement to all ids and, only if some did not answer, reads those to say why. Nothing comes back to
-// pending, so what they are then is what they were.
+// decide runs one statement for all ids. If it does not return all of them, decide reads the others to explain why. No
+// action returns to pending, so their later status still explains the refusal.
 func (l *Ledger) decide(ctx context.Context, s step, ids []int64, apply func(now time.Time) ([]Action, error)) ([]Outcome, error) {
 	if len(ids) > maxLimit {
 		return nil, fmt.Errorf("%s actions: %w", s.verb, &InputError{"ids", fmt.Sprintf("are %d, but may be at most %d", len(ids), maxLimit)})
@@ -65,7 +67,7 @@ func (l *Ledger) decide(ctx context.Context, s step, ids []int64, apply func(now
 		}
 	}
 	var statuses map[int64]Status
-	var unread error // what was decided stays decided, so this is an error of the other ids only
+	var unread error // concerns only the ids that were not decided
 	if len(others) > 0 {
 		statuses, unread = l.store.ActionStatuses(ctx, others)
 	}
@@ -96,18 +98,18 @@ func (l *Ledger) whyNotDecided(ctx context.Context, s step, id int64, from Statu
 	return current.refuse(s, now)
 }
 
-// FailOverdue closes executing actions whose agent reports nothing: up to limit become failed if their last Heartbeat, or
-// their start if there was none, is longer ago than olderThan, or if they have been executing for longer than their own
-// MaxRuntimeSeconds, with or without heartbeats. They get no exit code, and their stderr says after how long no result came.
-// It returns them, oldest first. It runs nothing again, and a result that arrives later gets a *TransitionError whose From
-// is failed.
+// FailOverdue closes executing actions that have no result in time. Up to limit actions become failed: those whose last
+// Heartbeat, or start if there was none, is longer ago than olderThan, and those that have run for longer than their
+// MaxRuntimeSeconds, with or without heartbeats. They get no exit code, and stderr says how long no result came.
+// FailOverdue returns them, oldest first. It never runs a command again. A later result gets a *TransitionError whose
+// From is failed.
 //
-// The time counts from the latest of the action's times, so that a wrong clock closes nothing early. If an older program
-// recorded an exit code without ending the action, the exit code stays and decides the status.
+// Time is measured from the latest time of the action, so that a wrong clock closes nothing early. If an older program
+// recorded an exit code without ending the action, the exit code is kept and decides the status.
 //
-// However many sweepers run at once, each action is closed once, and one that is finished meanwhile is left alone. On
-// PostgreSQL an action that another transaction has locked is left to the next call.
-// *InputError if olderThan is not positive.
+// Concurrent callers close each action once, and an action that is finished in the meantime is unaffected. On
+// PostgreSQL an action that another transaction has locked is left to the next call. The error is an *InputError if
+// olderThan is not positive.
 func (l *Ledger) FailOverdue(ctx context.Context, olderThan time.Duration, limit int) ([]Action, error) {
 	limit, err := checkLimit(limit)
 	if olderThan <= 0 {

@@ -5,54 +5,53 @@ import (
 	"fmt"
 )
 
-// The sentinels, for errors.Is. Every error that a Ledger returns says in one sentence what was being done.
+// Sentinels for errors.Is. The message of every error that a Ledger returns also says what was being done.
 var (
-	// ErrNotFound says that there is no such action, or none of that server.
+	// ErrNotFound means that the action does not exist, or belongs to another server than the given one.
 	ErrNotFound = errors.New("no such action")
 
-	// ErrServerNotFound says that the server was never added; nothing was written.
+	// ErrServerNotFound means that the server does not exist. Nothing was written.
 	ErrServerNotFound = errors.New("no such server")
 
-	// ErrAlertNotFound says that the alert doesn't exist; nothing was written.
+	// ErrAlertNotFound means that the server has no such alert. Nothing was written.
 	ErrAlertNotFound = errors.New("no such alert")
 
-	// ErrNothingToClaim says that the server has no approved action that may run now. It is how a claim ends on a
-	// quiet server, not a failure.
+	// ErrNothingToClaim means that the server has no approved action that may run now. This is the normal result on an
+	// idle server, not a failure.
 	ErrNothingToClaim = errors.New("nothing to claim")
 
-	// ErrInvalidTransition says that the lifecycle forbids the step; nothing was written. errors.As finds a
+	// ErrInvalidTransition means that the transition is not allowed. Nothing was written. errors.As finds a
 	// *TransitionError.
 	ErrInvalidTransition = errors.New("invalid transition")
 
-	// ErrInvalidInput says that an argument was refused before anything was written. errors.As finds an *InputError.
+	// ErrInvalidInput means that an argument is invalid. Nothing was written. errors.As finds an *InputError.
 	ErrInvalidInput = errors.New("invalid input")
 
-	// ErrDuplicate says that an open action on that server has the same DedupeKey, or that an action with other content has
-	// the same IdempotencyKey; nothing was written. errors.As finds a *DuplicateError.
+	// ErrDuplicate means that an open action of the server has the same DedupeKey, or that an action with other content
+	// has the same IdempotencyKey. Nothing was written. errors.As finds a *DuplicateError.
 	ErrDuplicate = errors.New("duplicate action")
 
-	// ErrBusy says that others held what the call needs for longer than it may wait: the write lock of an SQLite file, a
-	// row, a connection. Nothing was written, and the same call may succeed later.
+	// ErrBusy means that the call timed out waiting for a lock or a connection: the write lock of an SQLite file, a row
+	// lock, or a connection of the pool. Nothing was written. The same call may succeed later.
 	ErrBusy = errors.New("the database is busy")
 
-	// ErrSchemaVersion says that the database is older or newer than the code, that some of the lifecycle's rules were
-	// dropped or disabled, or that a migration was left half done by another tool. Migrate mends an older one, and puts
-	// rules back.
+	// ErrSchemaVersion means that the database is older or newer than the code, that rules were dropped or disabled, or
+	// that another tool left a migration half done. Migrate upgrades an older database and restores rules.
 	ErrSchemaVersion = errors.New("schema version does not fit")
 )
 
-// TransitionError says which step was refused. It matches ErrInvalidTransition.
+// TransitionError describes a refused transition. It matches ErrInvalidTransition.
 type TransitionError struct {
 	ID   int64
-	From Status // the status that the action has
-	To   Status // the status that it was to get: for Heartbeat Executing, for RequestCancel Rejected
+	From Status // the current status
+	To   Status // the requested status; Executing for Heartbeat, Rejected for RequestCancel
 
-	// Why is "" if the lifecycle forbids the step. If the lifecycle allows it, Why says what holds the action:
-	// ReasonMaintenance, ReasonExpired, ReasonNotYetDue, ReasonSelfApproval or ReasonNoApproval.
+	// Why is "" if the lifecycle does not allow the transition. Otherwise it is the reason why this action may not make
+	// it now: ReasonMaintenance, ReasonExpired, ReasonNotYetDue, ReasonSelfApproval or ReasonNoApproval.
 	Why Reason
 }
 
-// Error says in one sentence where the action stands and, if another method can go on from there, which.
+// Error returns one sentence: the status of the action and, if another method applies to it, which.
 func (e *TransitionError) Error() string {
 	switch e.Why {
 	case ReasonMaintenance:
@@ -84,25 +83,25 @@ func (e *TransitionError) Error() string {
 // Unwrap returns ErrInvalidTransition.
 func (e *TransitionError) Unwrap() error { return ErrInvalidTransition }
 
-// InputError says which argument was refused and why. It matches ErrInvalidInput.
+// InputError names the invalid argument and the problem. It matches ErrInvalidInput.
 type InputError struct {
-	Field   string // the argument's name as the database spells it, such as "command", or "by", "reason", "limit"
-	Problem string // reads on after the field: "is empty"
+	Field   string // the column, such as "command", or the argument, such as "by", "reason" or "limit"
+	Problem string // continues the sentence that Field begins: "is empty"
 }
 
-// Error is the field and its problem: "command is empty".
+// Error returns the field and its problem: "command is empty".
 func (e *InputError) Error() string { return e.Field + " " + e.Problem }
 
 // Unwrap returns ErrInvalidInput.
 func (e *InputError) Unwrap() error { return ErrInvalidInput }
 
-// DuplicateError says which action has the key already: an open one with the same DedupeKey, or one with the same
-// IdempotencyKey and other content. It matches ErrDuplicate.
+// DuplicateError has the id of the action that already has the key: an open action with the same DedupeKey, or an
+// action with the same IdempotencyKey and other content. It matches ErrDuplicate.
 type DuplicateError struct {
 	ExistingID int64
 }
 
-// Error names the action that has the key.
+// Error names the action that already has the key.
 func (e *DuplicateError) Error() string {
 	return fmt.Sprintf("action %d has this key already", e.ExistingID)
 }

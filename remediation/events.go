@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// EventKind is what happened to an action.
+// EventKind is the kind of change to an action.
 type EventKind string
 
 const (
@@ -21,30 +21,31 @@ const (
 	EventDeleted         EventKind = "deleted"        // by Prune, with its server, or by hand
 )
 
-// Event is one line of the record that the database keeps of every change to an action, whoever made it. Events are
-// only ever appended, and outlive their action and its server. The fields are the columns, in their order.
+// Event is an entry of the log of changes to actions, which the database itself writes for every program. Events are
+// only appended. They are kept after their action or server is deleted. The fields are the columns, in their order.
 type Event struct {
 	ID         int64     `json:"id"`
 	ActionID   int64     `json:"action_id"`
 	ServerID   string    `json:"server_id"`
 	Kind       EventKind `json:"kind"`
-	Actor      *string   `json:"actor,omitempty"` // the person, "auto", or for executing and its result the server; nil if nobody reported or is known
+	Actor      *string   `json:"actor,omitempty"` // the person, "auto", or for executing and its result the server; nil if unknown
 	OccurredAt time.Time `json:"occurred_at"`
-	Detail     *string   `json:"detail,omitempty"` // created: the command; rejected, cancel_requested: the reason; completed, failed: the exit code; deleted: the status it had
+	Detail     *string   `json:"detail,omitempty"` // created: the command; rejected, cancel_requested: the reason; completed, failed: the exit code; deleted: the last status
 }
 
-// Events returns up to limit events that come after the event with the id after: the change feed. Call it
-// again with the ID of the last one returned, and no event is missed or repeated, whatever transactions are open
-// meanwhile; an empty answer means that there is nothing new yet. Start with 0.
+// Events returns up to limit events that come after the event with the id after: the change feed. To continue, pass the
+// ID of the last returned event. No event is missed or repeated, whatever transactions are open. An empty result means
+// that there is nothing new yet. Start with 0.
 //
-// On SQLite ids increase. On PostgreSQL the feed has an order of its own, in which a cause comes before its effect, and
-// ids are not always in it: keep the ID of the last event, not the greatest. There an event shows once every transaction
-// that may still write an earlier one has ended. Any transaction of the same database that has an id delays it: one that
-// has written something or locked rows, also a prepared one; on a standby also one of another database. A transaction
-// without an id delays nothing, whatever advisory or table locks it holds. Every isolation level and a standby give the
-// same feed; a transaction of the caller's own doesn't show its own events.
+// On SQLite ids increase. On PostgreSQL the feed has its own order, in which a cause comes before its effect and ids
+// may decrease: keep the ID of the last event, not the greatest. There an event is visible when every transaction that
+// may still write an earlier one has ended. Transactions of the same database that have an id delay it: those that have
+// written or locked rows, also prepared ones; on a standby also those of other databases. A transaction without an id
+// delays nothing, whatever advisory or table locks it has. The feed is the same at every isolation level and on a
+// standby. A caller's transaction does not see its own events.
 //
-// ErrSchemaVersion if the events were restored from another PostgreSQL cluster and Migrate has not run since.
+// The error is ErrSchemaVersion if the events were restored from another PostgreSQL cluster and Migrate has not run
+// since.
 func (l *Ledger) Events(ctx context.Context, after int64, limit int) ([]Event, error) {
 	if err := checkAfter(after); err != nil {
 		return nil, fmt.Errorf("read events: %w", err)

@@ -7,41 +7,41 @@ import (
 	"time"
 )
 
-// Reason says why an action is not running, or that it is.
+// Reason is why an action is not running, or that it is.
 type Reason string
 
 const (
 	ReasonAwaitingApproval Reason = "awaiting_approval" // a person must approve or reject it
 	ReasonMaintenance      Reason = "maintenance"       // only "auto" approved it and its server is paused: Unpause or Withdraw
-	ReasonBehind           Reason = "behind"            // its server's agent has another action before it: see Behind
-	ReasonUnclaimed        Reason = "unclaimed"         // it is next, and its server's agent has not come for it
+	ReasonBehind           Reason = "behind"            // its server's agent has another action to run first: see Behind
+	ReasonUnclaimed        Reason = "unclaimed"         // it is next, and its server's agent has not claimed it
 	ReasonExecuting        Reason = "executing"         // it runs
-	ReasonFinished         Reason = "finished"          // it ran
+	ReasonFinished         Reason = "finished"          // it has run
 	ReasonRejected         Reason = "rejected"          // it never runs
-	ReasonExpired          Reason = "expired"           // its ExpiresAt has come, so it never runs; Expire rejects it
-	ReasonNotYetDue        Reason = "not_yet_due"       // it is approved, but its NotBefore has not come
-	ReasonSelfApproval     Reason = "self_approval"     // the one who approves it created it, and its server forbids that; only in a TransitionError
-	ReasonNoApproval       Reason = "no_approval"       // older than the rules: its audit fields are not those of a valid approval, so it never runs
+	ReasonExpired          Reason = "expired"           // its ExpiresAt has passed, so it never runs; Expire rejects it
+	ReasonNotYetDue        Reason = "not_yet_due"       // it is approved, but its NotBefore has not passed
+	ReasonSelfApproval     Reason = "self_approval"     // its creator tried to approve it, and its server forbids that; only in a TransitionError
+	ReasonNoApproval       Reason = "no_approval"       // it predates the rules and has no valid approval, so it never runs
 )
 
-// Explanation is the answer of Explain. String gives it as a sentence for a person.
+// Explanation is the result of Explain. String returns it as a sentence.
 type Explanation struct {
 	ActionID int64     `json:"action_id"`
 	ServerID string    `json:"server_id"`
 	Status   Status    `json:"status"`
 	Reason   Reason    `json:"reason"`
-	Since    time.Time `json:"since,omitzero"`   // since when: created, paused, approved, executed, completed, rejected or expired, by Reason; zero if unknown
-	By       string    `json:"by,omitempty"`     // who approved or rejected it, if somebody did
-	Behind   int64     `json:"behind,omitempty"` // for ReasonBehind: the first action before it on that server, executing or next to be claimed
+	Since    time.Time `json:"since,omitzero"`   // when it was created, paused, approved, executed, completed, rejected or expired, by Reason; zero if unknown
+	By       string    `json:"by,omitempty"`     // who approved or rejected it
+	Behind   int64     `json:"behind,omitempty"` // for ReasonBehind: the action that the server runs or claims first
 
-	// Detail is the reason for ReasonRejected, the exit code for ReasonFinished or "" if there is none, and when it is due for
-	// ReasonNotYetDue. For ReasonExecuting it says who asked to cancel it, and for ReasonExecuting and ReasonNoApproval what an
-	// older program left in the action; there it is often "".
+	// Detail depends on Reason. ReasonRejected: the reason for the rejection. ReasonFinished: the exit code, or "".
+	// ReasonNotYetDue: when the action is due. ReasonExecuting: who asked to cancel it, or what an older program left
+	// in it. ReasonNoApproval: what an older program left in it, or "".
 	Detail string `json:"detail,omitempty"`
 }
 
-// Conditions are an action and what decides whether it may run, as a Backend reads them in one statement. If the action
-// predates the rules and its values can't be read, every pointer is nil.
+// Conditions are an action and everything that decides whether it may run. A Backend reads them in one statement. If
+// the action predates the rules and its values can't be read, every pointer is nil.
 type Conditions struct {
 	ID                  int64
 	ServerID            string
@@ -63,16 +63,16 @@ type Conditions struct {
 	IsPaused            bool
 	PausedAt            *time.Time
 	ForbidsSelfApproval bool
-	Approvable          bool  // its audit fields are those of a pending action
-	Startable           bool  // its audit fields are those of an approved action
-	BehindExecuting     int64 // the oldest action that executes on its server, 0 if there is none
-	NextToClaim         int64 // what Claim would take on its server, 0 if there is nothing
+	Approvable          bool  // it may be approved, if its limits and its server allow it
+	Startable           bool  // it may be started, if its limits and its server allow it
+	BehindExecuting     int64 // the executing action of its server with the lowest id, or 0
+	NextToClaim         int64 // the action that Claim would return for its server, or 0
 }
 
-// Explain says why an action isn't running, in terms that a person can act on, or ErrNotFound. It is one read: what it
-// says was true at one moment.
+// Explain returns why an action isn't running, or ErrNotFound. It is one read: all that it reports is true at one
+// moment.
 func (l *Ledger) Explain(ctx context.Context, id int64) (Explanation, error) {
-	now := clampYear(l.clock()) // a wrong clock changes nothing here
+	now := clampYear(l.clock()) // Explain changes nothing, so a wrong clock is no error
 	s, err := l.store.ExplainAction(ctx, id, now)
 	if err != nil {
 		return Explanation{}, fmt.Errorf("explain action %d: %w", id, err)
@@ -80,7 +80,7 @@ func (l *Ledger) Explain(ctx context.Context, id int64) (Explanation, error) {
 	return s.explain(now), nil
 }
 
-// heldFrom says what keeps an action from a status that the lifecycle allows, or "".
+// heldFrom returns what keeps the action from a status that the lifecycle allows, or "".
 func (s Conditions) heldFrom(to Status, by string, now time.Time) Reason {
 	switch {
 	case s.CreatedAt == nil, to == Approved && !s.Approvable, to == Executing && s.Status == Approved && !s.Startable:

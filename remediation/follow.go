@@ -12,24 +12,25 @@ import (
 )
 
 const (
-	pollInterval = 250 * time.Millisecond // how long an event of another process may go unseen
+	pollInterval = 250 * time.Millisecond // longest delay of an event of another process
 	followLimit  = 500                    // events in a page
-	pollGap      = 5 * time.Millisecond   // the least time between two polls, so that changes share one
+	pollGap      = 5 * time.Millisecond   // shortest time between two polls, so that changes share one
 )
 
-// Follow returns the events after the event with the id after, in the order of Events, and then waits for the next ones
+// Follow returns the events after the event with the id after, in the order of Events, and then waits for new events
 // until ctx ends. It misses and repeats none. Start with 0, and keep the ID of the last event that you have handled.
 //
-// An event of a change through the same store shows within milliseconds. Any other, such as one of another process, of raw
-// SQL or of a transaction of the caller's own, shows within half a second of its commit. On PostgreSQL both count from when
-// Events shows the event.
+// Events of changes through the same store arrive within milliseconds. Others, such as those of another process, of raw
+// SQL or of a caller's transaction, arrive within half a second of their commit. On PostgreSQL both delays count from
+// the moment when Events returns the event.
 //
-// When ctx ends the sequence ends without an error; ctx.Err() says why. Any other error is yielded once, with a zero Event,
-// and ends the sequence, such as a restart of the server or a Close of the store. Follow again from the last ID.
+// When ctx ends the sequence ends without an error; ctx.Err() returns the cause. Any other error, such as a restart of
+// the server or a Close of the store, is yielded once, with a zero Event, and ends the sequence. To resume, follow from
+// the last ID.
 //
-// Each range over the sequence starts at after. Any number of followers may wait at once, and no goroutine is started: one
-// of those that wait asks the database, four times a second and after each change, for all of them. It asks once for
-// followers that have the same last event.
+// Each range over the sequence starts at after. Any number of followers may wait. No goroutine is started: one of the
+// waiting followers polls the database for all, four times a second and after each change. Followers with the same last
+// event share a query.
 func (l *Ledger) Follow(ctx context.Context, after int64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		if err := checkAfter(after); err != nil {
@@ -51,7 +52,7 @@ func (l *Ledger) Follow(ctx context.Context, after int64) iter.Seq2[Event, error
 				last = e.ID
 			}
 			read = l.store.feed().next
-			if len(page) == followLimit { // there may be more, which needs no wait
+			if len(page) == followLimit { // there may be more
 				read = readPage
 			}
 		}
@@ -62,21 +63,21 @@ func readPage(ctx context.Context, store Backend, after int64) ([]Event, error) 
 	return listEvents(ctx, store, after, followLimit)
 }
 
-// Feed is where the followers of one store wait for its next events. A Backend embeds one, and calls Changed. The zero value
-// is ready for use.
+// Feed delivers new events to the followers of one store. A Backend embeds a Feed and calls Changed. Its zero value is
+// usable.
 type Feed struct {
 	interval time.Duration // instead of pollInterval, for tests
 	waiting  atomic.Int64  // followers in next
 	begin    sync.Once
-	changed  chan struct{} // holds a token if something may have changed since the last poll
-	leading  chan struct{} // holds a token while a follower leads
-	polled   time.Time     // when; only the leader uses it
+	changed  chan struct{} // has a token if a change may have been made since the last poll
+	leading  chan struct{} // has a token while a follower leads
+	polled   time.Time     // time of the last poll; only the leader uses it
 
 	mu        sync.Mutex
 	positions map[int64]*position // by the id of the last event
 }
 
-// position is the followers that have the same last event.
+// position groups the followers that have the same last event.
 type position struct {
 	followers int
 	done      chan struct{} // closed when page and err are final
@@ -84,7 +85,7 @@ type position struct {
 	err       error
 }
 
-// Changed says that a change was committed: if there are events, followers are told of them at once. It never waits.
+// Changed reports that a change was committed. It makes the leader poll immediately. It never blocks.
 func (f *Feed) Changed() {
 	if f.waiting.Load() > 0 {
 		f.wake()
@@ -102,8 +103,8 @@ func (f *Feed) feed() *Feed { return f }
 
 var _ interface{ feed() *Feed } = (*Feed)(nil) // so that a struct with a Feed in it can be a Backend
 
-// next waits for events after an id and returns a page of them. One follower leads: it polls the store for all followers,
-// until its own position has events or its context ends. Then another one leads.
+// next waits for events after an id and returns a page of them. One follower leads: it polls the store for all
+// followers until its own position has events or its context ends. Then another follower leads.
 func (f *Feed) next(ctx context.Context, store Backend, after int64) ([]Event, error) {
 	f.begin.Do(func() {
 		f.changed, f.leading, f.positions = make(chan struct{}, 1), make(chan struct{}, 1), map[int64]*position{}
@@ -125,7 +126,7 @@ func (f *Feed) next(ctx context.Context, store Backend, after int64) ([]Event, e
 	}
 }
 
-// join makes the leader poll a new position at once: nobody was told of a change just before.
+// join makes the leader poll a new position immediately, because its follower may have missed the last change.
 func (f *Feed) join(after int64) *position {
 	f.waiting.Add(1)
 	f.mu.Lock()
@@ -150,7 +151,7 @@ func (f *Feed) leave(after int64, p *position) {
 	}
 }
 
-// lead polls until own is done or ctx has ended. The caller has put the token into leading; lead takes it out.
+// lead polls until own is done or ctx has ended. The caller has put the token into leading; lead removes it.
 func (f *Feed) lead(ctx context.Context, store Backend, own *position) {
 	defer func() { <-f.leading }()
 	interval := f.interval
@@ -182,8 +183,8 @@ func (f *Feed) lead(ctx context.Context, store Backend, own *position) {
 	}
 }
 
-// poll reads the events after each position. An error goes to all followers, unless the leader's own ctx has ended: then the
-// next leader polls again.
+// poll reads the events after each position. An error is returned to all followers, unless the leader's own ctx has
+// ended: then the next leader polls again.
 func (f *Feed) poll(ctx context.Context, store Backend) {
 	f.mu.Lock()
 	ids := slices.Collect(maps.Keys(f.positions))
@@ -202,7 +203,7 @@ func (f *Feed) poll(ctx context.Context, store Backend) {
 	}
 }
 
-// publish ends the wait at the positions with these ids.
+// publish ends the wait of the positions with these ids.
 func (f *Feed) publish(page []Event, err error, ids ...int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -215,7 +216,7 @@ func (f *Feed) publish(page []Event, err error, ids ...int64) {
 	}
 }
 
-// clone copies a page, so that followers share no pointers.
+// clone copies a page, so that followers do not share pointers.
 func clone(page []Event) []Event {
 	page = slices.Clone(page)
 	for i, e := range page {

@@ -5,13 +5,13 @@ import (
 	"fmt"
 )
 
-// History returns the events of one action, oldest first. It has them also after the action was deleted, by Prune for
-// example. It shows what is committed at that moment; on PostgreSQL that may be more than Events shows yet.
+// History returns the events of one action, oldest first, also after the action was deleted, for example by Prune. It
+// returns all events that are committed; on PostgreSQL these may be more than Events returns yet.
 //
-// ErrNotFound if there is no such action and no event of it. An action that is older than the events, and whose values
-// could not be read when they began, has none: then the list is empty.
+// The error is ErrNotFound if neither the action nor an event of it exists. The list is empty if the action predates
+// the events and its values could not be read when the events were introduced.
 func (l *Ledger) History(ctx context.Context, actionID int64) ([]Event, error) {
-	// The action is looked for first: if it is created between the two reads, the second one finds its events.
+	// The action is read first: if it is created between the two reads, the second one finds its events.
 	statuses, err := l.store.ActionStatuses(ctx, []int64{actionID})
 	if err != nil {
 		return nil, fmt.Errorf("read history of action %d: %w", actionID, err)

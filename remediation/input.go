@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// The columns' lengths, in characters; SQLite does not enforce them itself.
+// Lengths of the columns, in characters. SQLite itself does not enforce them.
 const (
 	maxServerID    = 100
 	maxActionType  = 50
@@ -18,15 +18,15 @@ const (
 	maxActor       = 50
 	maxTitle       = 255
 	maxKey         = 255
-	maxText        = 1 << 20 // bytes of a command or a reason, whose columns know no length
+	maxText        = 1 << 20 // bytes of a command or a reason, whose columns have no length
 )
 
 const (
 	defaultLimit = 50
-	maxLimit     = 1000 // of every limit, and of the ids in a bulk decision
+	maxLimit     = 1000 // for every limit, and for the ids of a bulk decision
 )
 
-// checkName refuses a name that could look like another on a screen, besides what checkTitle refuses.
+// checkName refuses what checkTitle refuses, and names that could look like another name on a screen.
 func checkName(field, s string, max int) error {
 	if err := checkTitle(field, s, max); err != nil {
 		return err
@@ -39,8 +39,8 @@ func checkName(field, s string, max int) error {
 	return nil
 }
 
-// checkTitle refuses what is not clean text of 1 to max characters. Text is never altered: what a person approved must
-// be what is stored.
+// checkTitle refuses text that is not valid or not 1 to max characters. Text is never altered, because the approved
+// text must be the stored text.
 func checkTitle(field, s string, max int) error {
 	if err := checkText(field, s); err != nil {
 		return err
@@ -65,7 +65,7 @@ func checkText(field, s string) error {
 	return nil
 }
 
-// checkActor also refuses "auto" in other cases and between spaces. It compares no look-alikes of its letters.
+// checkActor also refuses "auto" in other cases and with spaces around it. It does not compare look-alike letters.
 func checkActor(field, s string) error {
 	if err := checkName(field, s, maxActor); err != nil {
 		return err
@@ -134,7 +134,7 @@ func (a NewAction) checkLimits() error {
 	return nil
 }
 
-// truncate gives the times the resolution that every engine keeps. The other checks expect it.
+// truncate reduces the times to microseconds, which every engine can store. The other checks rely on it.
 func (a NewAction) truncate() NewAction {
 	for _, t := range []**time.Time{&a.NotBefore, &a.ExpiresAt} {
 		if *t != nil {
@@ -144,7 +144,7 @@ func (a NewAction) truncate() NewAction {
 	return a
 }
 
-// checkYear refuses a time that an engine can't keep. verb joins the field and the time: "is" or "says".
+// checkYear refuses a time that an engine can't store. verb joins the field and the time: "is" or "says".
 func checkYear(field, verb string, t time.Time) error {
 	if clampYear(t).Equal(t) {
 		return nil
@@ -152,7 +152,8 @@ func checkYear(field, verb string, t time.Time) error {
 	return &InputError{field, fmt.Sprintf("%s %s, which is not in the years 1 to 9999", verb, t.Format(time.DateTime))}
 }
 
-// matches reports whether first was created from the same content. If the alert of a no longer exists, first has lost it.
+// matches reports whether first was created from the same content. alertGone means that the alert of a no longer
+// exists; first then has no alert.
 func (a NewAction) matches(first Action, alertGone bool) bool {
 	return a.ServerID == first.ServerID && a.ActionType == first.ActionType && a.Command == first.Command &&
 		a.CreatedBy == first.CreatedBy && equal(a.ServiceName, first.ServiceName) &&
@@ -161,12 +162,12 @@ func (a NewAction) matches(first Action, alertGone bool) bool {
 		equal(a.NotBefore, first.NotBefore) && equal(a.ExpiresAt, first.ExpiresAt)
 }
 
-// equal compares what two optional fields hold; times are in UTC on both sides.
+// equal compares two optional values. Times must be in UTC.
 func equal[T comparable](a, b *T) bool {
 	return a == b || a != nil && b != nil && *a == *b
 }
 
-// check refuses what no row could match, so that a mistake in the filter is not read as an empty ledger.
+// check refuses a filter that no row can match, so that a mistake in it does not look like an empty ledger.
 func (f Filter) check() error {
 	if f.ServerID != "" {
 		if err := checkName("server_id", f.ServerID, maxServerID); err != nil {
@@ -190,7 +191,7 @@ func (f Filter) check() error {
 	return err
 }
 
-// checkStatus takes what the ledger writes, and what the Python original may have written besides.
+// checkStatus accepts the statuses of the ledger, and those that only the Python original writes.
 func checkStatus(s Status) error {
 	if s.Valid() || s == timedOut {
 		return nil
@@ -205,7 +206,7 @@ func checkAfter(after int64) error {
 	return nil
 }
 
-// checkLimit returns the limit that a caller means.
+// checkLimit validates a limit and applies the default.
 func checkLimit(limit int) (int, error) {
 	if limit < 0 || limit > maxLimit {
 		return 0, &InputError{"limit", fmt.Sprintf("is %d, but may be 0 to %d", limit, maxLimit)}
@@ -213,12 +214,12 @@ func checkLimit(limit int) (int, error) {
 	return cmp.Or(limit, defaultLimit), nil
 }
 
-// sanitize makes a program's output text that every engine stores, without refusing any of it.
+// sanitize converts the output of a program to text that every engine can store. It refuses none.
 func sanitize(output string) string {
 	return strings.Map(func(r rune) rune {
 		if r == 0 {
 			return utf8.RuneError
 		}
-		return r // Map has turned each byte that is not UTF-8 into U+FFFD
+		return r // Map has replaced each byte that is not valid UTF-8 with U+FFFD
 	}, output)
 }

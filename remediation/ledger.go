@@ -1,16 +1,16 @@
 // Package remediation is the lifecycle of remediation actions: commands queued against servers, approved by a person or
 // automatically, executed by an agent, and kept as an audit trail.
 //
-// A Ledger works on a Store, which an engine provides: see the packages sqlite and postgres. This package knows no
+// A Ledger works on a Store, which an engine provides: see the packages sqlite and postgres. This package depends on no
 // engine and imports only the standard library.
 //
 // Every method is safe for concurrent use, also from several processes on one database. Each change is one atomic
-// statement: when the method returns without an error the change is durable, and when it returns an error of this
-// package nothing was written. After a context ends in the middle of a call, or a connection is lost, the change may or
-// may not have happened; Get tells, on PostgreSQL once the server has noticed. To make the same transition again is always
-// safe: it happens once.
+// statement. When a method returns no error its change is durable; when it returns an error of this package nothing was
+// written. If a context ends during a call, or a connection is lost, the change may or may not have been made. Get
+// tells which; on PostgreSQL only after the server has noticed the lost connection. Repeating a transition is always
+// safe: it is made once.
 //
-// A limit, of List and of every method that takes one, is 1 to 1,000, and 0 means 50; any other is an *InputError.
+// A limit, of List and of every other method, is 1 to 1,000, and 0 means 50. Any other limit is an *InputError.
 package remediation
 
 import (
@@ -32,8 +32,8 @@ type Ledger struct {
 // Option changes how a Ledger works.
 type Option func(*Ledger)
 
-// WithClock makes the ledger read the time from clock instead of time.Now. It is read once for each change. A time outside
-// the years 1 to 9999 in UTC is an *InputError of that change.
+// WithClock makes the ledger read the time from clock instead of time.Now, once for each change. If the time is outside
+// the years 1 to 9999 in UTC, the change fails with an *InputError.
 func WithClock(clock func() time.Time) Option {
 	return func(l *Ledger) { l.clock = clock }
 }
@@ -47,24 +47,25 @@ func New(store Store, opts ...Option) *Ledger {
 	return l
 }
 
-// now is the time in the resolution, and within the limits, that every engine can keep.
+// now returns the time in microseconds, and an error if an engine could not store it.
 func (l *Ledger) now() (time.Time, error) {
 	now := micros(l.clock())
 	return now, checkYear("clock", "says", now)
 }
 
-// Create queues an action. On a server in normal mode it is approved at once, by "auto" and at its created_at
-// (criterion AC2); on one in maintenance it is pending (criterion AC3). The mode is read in the statement that writes
-// the action, so a Pause falls wholly before or wholly after it.
+// Create queues an action. In normal mode it is approved immediately, by "auto" and at its created_at (criterion AC2).
+// In maintenance it is pending (criterion AC3). One statement reads the mode and writes the action, so a concurrent
+// Pause comes either before the Create or after it.
 //
-// ErrServerNotFound or ErrAlertNotFound if what it refers to doesn't exist, *InputError for text that is not clean or an
-// ExpiresAt that is not in the future, and *DuplicateError if an open action of that server has the same DedupeKey. Of
-// several callers that create with one DedupeKey at once exactly one succeeds, and the others learn its id.
+// The error is ErrServerNotFound or ErrAlertNotFound if the server or the alert doesn't exist, and an *InputError for
+// invalid text or an ExpiresAt that is not in the future. It is a *DuplicateError if an open action of the server has
+// the same DedupeKey. Of concurrent callers with one DedupeKey exactly one succeeds, and the others get its id.
 //
-// An IdempotencyKey makes Create safe to repeat: after a timeout, a lost connection or a restart, call it again with the same
-// key and the same other fields. The first call that reaches the database creates the action. Every later one writes nothing
-// and returns that action in its present state, even if it has ended. If another field differs, the error is a
-// *DuplicateError. Deleting an action releases its key, so keep actions for longer than callers may repeat a Create.
+// An IdempotencyKey makes Create safe to repeat: after a timeout, a lost connection or a restart, call it again with
+// the same key and the same other fields. The first call that reaches the database creates the action. Later calls
+// write nothing and return that action in its current state, even if it has ended. If another field differs, the error
+// is a *DuplicateError. Deleting an action releases its key, so keep actions for longer than callers may repeat a
+// Create.
 func (l *Ledger) Create(ctx context.Context, a NewAction) (Action, error) {
 	a = a.truncate()
 	if err := a.check(); err != nil {
@@ -81,7 +82,7 @@ func (l *Ledger) Create(ctx context.Context, a NewAction) (Action, error) {
 	return created.utc(), nil
 }
 
-// create retries if ExplainCreate finds no reason any more, such as a key that was released meanwhile.
+// create retries if ExplainCreate finds no reason, for example because a key was released in the meantime.
 func (l *Ledger) create(ctx context.Context, a NewAction, now time.Time) (Action, error) {
 	for range 100 {
 		created, err := l.store.CreateAction(ctx, a, now)
@@ -115,12 +116,12 @@ func (l *Ledger) create(ctx context.Context, a NewAction, now time.Time) (Action
 	return Action{}, errors.New("the database did not store the action and gave no reason")
 }
 
-// Approve lets a pending action run; it fills approved_at and approved_by (criterion AC5). by is the person, 1 to 50
-// characters and not "auto".
+// Approve allows a pending action to run. It fills approved_at and approved_by (criterion AC5). by is the person: 1 to
+// 50 characters and not "auto".
 //
-// ErrNotFound, or a *TransitionError if the action is not pending, has expired (ReasonExpired), or was created by the same
-// person on a server that forbids that (ReasonSelfApproval). Of several callers that decide one action at once, exactly one
-// succeeds and the others get the *TransitionError.
+// The error is ErrNotFound, or a *TransitionError if the action is not pending, has expired (ReasonExpired), or was
+// created by the same person on a server that forbids self-approval (ReasonSelfApproval). Of concurrent callers that
+// decide one action, exactly one succeeds and the others get the *TransitionError.
 func (l *Ledger) Approve(ctx context.Context, id int64, by string) (Action, error) {
 	if err := checkActor("by", by); err != nil {
 		return Action{}, fmt.Errorf("approve action %d: %w", id, err)
@@ -130,11 +131,12 @@ func (l *Ledger) Approve(ctx context.Context, id int64, by string) (Action, erro
 	})
 }
 
-// Reject decides that a pending action never runs; it fills rejected_at, rejected_by and rejection_reason, and is
-// terminal (criterion AC4). by is the person, 1 to 50 characters and not "auto"; reason is at most 1 MiB and not empty.
+// Reject ends a pending action without running it. It fills rejected_at, rejected_by and rejection_reason; the action
+// is then terminal (criterion AC4). by is the person: 1 to 50 characters and not "auto". reason is 1 byte to 1 MiB.
 //
-// ErrNotFound, or a *TransitionError if the action is not pending; an approved one is taken back by Withdraw. What an older
-// program recorded of an end stays, here and in Withdraw, Finish and FailOverdue; only what is missing is filled.
+// The error is ErrNotFound, or a *TransitionError if the action is not pending. Use Withdraw for an approved action. If
+// an older program recorded part of an end, then Reject, Withdraw, Finish and FailOverdue keep it and fill only the
+// missing fields.
 func (l *Ledger) Reject(ctx context.Context, id int64, by, reason string) (Action, error) {
 	if err := checkDecision(by, reason); err != nil {
 		return Action{}, fmt.Errorf("reject action %d: %w", id, err)
@@ -144,11 +146,11 @@ func (l *Ledger) Reject(ctx context.Context, id int64, by, reason string) (Actio
 	})
 }
 
-// Withdraw takes an approved action back before it runs. It fills the fields that Reject fills and keeps who approved
-// it. The arguments are those of Reject.
+// Withdraw rejects an approved action before it runs. It fills the same fields as Reject and keeps who approved the
+// action. The arguments are those of Reject.
 //
-// ErrNotFound, or a *TransitionError if the action is not approved. Of a Withdraw and a Claim at once exactly one gets
-// the action: when Withdraw succeeds, the command did not run and never will.
+// The error is ErrNotFound, or a *TransitionError if the action is not approved. Of a concurrent Withdraw and Claim
+// exactly one succeeds. If Withdraw succeeds, the command has not run and never will.
 func (l *Ledger) Withdraw(ctx context.Context, id int64, by, reason string) (Action, error) {
 	if err := checkDecision(by, reason); err != nil {
 		return Action{}, fmt.Errorf("withdraw action %d: %w", id, err)
@@ -158,12 +160,12 @@ func (l *Ledger) Withdraw(ctx context.Context, id int64, by, reason string) (Act
 	})
 }
 
-// Claim delivers the oldest approved action of a server, by id, and makes it executing; it fills executed_at. It passes over
-// what is not due yet and what has expired. While the server is in maintenance, what only "auto" approved is held back.
+// Claim returns the approved action of a server with the lowest id and makes it executing. It fills executed_at. It
+// skips actions that are not yet due or have expired. In maintenance it also skips actions that only "auto" approved.
 //
-// ErrNothingToClaim if there is none that may run. However many agents claim at once, each action is delivered once. A
-// claim whose answer got lost is not repeated: the action stays executing. On PostgreSQL a claim passes over an action that
-// another call holds at this moment, also one that is then refused; the next claim finds it.
+// The error is ErrNothingToClaim if no action may run. Concurrent agents never get the same action. A claim whose
+// answer was lost is not repeated: the action stays executing. On PostgreSQL a claim skips an action that another call
+// has locked, even if that call is then refused. The next claim finds it.
 func (l *Ledger) Claim(ctx context.Context, serverID string) (Action, error) {
 	if err := checkName("server_id", serverID, maxServerID); err != nil {
 		return Action{}, fmt.Errorf("claim: %w", err)
@@ -179,23 +181,23 @@ func (l *Ledger) Claim(ctx context.Context, serverID string) (Action, error) {
 	return a.utc(), nil
 }
 
-// Start makes one approved action executing, by id, for programs that choose the order themselves; it fills
+// Start makes the approved action with this id executing, for programs that choose the order themselves. It fills
 // executed_at.
 //
-// ErrNotFound, or a *TransitionError if the action is not approved. If it is approved and held, Why says by what:
-// ReasonMaintenance, ReasonNotYetDue or ReasonExpired. Of several callers exactly one succeeds.
+// The error is ErrNotFound, or a *TransitionError if the action is not approved. If it is approved but may not run yet,
+// Why is ReasonMaintenance, ReasonNotYetDue or ReasonExpired. Of concurrent callers exactly one succeeds.
 func (l *Ledger) Start(ctx context.Context, id int64) (Action, error) {
 	return l.transition(ctx, step{verb: "start", id: id, from: Approved, to: Executing}, func(now time.Time) (Action, error) {
 		return l.store.StartAction(ctx, id, now)
 	})
 }
 
-// Finish records the result of an executing action: completed if the exit code is 0, otherwise failed. It fills
-// completed_at, exit_code, stdout and stderr (criterion AC6).
+// Finish records the result of an executing action, which becomes completed if the exit code is 0 and failed otherwise.
+// It fills completed_at, exit_code, stdout and stderr (criterion AC6).
 //
-// serverID is the server that the agent speaks for: an action of another server is ErrNotFound. A second result changes
-// nothing and gets a *TransitionError whose From says how the first one ended. Output past the engine's own limit on a
-// value is an error of the engine, and the action stays executing.
+// serverID is the agent's server: an action of another server is ErrNotFound. A second result changes nothing and gets
+// a *TransitionError whose From is the status after the first one. If the output exceeds the engine's limit for a
+// value, the error is the engine's and the action stays executing.
 func (l *Ledger) Finish(ctx context.Context, serverID string, id int64, r Result) (Action, error) {
 	if err := checkName("server_id", serverID, maxServerID); err != nil {
 		return Action{}, fmt.Errorf("finish action %d: %w", id, err)
@@ -219,8 +221,8 @@ func (l *Ledger) Get(ctx context.Context, id int64) (Action, error) {
 	return a.utc(), nil
 }
 
-// List returns actions newest first, without stdout and stderr. The next page is the one with Filter.Before set to the
-// last id of this one; actions created meanwhile don't shift it. An empty page is not an error.
+// List returns actions, newest first, without stdout and stderr. For the next page set Filter.Before to the last id of
+// this page; actions that are created in the meantime do not shift it. An empty page is not an error.
 func (l *Ledger) List(ctx context.Context, f Filter) ([]Action, error) {
 	if err := f.check(); err != nil {
 		return nil, fmt.Errorf("list actions: %w", err)
@@ -239,9 +241,9 @@ func (l *Ledger) List(ctx context.Context, f Filter) ([]Action, error) {
 	return actions, nil
 }
 
-// All returns every action that List would, newest first, reading a page of Filter.Limit at a time. It ends with the
-// first error. Actions created meanwhile are not returned, and those that change meanwhile are returned once, as they are
-// when their page is read.
+// All returns every action that List would return, newest first. It reads pages of Filter.Limit actions and ends at the
+// first error. It does not return actions that are created in the meantime. An action that changes is returned once, as
+// it is when its page is read.
 func (l *Ledger) All(ctx context.Context, f Filter) iter.Seq2[Action, error] {
 	return func(yield func(Action, error) bool) {
 		for f := f; ; {
@@ -263,8 +265,7 @@ func (l *Ledger) All(ctx context.Context, f Filter) iter.Seq2[Action, error] {
 	}
 }
 
-// step is one edge of the lifecycle, as a caller asked for it. Heartbeat and RequestCancel are checked like steps, although
-// the status stays.
+// step is a requested transition. Heartbeat and RequestCancel are checked like steps, although they keep the status.
 type step struct {
 	verb     string
 	id       int64
@@ -273,8 +274,8 @@ type step struct {
 	by       string // who approves
 }
 
-// transition runs one guarded statement and, only if no row answered, reads the action to say why. It retries if the re-read
-// finds no reason any more.
+// transition runs one guarded statement. Only if it returns no row, transition reads the action to explain why. It
+// retries if the re-read finds no reason.
 func (l *Ledger) transition(ctx context.Context, s step, apply func(now time.Time) (Action, error)) (Action, error) {
 	now, err := l.now()
 	if err != nil {
@@ -305,7 +306,7 @@ func (l *Ledger) transition(ctx context.Context, s step, apply func(now time.Tim
 	}
 }
 
-// refuse says why the action does not take the step.
+// refuse returns the error that explains why the action does not take the step.
 func (a Conditions) refuse(s step, now time.Time) *TransitionError {
 	refused := &TransitionError{ID: a.ID, From: a.Status, To: s.to}
 	if a.Status == s.from {

@@ -10,11 +10,11 @@ import (
 type Server struct {
 	ID                  string     `json:"id"`
 	Paused              bool       `json:"paused"`                // in maintenance
-	PausedAt            *time.Time `json:"paused_at,omitempty"`   // since when; nil if it is not paused, or if that is unknown
+	PausedAt            *time.Time `json:"paused_at,omitempty"`   // start of the maintenance; nil in normal mode or if unknown
 	ForbidsSelfApproval bool       `json:"forbids_self_approval"` // see ForbidSelfApproval
 }
 
-// AddServer registers a server, in normal mode. Adding one that exists changes nothing, whoever registered it. The id
+// AddServer adds a server in normal mode. It is a no-op if the server exists, also if another program added it. The id
 // has 1 to 100 characters; otherwise the error is an *InputError.
 func (l *Ledger) AddServer(ctx context.Context, id string) error {
 	if err := checkName("server_id", id, maxServerID); err != nil {
@@ -26,12 +26,11 @@ func (l *Ledger) AddServer(ctx context.Context, id string) error {
 	return nil
 }
 
-// Pause puts a server into maintenance: actions created from now on wait for a person (criterion AC3), and what only
-// "auto" approved is held back from Claim and Start. Running actions are unaffected. Pausing a paused server
-// changes nothing, not even since when it is paused.
+// Pause puts a server into maintenance. New actions wait for a person (criterion AC3), and Claim and Start hold actions
+// that only "auto" approved. Running actions are unaffected. Pausing a paused server is a no-op and keeps PausedAt.
 //
-// ErrServerNotFound if the server doesn't exist. A Create or Claim that runs at the same time falls wholly before the
-// pause or wholly after it.
+// The error is ErrServerNotFound if the server doesn't exist. A concurrent Create or Claim comes either before the
+// Pause or after it.
 func (l *Ledger) Pause(ctx context.Context, id string) error {
 	if err := checkName("server_id", id, maxServerID); err != nil {
 		return fmt.Errorf("pause server: %w", err)
@@ -46,8 +45,8 @@ func (l *Ledger) Pause(ctx context.Context, id string) error {
 	return nil
 }
 
-// Unpause ends a server's maintenance; ErrServerNotFound if the server doesn't exist. Unpausing a server in normal mode
-// changes nothing. What waits for approval goes on waiting: it was asked for under maintenance.
+// Unpause ends the maintenance of a server. In normal mode it is a no-op. Pending actions stay pending, because they
+// were created under maintenance. The error is ErrServerNotFound if the server doesn't exist.
 func (l *Ledger) Unpause(ctx context.Context, id string) error {
 	if err := checkName("server_id", id, maxServerID); err != nil {
 		return fmt.Errorf("unpause server: %w", err)
@@ -58,8 +57,8 @@ func (l *Ledger) Unpause(ctx context.Context, id string) error {
 	return nil
 }
 
-// AddAlert records an alert of a server and returns its id, for NewAction.AlertID. The title has 1 to 255 characters.
-// ErrServerNotFound if the server doesn't exist.
+// AddAlert adds an alert to a server and returns its id, for NewAction.AlertID. The title has 1 to 255 characters. The
+// error is ErrServerNotFound if the server doesn't exist.
 func (l *Ledger) AddAlert(ctx context.Context, serverID, title string) (int64, error) {
 	if err := checkName("server_id", serverID, maxServerID); err != nil {
 		return 0, fmt.Errorf("add alert: %w", err)
@@ -74,11 +73,11 @@ func (l *Ledger) AddAlert(ctx context.Context, serverID, title string) (int64, e
 	return id, nil
 }
 
-// ForbidSelfApproval sets whether a person may approve an action of this server that they created. If forbid is true,
-// Approve returns a *TransitionError with ReasonSelfApproval when by is exactly the action's CreatedBy. The setting changes
-// no earlier decision. In normal mode actions are still approved automatically.
+// ForbidSelfApproval sets whether a server forbids a person to approve an action that they created. If forbid is true,
+// Approve returns a *TransitionError with ReasonSelfApproval when by equals the action's CreatedBy. Earlier decisions
+// are kept. In normal mode actions are still approved automatically.
 //
-// ErrServerNotFound if the server doesn't exist.
+// The error is ErrServerNotFound if the server doesn't exist.
 func (l *Ledger) ForbidSelfApproval(ctx context.Context, serverID string, forbid bool) error {
 	if err := checkName("server_id", serverID, maxServerID); err != nil {
 		return fmt.Errorf("forbid self-approval: %w", err)
@@ -101,8 +100,8 @@ func (l *Ledger) Server(ctx context.Context, id string) (Server, error) {
 	return s.utc(), nil
 }
 
-// Servers returns up to limit servers, in the order of their ids, that come after the server with the id after. Start with
-// "", and get the next page with the last id of this one.
+// Servers returns up to limit servers whose ids come after the id after, in the order of their ids. Start with "". For
+// the next page pass the last id of this page.
 func (l *Ledger) Servers(ctx context.Context, after string, limit int) ([]Server, error) {
 	limit, err := checkLimit(limit)
 	if err == nil && after != "" {

@@ -19,8 +19,8 @@ const (
 	Failed    Status = "failed"    // ran and exited with another code, or gave no result; terminal
 )
 
-// timedOut is how the newest version of the Python original ends an action that gave no result in time; terminal. The
-// ledger never writes it.
+// timedOut is the status with which the newest version of the Python original ends an action that had no result in
+// time. It is terminal. The ledger never writes it.
 const timedOut Status = "timed_out"
 
 // Statuses returns the six statuses in lifecycle order.

@@ -15,11 +15,12 @@ import (
 const approveAction = `-- name: ApproveAction :one
 UPDATE remediation_actions
 SET status = 'approved', approved_at = $1, approved_by = CAST($2 AS TEXT)
-WHERE id = $3 AND status = 'pending' AND (expires_at IS NULL OR expires_at > $1)
-    AND (created_by <> CAST($2 AS TEXT) OR NOT EXISTS (
-        SELECT 1 FROM remediation_servers AS s WHERE s.server_id = remediation_actions.server_id AND s.forbids_self_approval))
-    AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
-    AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
+WHERE id = (
+    SELECT q.id FROM remediation_approvable AS q
+    WHERE q.id = $3 AND (q.expires_at IS NULL OR q.expires_at > $1)
+        AND (q.created_by <> CAST($2 AS TEXT) OR NOT EXISTS (
+            SELECT 1 FROM remediation_servers AS s WHERE s.server_id = q.server_id AND s.forbids_self_approval))
+) AND status = 'pending'
 RETURNING id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason
 `
 
@@ -122,10 +123,10 @@ type ClaimActionParams struct {
 	ServerID   string
 }
 
-// The oldest by id that is due and has not expired. In maintenance nothing runs that no person approved. The outer status
-// guard is what delivers an action once; SKIP LOCKED only keeps claimers from waiting for each other. early is what may run
-// of the first actions with limits; late, which is read only if that is nothing, finds the others by their times. Each list
-// has more than one candidate, because other claimers may hold the first ones.
+// Claims the action with the lowest id that is due, has not expired, and may run in the server's mode. The outer status
+// condition makes sure that an action is claimed once; SKIP LOCKED only avoids waiting. "early" has the candidates
+// among the first actions with limits. "late" is read only if there are none, and finds the others by their times. Each
+// list has several candidates, because other claims may have locked the first ones.
 func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (RemediationAction, error) {
 	row := q.db.QueryRow(ctx, claimAction, arg.ExecutedAt, arg.ServerID)
 	var i RemediationAction
@@ -198,10 +199,11 @@ type CreateActionParams struct {
 	ServerID          string
 }
 
-// PostgreSQL only: writers run at the same time here, so a statement that depends on a server's mode locks its row (FOR
-// SHARE makes Pause wait, and sees a Pause that it waited for), and a claim passes over rows that others are claiming.
-// No row comes back when the server doesn't exist or has no such alert, when an action has one of the keys, when the action
-// would be expired, or when a row that was inserted with an id of its own has the id that the sequence gave.
+// PostgreSQL runs writers concurrently. A statement that depends on a server's mode therefore locks the server's row:
+// FOR SHARE makes Pause wait, and reads the mode again after waiting for Pause. A claim skips rows that other claims
+// have locked.
+// Returns no row if the server or its alert does not exist, if another action has one of the keys, if the action would
+// already be expired, or if a row inserted with an explicit id has the sequence's next id.
 func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (RemediationAction, error) {
 	row := q.db.QueryRow(ctx, createAction,
 		arg.ActionType,
@@ -257,10 +259,7 @@ SELECT a.id, a.server_id, a.status, r.created_at, r.created_by, r.approved_at, r
     r.cancel_requested_at, r.cancel_requested_by,
     CAST(NOT (s.is_paused = FALSE) AS BOOLEAN) AS is_paused, p.paused_at,
     CAST(coalesce(f.forbids_self_approval, FALSE) AS BOOLEAN) AS forbids_self_approval,
-    CAST(r.id IS NOT NULL
-        AND coalesce(r.approved_at, r.rejected_at, r.executed_at, r.completed_at) IS NULL
-        AND coalesce(r.approved_by, r.rejected_by, r.rejection_reason, r.stdout, r.stderr) IS NULL AND r.exit_code IS NULL
-        AS BOOLEAN) AS approvable,
+    CAST(r.id IS NOT NULL AND EXISTS (SELECT 1 FROM remediation_approvable AS o WHERE o.id = a.id) AS BOOLEAN) AS approvable,
     CAST(r.id IS NOT NULL AND EXISTS (SELECT 1 FROM remediation_startable AS q WHERE q.id = a.id) AS BOOLEAN) AS startable,
     CAST(coalesce((
         SELECT e.id FROM remediation_actions AS e
@@ -327,8 +326,9 @@ type ExplainActionRow struct {
 	NextToClaim         int64
 }
 
-// Everything that Explain needs, in one look. What is ahead on the server is what an agent runs, or Claim takes first. What
-// the driver can't read is NULL: r is the action's row if it can be read; skip_paused_at is for a server that can't be.
+// Reads everything that Explain needs in one statement. The actions ahead are those that the server is executing and
+// the one that Claim takes next. Values that the driver can't read are NULL: r is the action's row if all its values
+// can be read, and skip_paused_at leaves out an unreadable paused_at.
 func (q *Queries) ExplainAction(ctx context.Context, arg ExplainActionParams) (ExplainActionRow, error) {
 	row := q.db.QueryRow(ctx, explainAction, arg.Now, arg.SkipPausedAt, arg.ID)
 	var i ExplainActionRow
@@ -375,7 +375,7 @@ type HeartbeatActionParams struct {
 	ServerID    string
 }
 
-// The server is part of the guard, as in FinishAction. A clock that went back does not take a heartbeat back.
+// The server is part of the condition, as in FinishAction. A clock that was set back does not move the heartbeat back.
 func (q *Queries) HeartbeatAction(ctx context.Context, arg HeartbeatActionParams) (RemediationAction, error) {
 	row := q.db.QueryRow(ctx, heartbeatAction, arg.HeartbeatAt, arg.ID, arg.ServerID)
 	var i RemediationAction

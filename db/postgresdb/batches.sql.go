@@ -19,12 +19,10 @@ WITH given AS (
     SELECT g.id, g.approved_by, g.approved_at
     FROM given AS g
     CROSS JOIN LATERAL (
-        SELECT a.id FROM remediation_actions AS a
-        WHERE a.id = g.id AND a.status = 'pending' AND (a.expires_at IS NULL OR a.expires_at > g.approved_at)
+        SELECT a.id FROM remediation_approvable AS a
+        WHERE a.id = g.id AND (a.expires_at IS NULL OR a.expires_at > g.approved_at)
             AND (a.created_by <> g.approved_by OR NOT EXISTS (
                 SELECT 1 FROM remediation_servers AS s WHERE s.server_id = a.server_id AND s.forbids_self_approval))
-            AND coalesce(a.approved_at, a.rejected_at, a.executed_at, a.completed_at) IS NULL
-            AND coalesce(a.approved_by, a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
         FOR UPDATE SKIP LOCKED
     ) AS pending
 )
@@ -124,7 +122,7 @@ type ClaimEachParams struct {
 	ExecutedAt []time.Time
 }
 
-// A server that has approved actions with limits is left to ClaimAction, because one of them may be the oldest.
+// Servers with approved actions that have limits are left to ClaimAction, because one of those may have the lowest id.
 func (q *Queries) ClaimEach(ctx context.Context, arg ClaimEachParams) ([]RemediationAction, error) {
 	rows, err := q.db.Query(ctx, claimEach, arg.ServerID, arg.ExecutedAt)
 	if err != nil {
@@ -230,12 +228,15 @@ type CreateEachParams struct {
 	MaxRuntimeSeconds []int64
 }
 
-// PostgreSQL only: each statement does for many calls what the one of the same name does for one call. It leaves out the
-// calls that are refused, and those whose rows another transaction has locked; they then run by themselves. SKIP LOCKED,
-// because a batch must not wait for one of its calls, or deadlock with another batch.
+// Each statement here runs a batch of calls of the statement that its name begins with. It skips calls that must be
+// refused and calls whose rows are locked by another transaction; they are run again one by one. SKIP LOCKED keeps a
+// batch from waiting for one of its calls and from deadlocking with another batch.
 //
-// Each is planned once, maybe when the tables are empty, and without sequential scans. LATERAL, and ANY(ARRAY(…)) beside
-// the join, leave the planner only one way: to look up each row by an index.
+// Each statement is planned once, perhaps while the tables are empty, and without sequential scans. LATERAL, and
+// ANY(ARRAY(…)) beside the join, leave the planner no choice but an index lookup for each row.
+//
+// A key that another transaction is inserting can't be skipped. Batches insert their keys in the same order, so they
+// don't deadlock.
 // A key that another transaction is inserting can't be skipped. Every batch inserts its keys in the same order, so that two
 // can't deadlock.
 func (q *Queries) CreateEach(ctx context.Context, arg CreateEachParams) ([]RemediationAction, error) {

@@ -203,7 +203,7 @@ func (r iteratorForImportServers) Err() error {
 	return nil
 }
 
-// PostgreSQL only: COPY, for Import, which moves a ledger here from SQLite with its ids and its history.
+// COPY statements for Import, which moves a ledger from SQLite to PostgreSQL with its ids and events.
 func (q *Queries) ImportServers(ctx context.Context, arg []ImportServersParams) (int64, error) {
 	return q.db.CopyFrom(ctx, []string{"servers"}, []string{"id", "is_paused", "paused_at"}, &iteratorForImportServers{rows: arg})
 }

@@ -26,8 +26,8 @@ type ExplainEventsEndRow struct {
 	Elsewhere          []int64
 }
 
-// Why the feed ends after an id: whether there are later events, whether they lie where no transaction of this cluster has
-// been yet, and which open transactions of other databases delay them for no reason.
+// Tells why the feed ends after an id: whether there are later events, whether those have transaction ids that this
+// cluster has not reached, and which open transactions of other databases delay them.
 func (q *Queries) ExplainEventsEnd(ctx context.Context, after int64) (ExplainEventsEndRow, error) {
 	row := q.db.QueryRow(ctx, explainEventsEnd, after)
 	var i ExplainEventsEndRow
@@ -60,7 +60,7 @@ type ListEventsRow struct {
 	Detail     *string
 }
 
-// PostgreSQL only: ids are taken in another order than the one of the commits, so the feed has an order of its own and ends
+// On PostgreSQL transactions commit in another order than they take ids, so the feed has an order of its own and ends
 // at a horizon.
 func (q *Queries) ListEvents(ctx context.Context, arg ListEventsParams) ([]ListEventsRow, error) {
 	rows, err := q.db.Query(ctx, listEvents, arg.After, arg.Elsewhere, arg.MaxRows)

@@ -33,7 +33,7 @@ type FinishActionParams struct {
 	SkipUnreadable bool
 }
 
-// The server is part of the guard: an agent can't finish what another server runs.
+// The server is part of the condition: an agent can't finish an action of another server.
 func (q *Queries) FinishAction(ctx context.Context, arg FinishActionParams) (RemediationAction, error) {
 	row := q.db.QueryRow(ctx, finishAction,
 		arg.ExitCode,
@@ -98,9 +98,9 @@ type RejectActionParams struct {
 	SkipUnreadable  bool
 }
 
-// Each transition is one guarded statement: no row comes back when the action isn't in the status it must start from. A
-// row from before the rules that holds more than its status implies can't be approved, but it can be ended: what it
-// recorded stays, and what is missing is filled. skip_unreadable leaves one out whose values the driver can't read.
+// Each transition is one guarded statement: it returns no row if the action is not in the status that it starts from. A
+// row that predates the rules and has more values than its status allows can't be approved, but it can be ended: its
+// values are kept, and the missing ones are filled in. skip_unreadable leaves out a row that the driver can't read.
 func (q *Queries) RejectAction(ctx context.Context, arg RejectActionParams) (RemediationAction, error) {
 	row := q.db.QueryRow(ctx, rejectAction,
 		arg.RejectedAt,

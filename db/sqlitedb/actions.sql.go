@@ -15,13 +15,14 @@ import (
 const approveAction = `-- name: ApproveAction :one
 UPDATE remediation_actions
 SET status = 'approved', approved_at = ?1, approved_by = CAST(?2 AS TEXT)
-WHERE id = ?3 AND status = 'pending' AND (expires_at IS NULL OR expires_at > ?1)
-    AND (created_by <> CAST(?2 AS TEXT) OR NOT EXISTS (
-        SELECT 1 FROM remediation_servers AS s WHERE s.server_id = remediation_actions.server_id AND s.forbids_self_approval))
-    AND coalesce(approved_at, rejected_at, executed_at, completed_at) IS NULL
-    AND coalesce(approved_by, rejected_by, rejection_reason, stdout, stderr) IS NULL AND exit_code IS NULL
-    AND (NOT CAST(?4 AS BOOLEAN)
-        OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = ?3))
+WHERE id = (
+    SELECT q.id FROM remediation_approvable AS q
+    WHERE q.id = ?3 AND (q.expires_at IS NULL OR q.expires_at > ?1)
+        AND (q.created_by <> CAST(?2 AS TEXT) OR NOT EXISTS (
+            SELECT 1 FROM remediation_servers AS s WHERE s.server_id = q.server_id AND s.forbids_self_approval))
+        AND (NOT CAST(?4 AS BOOLEAN)
+            OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = q.id))
+)
 RETURNING id, server_id, action_type, service_name, command, created_at, created_by, alert_id,
     dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds
 `
@@ -49,7 +50,7 @@ type ApproveActionRow struct {
 	MaxRuntimeSeconds *int64
 }
 
-// What an approved action holds beside these columns is the caller's, or NULL.
+// The columns that are not returned are NULL in an approved action, or known to the caller.
 func (q *Queries) ApproveAction(ctx context.Context, arg ApproveActionParams) (ApproveActionRow, error) {
 	row := q.queryRow(ctx, q.approveActionStmt, approveAction,
 		arg.ApprovedAt,
@@ -85,9 +86,7 @@ WHERE id = (
             SELECT a.id FROM remediation_actions AS a INDEXED BY remediation_actions_claim
             WHERE a.server_id = ?2 AND a.status = 'approved' AND a.not_before IS NULL AND a.expires_at IS NULL
                 AND (a.approved_by <> 'auto' OR EXISTS (SELECT 1 FROM servers AS s WHERE s.id = ?2 AND s.is_paused = FALSE))
-                AND a.approved_at IS NOT NULL AND typeof(a.approved_by) = 'text' AND a.approved_by <> ''
-                AND coalesce(a.rejected_at, a.executed_at, a.completed_at) IS NULL
-                AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
+                AND EXISTS (SELECT 1 FROM remediation_startable AS q WHERE q.id = a.id)
                 AND (NOT CAST(?3 AS BOOLEAN)
                     OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
             ORDER BY a.id
@@ -156,11 +155,11 @@ type ClaimActionRow struct {
 	MaxRuntimeSeconds *int64
 }
 
-// The oldest by id that is due and has not expired. In maintenance nothing runs that no person approved. early is the first
-// actions with limits; late, which is read only if none of those may run, finds the others by their times. INDEXED BY,
-// because ANALYZE may make SQLite prefer an index that reads every waiting action. A row that predates the rules and can't
-// become executing under them is passed over; so is one that the driver can't read, once one was met. Every column that does
-// not come back is NULL, or the caller knows it.
+// Claims the action with the lowest id that is due, has not expired, and may run in the server's mode. "early" has the
+// first actions with limits. "late" is read only if none of those may run, and finds the others by their times. INDEXED
+// BY is needed because after ANALYZE SQLite may choose an index that reads every approved action. Rows that predate the
+// rules are skipped if they may not become executing; so are rows that the driver can't read if skip_unreadable is set.
+// The columns that are not returned are NULL or known to the caller.
 func (q *Queries) ClaimAction(ctx context.Context, arg ClaimActionParams) (ClaimActionRow, error) {
 	row := q.queryRow(ctx, q.claimActionStmt, claimAction, arg.ExecutedAt, arg.ServerID, arg.SkipUnreadable)
 	var i ClaimActionRow
@@ -225,11 +224,11 @@ type CreateActionRow struct {
 	Status   remediation.Status
 }
 
-// SQLite only: SQLite has one writer at a time, where PostgreSQL needs row locks; and "CAST(@created_at AS timestamptz)",
-// without which PostgreSQL can't type the CASE, turns a time into a number here.
-// No row comes back when the server doesn't exist or has no such alert, when an action has one of the keys, or when the
-// action would be expired. The mode is read where the row is written, so nobody can pause the server in between. Only what
-// the caller does not know comes back: each column costs the driver two allocations.
+// SQLite has a single writer and needs no row locks, unlike PostgreSQL. PostgreSQL also needs "CAST(@created_at AS
+// timestamptz)" to type the CASE, and on SQLite that cast turns a time into a number.
+// Returns no row if the server or its alert does not exist, if another action has one of the keys, or if the action
+// would already be expired. The statement reads the mode and writes the row, so no Pause can come in between. It
+// returns only the columns that the caller does not know, because each column costs the driver two allocations.
 func (q *Queries) CreateAction(ctx context.Context, arg CreateActionParams) (CreateActionRow, error) {
 	row := q.queryRow(ctx, q.createActionStmt, createAction,
 		arg.ActionType,
@@ -256,10 +255,7 @@ SELECT t.id, t.server_id, t.status, r.created_at, r.created_by, r.approved_at, r
     r.cancel_requested_at, r.cancel_requested_by,
     CAST(NOT (s.is_paused = FALSE) AS BOOLEAN) AS is_paused, p.paused_at,
     CAST(coalesce(f.forbids_self_approval, FALSE) AS BOOLEAN) AS forbids_self_approval,
-    CAST(r.id IS NOT NULL
-        AND coalesce(r.approved_at, r.rejected_at, r.executed_at, r.completed_at) IS NULL
-        AND coalesce(r.approved_by, r.rejected_by, r.rejection_reason, r.stdout, r.stderr) IS NULL AND r.exit_code IS NULL
-        AS BOOLEAN) AS approvable,
+    CAST(r.id IS NOT NULL AND EXISTS (SELECT 1 FROM remediation_approvable AS o WHERE o.id = t.id) AS BOOLEAN) AS approvable,
     CAST(r.id IS NOT NULL AND EXISTS (SELECT 1 FROM remediation_startable AS q WHERE q.id = t.id) AS BOOLEAN) AS startable,
     CAST(coalesce((
         SELECT e.id FROM remediation_actions AS e
@@ -273,9 +269,7 @@ SELECT t.id, t.server_id, t.status, r.created_at, r.created_by, r.approved_at, r
                 SELECT a.id FROM remediation_actions AS a INDEXED BY remediation_actions_claim
                 WHERE a.server_id = t.server_id AND a.status = 'approved' AND a.not_before IS NULL AND a.expires_at IS NULL
                     AND (a.approved_by <> 'auto' OR s.is_paused = FALSE)
-                    AND a.approved_at IS NOT NULL AND typeof(a.approved_by) = 'text' AND a.approved_by <> ''
-                    AND coalesce(a.rejected_at, a.executed_at, a.completed_at) IS NULL
-                    AND coalesce(a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
+                    AND EXISTS (SELECT 1 FROM remediation_startable AS n WHERE n.id = a.id)
                     AND NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id)
                 ORDER BY a.id
                 LIMIT 1
@@ -357,8 +351,9 @@ type ExplainActionRow struct {
 	NextToClaim         int64
 }
 
-// Everything that Explain needs, in one look. What is ahead on the server is what an agent runs, or Claim takes first. What
-// the driver can't read is NULL: r is the action's row if it can be read; skip_paused_at is for a server that can't be.
+// Reads everything that Explain needs in one statement. The actions ahead are those that the server is executing and
+// the one that Claim takes next. Values that the driver can't read are NULL: r is the action's row if all its values
+// can be read, and skip_paused_at leaves out an unreadable paused_at.
 func (q *Queries) ExplainAction(ctx context.Context, arg ExplainActionParams) (ExplainActionRow, error) {
 	row := q.queryRow(ctx, q.explainActionStmt, explainAction, arg.Now, arg.SkipPausedAt, arg.ID)
 	var i ExplainActionRow
@@ -407,7 +402,7 @@ type HeartbeatActionParams struct {
 	SkipUnreadable bool
 }
 
-// The server is part of the guard, as in FinishAction. A clock that went back does not take a heartbeat back.
+// The server is part of the condition, as in FinishAction. A clock that was set back does not move the heartbeat back.
 func (q *Queries) HeartbeatAction(ctx context.Context, arg HeartbeatActionParams) (RemediationAction, error) {
 	row := q.queryRow(ctx, q.heartbeatActionStmt, heartbeatAction,
 		arg.HeartbeatAt,

@@ -17,13 +17,11 @@ const approveActions = `-- name: ApproveActions :many
 UPDATE remediation_actions
 SET status = 'approved', approved_at = ?1, approved_by = CAST(?2 AS TEXT)
 WHERE id IN (
-    SELECT a.id FROM remediation_actions AS a
-    WHERE a.id IN (SELECT value FROM json_each(CAST(?3 AS TEXT))) AND a.status = 'pending'
+    SELECT a.id FROM remediation_approvable AS a
+    WHERE a.id IN (SELECT value FROM json_each(CAST(?3 AS TEXT)))
         AND (a.expires_at IS NULL OR a.expires_at > ?1)
         AND (a.created_by <> CAST(?2 AS TEXT) OR NOT EXISTS (
             SELECT 1 FROM remediation_servers AS s WHERE s.server_id = a.server_id AND s.forbids_self_approval))
-        AND coalesce(a.approved_at, a.rejected_at, a.executed_at, a.completed_at) IS NULL
-        AND coalesce(a.approved_by, a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
         AND (NOT CAST(?4 AS BOOLEAN)
             OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = a.id))
 )
@@ -37,9 +35,9 @@ type ApproveActionsParams struct {
 	SkipUnreadable bool
 }
 
-// SQLite only: a list of ids or statuses is one JSON parameter here, an array on PostgreSQL. A row from before the rules
-// that can't be approved under them is passed over, so that it does not stop the others; so is one that the driver can't
-// read, once one was met.
+// On SQLite a list of ids or statuses is one JSON parameter, on PostgreSQL an array. Rows that predate the rules are
+// skipped if they can't be approved, so that they don't stop the others. skip_unreadable does the same for rows that
+// the driver can't read.
 func (q *Queries) ApproveActions(ctx context.Context, arg ApproveActionsParams) ([]RemediationAction, error) {
 	rows, err := q.query(ctx, q.approveActionsStmt, approveActions,
 		arg.ApprovedAt,
@@ -238,8 +236,9 @@ type FailOverdueActionsParams struct {
 	MaxRows        int64
 }
 
-// The latest of an action's times counts, because a clock may have been wrong when it was claimed. An action's own runtime
-// is added to the whole seconds. What an older program recorded stays, and decides how it ended.
+// Uses the latest of an action's times, because the clock may have been wrong when the action was claimed.
+// max_runtime_seconds is added to whole seconds. Values that an older program recorded are kept, and decide between
+// completed and failed.
 func (q *Queries) FailOverdueActions(ctx context.Context, arg FailOverdueActionsParams) ([]RemediationAction, error) {
 	rows, err := q.query(ctx, q.failOverdueActionsStmt, failOverdueActions,
 		arg.CompletedAt,

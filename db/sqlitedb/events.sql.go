@@ -19,7 +19,7 @@ type ListEventsParams struct {
 	MaxRows int64
 }
 
-// SQLite only: ids are in the order of the commits, so the feed needs no horizon.
+// On SQLite ids are in commit order, so the feed needs no horizon.
 func (q *Queries) ListEvents(ctx context.Context, arg ListEventsParams) ([]RemediationEvent, error) {
 	rows, err := q.query(ctx, q.listEventsStmt, listEvents, arg.After, arg.MaxRows)
 	if err != nil {

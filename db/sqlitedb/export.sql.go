@@ -184,7 +184,7 @@ type ExportServersParams struct {
 	MaxRows int64
 }
 
-// SQLite only: what Import reads to move a ledger to PostgreSQL, in pages by primary key.
+// Pages by primary key, which Import reads to move a ledger to PostgreSQL.
 func (q *Queries) ExportServers(ctx context.Context, arg ExportServersParams) ([]Server, error) {
 	rows, err := q.query(ctx, q.exportServersStmt, exportServers, arg.First, arg.MaxRows)
 	if err != nil {

@@ -39,7 +39,7 @@ type ExplainCreateRow struct {
 	FirstID     int64
 }
 
-// Why an insert wrote nothing: what it refers to, and the actions that have its keys (0: none).
+// Tells why an insert wrote nothing: whether the server and the alert exist, and which actions have the keys (0: none).
 func (q *Queries) ExplainCreate(ctx context.Context, arg ExplainCreateParams) (ExplainCreateRow, error) {
 	row := q.queryRow(ctx, q.explainCreateStmt, explainCreate,
 		arg.ServerID,
@@ -62,9 +62,9 @@ const getAction = `-- name: GetAction :one
 SELECT id, server_id, action_type, status, service_name, command, created_at, created_by, alert_id, approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr, dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason FROM remediation_actions WHERE id = ?1
 `
 
-// Lists read the view that leaves stdout and stderr where they are. Each filter that narrows a long history has a query of
-// its own, because no index serves "any or equal"; the empty string means any. A row that predates the rules may hold a
-// value that the driver can't read; once one was met, skip_unreadable leaves it out.
+// Lists read a view that does not read stdout and stderr. Each selective filter has a query of its own, because no
+// index serves "any or equal"; an empty string means any. A row that predates the rules may have a value that the
+// driver can't read; skip_unreadable leaves such rows out.
 func (q *Queries) GetAction(ctx context.Context, id int64) (RemediationAction, error) {
 	row := q.queryRow(ctx, q.getActionStmt, getAction, id)
 	var i RemediationAction
@@ -107,8 +107,8 @@ WHERE action_id = ?1
 ORDER BY id
 `
 
-// The ids of one action's events are in the order of its changes on both engines, because each change waits for the one
-// before it.
+// On both engines the ids of an action's events are in the order of its changes, because each change waits for the one
+// before.
 func (q *Queries) ListActionEvents(ctx context.Context, actionID int64) ([]RemediationEvent, error) {
 	rows, err := q.query(ctx, q.listActionEventsStmt, listActionEvents, actionID)
 	if err != nil {

@@ -53,8 +53,8 @@ type PruneActionsParams struct {
 	Before  time.Time
 }
 
-// SQLite only: it has one writer at a time, where PostgreSQL must lock rows to take them once. Oldest first, and only
-// what is terminal. An old row's time may be a number, which sorts before all text and is left alone.
+// Only terminal actions, oldest first. SQLite has a single writer and needs no row locks, unlike PostgreSQL. A time
+// that predates the rules may be a number; such a row is never pruned or cleared.
 func (q *Queries) PruneActions(ctx context.Context, arg PruneActionsParams) (int64, error) {
 	result, err := q.exec(ctx, q.pruneActionsStmt, pruneActions, arg.MaxRows, arg.Before)
 	if err != nil {

@@ -23,7 +23,7 @@ type AddAlertParams struct {
 	ServerID string
 }
 
-// No row comes back when the server doesn't exist.
+// Returns no row if the server does not exist.
 func (q *Queries) AddAlert(ctx context.Context, arg AddAlertParams) (int64, error) {
 	row := q.queryRow(ctx, q.addAlertStmt, addAlert, arg.Title, arg.ServerID)
 	var id int64
@@ -38,7 +38,7 @@ WHERE NOT EXISTS (SELECT 1 FROM servers AS s WHERE s.id = CAST(?1 AS TEXT))
 ON CONFLICT (id) DO NOTHING
 `
 
-// A server that the host program registered itself counts as added, whatever else its table requires.
+// A server that the host program inserted itself counts as added, whatever other columns its table requires.
 func (q *Queries) AddServer(ctx context.Context, id string) (int64, error) {
 	result, err := q.exec(ctx, q.addServerStmt, addServer, id)
 	if err != nil {
@@ -89,7 +89,7 @@ type GetServerRow struct {
 	ForbidsSelfApproval bool
 }
 
-// skip_paused_at is for a paused_at that predates the rules and that the driver can't read.
+// skip_paused_at leaves out a paused_at that predates the rules and can't be read by the driver.
 func (q *Queries) GetServer(ctx context.Context, arg GetServerParams) (GetServerRow, error) {
 	row := q.queryRow(ctx, q.getServerStmt, getServer, arg.SkipPausedAt, arg.ID)
 	var i GetServerRow
@@ -165,7 +165,7 @@ type PauseServerParams struct {
 	ID       string
 }
 
-// A server that is paused already keeps the time since when.
+// A server that is already paused keeps its paused_at.
 func (q *Queries) PauseServer(ctx context.Context, arg PauseServerParams) (int64, error) {
 	result, err := q.exec(ctx, q.pauseServerStmt, pauseServer, arg.PausedAt, arg.ID)
 	if err != nil {

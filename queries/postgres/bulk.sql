@@ -1,20 +1,17 @@
--- PostgreSQL only: a list is an array here, one JSON parameter on SQLite; and rows are locked in the order of their ids, so
--- that two bulk decisions can't wait for each other in a circle. ARRAY(…) runs once; IN (…) may run once a row, and then
--- LIMIT limits nothing. A row from before the rules that can't be approved under them, or not be read, is passed over, so
--- that it does not stop the others.
+-- On PostgreSQL a list is an array, on SQLite a JSON parameter. Rows are locked in the order of their ids, so that bulk
+-- decisions don't deadlock. ARRAY(…) runs once; IN (…) may run once for each row, and its LIMIT then has no effect.
+-- Rows that predate the rules are skipped if they can't be approved or read, so that they don't stop the others.
 
 -- name: ApproveActions :many
 UPDATE remediation_actions
 SET status = 'approved', approved_at = @approved_at, approved_by = CAST(@approved_by AS TEXT)
 WHERE id = ANY(ARRAY(
-    SELECT a.id FROM remediation_actions AS a
-    WHERE a.id = ANY(CAST(@ids AS BIGINT[])) AND a.status = 'pending'
+    SELECT a.id FROM remediation_approvable AS a
+    WHERE a.id = ANY(CAST(@ids AS BIGINT[]))
         AND (a.expires_at IS NULL OR a.expires_at > @approved_at)
         AND (a.created_by <> CAST(@approved_by AS TEXT) OR NOT EXISTS (
             SELECT 1 FROM remediation_servers AS s WHERE s.server_id = a.server_id AND s.forbids_self_approval))
         AND isfinite(a.created_at)
-        AND coalesce(a.approved_at, a.rejected_at, a.executed_at, a.completed_at) IS NULL
-        AND coalesce(a.approved_by, a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL
     ORDER BY a.id
     FOR UPDATE
 )) AND status = 'pending'
@@ -37,8 +34,8 @@ RETURNING *;
 -- name: ListStatuses :many
 SELECT id, status FROM remediation_actions WHERE id = ANY(CAST(@ids AS BIGINT[]));
 
--- The latest of an action's times counts, because a clock may have been wrong when it was claimed. What an older program
--- recorded stays, and decides how it ended.
+-- Uses the latest of an action's times, because the clock may have been wrong when the action was claimed. Values that
+-- an older program recorded are kept, and decide between completed and failed.
 -- name: FailOverdueActions :many
 UPDATE remediation_actions
 SET status = CASE WHEN exit_code = 0 THEN 'completed' ELSE 'failed' END,

@@ -1,4 +1,4 @@
--- PostgreSQL only: ids are taken in another order than the one of the commits, so the feed has an order of its own and ends
+-- On PostgreSQL transactions commit in another order than they take ids, so the feed has an order of its own and ends
 -- at a horizon.
 
 -- name: ListEvents :many
@@ -8,8 +8,8 @@ WHERE (feed_position, id) > (remediation_events_place(@after), CAST(@after AS BI
 ORDER BY feed_position, id
 LIMIT CAST(@max_rows AS BIGINT);
 
--- Why the feed ends after an id: whether there are later events, whether they lie where no transaction of this cluster has
--- been yet, and which open transactions of other databases delay them for no reason.
+-- Tells why the feed ends after an id: whether there are later events, whether those have transaction ids that this
+-- cluster has not reached, and which open transactions of other databases delay them.
 -- name: ExplainEventsEnd :one
 SELECT CAST(max(feed_position) IS NOT NULL AS BOOLEAN) AS waiting,
     CAST(coalesce(max(feed_position) > remediation_events_newest(), FALSE) AS BOOLEAN) AS from_another_cluster,

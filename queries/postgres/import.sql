@@ -1,4 +1,4 @@
--- PostgreSQL only: COPY, for Import, which moves a ledger here from SQLite with its ids and its history.
+-- COPY statements for Import, which moves a ledger from SQLite to PostgreSQL with its ids and events.
 
 -- name: ImportServers :copyfrom
 INSERT INTO servers (id, is_paused, paused_at) VALUES (@id, @is_paused, @paused_at);

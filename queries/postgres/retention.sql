@@ -1,5 +1,5 @@
--- PostgreSQL only: two of these at once pass over each other's rows instead of waiting in a circle. ARRAY(…) runs once;
--- IN (…) may run once a row, and then LIMIT limits nothing. Oldest first, and only what is terminal.
+-- Only terminal actions, oldest first. On PostgreSQL concurrent runs skip each other's rows, so they don't deadlock.
+-- ARRAY(…) runs once; IN (…) may run once for each row, and its LIMIT then has no effect.
 
 -- name: PruneActions :execrows
 DELETE FROM remediation_actions

@@ -1,6 +1,6 @@
--- Lists read the view that leaves stdout and stderr where they are. Each filter that narrows a long history has a query of
--- its own, because no index serves "any or equal"; the empty string means any. A row that predates the rules may hold a
--- value that the driver can't read; once one was met, skip_unreadable leaves it out.
+-- Lists read a view that does not read stdout and stderr. Each selective filter has a query of its own, because no
+-- index serves "any or equal"; an empty string means any. A row that predates the rules may have a value that the
+-- driver can't read; skip_unreadable leaves such rows out.
 
 -- name: GetAction :one
 SELECT * FROM remediation_actions WHERE id = @id;
@@ -60,7 +60,7 @@ WHERE a.action_type = @action_type AND a.id < @before
 ORDER BY a.id DESC
 LIMIT CAST(@max_rows AS BIGINT);
 
--- Why an insert wrote nothing: what it refers to, and the actions that have its keys (0: none).
+-- Tells why an insert wrote nothing: whether the server and the alert exist, and which actions have the keys (0: none).
 -- name: ExplainCreate :one
 SELECT
     (SELECT count(*) FROM servers AS s WHERE s.id = @server_id) AS servers,
@@ -74,8 +74,8 @@ SELECT
         SELECT a.id FROM remediation_actions AS a WHERE a.idempotency_key = CAST(@idempotency_key AS TEXT)
     ), 0) AS BIGINT) AS first_id;
 
--- The ids of one action's events are in the order of its changes on both engines, because each change waits for the one
--- before it.
+-- On both engines the ids of an action's events are in the order of its changes, because each change waits for the one
+-- before.
 -- name: ListActionEvents :many
 SELECT id, action_id, server_id, kind, actor, occurred_at, detail FROM remediation_events
 WHERE action_id = @action_id

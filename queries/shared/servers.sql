@@ -1,11 +1,11 @@
--- A server that the host program registered itself counts as added, whatever else its table requires.
+-- A server that the host program inserted itself counts as added, whatever other columns its table requires.
 -- name: AddServer :execrows
 INSERT INTO servers (id)
 SELECT CAST(@id AS TEXT)
 WHERE NOT EXISTS (SELECT 1 FROM servers AS s WHERE s.id = CAST(@id AS TEXT))
 ON CONFLICT (id) DO NOTHING;
 
--- A server that is paused already keeps the time since when.
+-- A server that is already paused keeps its paused_at.
 -- name: PauseServer :execrows
 UPDATE servers
 SET is_paused = TRUE, paused_at = CASE WHEN is_paused = FALSE THEN @paused_at ELSE paused_at END
@@ -16,7 +16,7 @@ UPDATE servers
 SET is_paused = FALSE, paused_at = NULL
 WHERE id = @id;
 
--- No row comes back when the server doesn't exist.
+-- Returns no row if the server does not exist.
 -- name: AddAlert :one
 INSERT INTO alerts (server_id, title)
 SELECT s.id, CAST(@title AS TEXT)
@@ -24,7 +24,7 @@ FROM servers AS s
 WHERE s.id = @server_id
 RETURNING id;
 
--- skip_paused_at is for a paused_at that predates the rules and that the driver can't read.
+-- skip_paused_at leaves out a paused_at that predates the rules and can't be read by the driver.
 -- name: GetServer :one
 SELECT s.id, CAST(NOT (s.is_paused = FALSE) AS BOOLEAN) AS paused, p.paused_at,
     CAST(coalesce(f.forbids_self_approval, FALSE) AS BOOLEAN) AS forbids_self_approval

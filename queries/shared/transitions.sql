@@ -1,6 +1,6 @@
--- Each transition is one guarded statement: no row comes back when the action isn't in the status it must start from. A
--- row from before the rules that holds more than its status implies can't be approved, but it can be ended: what it
--- recorded stays, and what is missing is filled. skip_unreadable leaves one out whose values the driver can't read.
+-- Each transition is one guarded statement: it returns no row if the action is not in the status that it starts from. A
+-- row that predates the rules and has more values than its status allows can't be approved, but it can be ended: its
+-- values are kept, and the missing ones are filled in. skip_unreadable leaves out a row that the driver can't read.
 
 -- name: RejectAction :one
 UPDATE remediation_actions
@@ -22,7 +22,7 @@ WHERE id = @id AND status = 'approved'
         OR NOT EXISTS (SELECT 1 FROM remediation_unreadable AS u WHERE u.action_id = @id))
 RETURNING *;
 
--- The server is part of the guard: an agent can't finish what another server runs.
+-- The server is part of the condition: an agent can't finish an action of another server.
 -- name: FinishAction :one
 UPDATE remediation_actions
 SET status = CASE WHEN coalesce(exit_code, CAST(@exit_code AS BIGINT)) = 0 THEN 'completed' ELSE 'failed' END,

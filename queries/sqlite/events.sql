@@ -1,4 +1,4 @@
--- SQLite only: ids are in the order of the commits, so the feed needs no horizon.
+-- On SQLite ids are in commit order, so the feed needs no horizon.
 
 -- name: ListEvents :many
 SELECT * FROM remediation_events WHERE id > @after ORDER BY id LIMIT CAST(@max_rows AS BIGINT);

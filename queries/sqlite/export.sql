@@ -1,4 +1,4 @@
--- SQLite only: what Import reads to move a ledger to PostgreSQL, in pages by primary key.
+-- Pages by primary key, which Import reads to move a ledger to PostgreSQL.
 
 -- name: ExportServers :many
 SELECT id, is_paused, paused_at FROM servers WHERE id >= @first ORDER BY id LIMIT CAST(@max_rows AS BIGINT);

@@ -1,5 +1,5 @@
--- SQLite only: it has one writer at a time, where PostgreSQL must lock rows to take them once. Oldest first, and only
--- what is terminal. An old row's time may be a number, which sorts before all text and is left alone.
+-- Only terminal actions, oldest first. SQLite has a single writer and needs no row locks, unlike PostgreSQL. A time
+-- that predates the rules may be a number; such a row is never pruned or cleared.
 
 -- name: PruneActions :execrows
 DELETE FROM remediation_actions

@@ -1,5 +1,6 @@
 DROP VIEW remediation_listed;
 DROP VIEW remediation_startable;
+DROP VIEW remediation_approvable;
 DROP TRIGGER remediation_actions_limits_update ON remediation_actions;
 DROP TRIGGER remediation_actions_limits_insert ON remediation_actions;
 DROP FUNCTION remediation_actions_limits_update();

@@ -104,6 +104,16 @@ EXECUTE FUNCTION remediation_actions_limits_update();
 
 REVOKE EXECUTE ON FUNCTION remediation_actions_limits_insert(), remediation_actions_limits_update() FROM PUBLIC;
 
+-- Pending actions that the rules allow to be approved. A row that predates the rules is not among them if an audit field is
+-- set.
+CREATE VIEW remediation_approvable WITH (security_invoker = true) AS
+SELECT a.id, a.server_id, a.created_at, a.created_by, a.expires_at
+FROM remediation_actions AS a
+WHERE a.status = 'pending'
+    AND coalesce(a.approved_at, a.rejected_at, a.executed_at, a.completed_at) IS NULL
+    AND coalesce(a.approved_by, a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL;
+GRANT SELECT ON remediation_approvable TO PUBLIC;
+
 -- Actions that may be started if their limits and their server's mode allow it. A row that predates the rules is not among
 -- them if it holds more, or less, than an approval, or a time that the driver can't read. It is one CASE because PostgreSQL
 -- takes each NULL to be rare, and would sort what it then expects to be one row. Whoever reads this view or the next needs

@@ -1,5 +1,6 @@
 DROP VIEW remediation_listed;
 DROP VIEW remediation_startable;
+DROP VIEW remediation_approvable;
 DROP INDEX remediation_actions_limits;
 DROP TRIGGER remediation_actions_cancel;
 DROP TRIGGER remediation_actions_heartbeat;

@@ -145,6 +145,15 @@ CREATE INDEX remediation_actions_limits ON remediation_actions (
 WHERE coalesce(dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at)
     IS NOT NULL;
 
+-- Pending actions that the rules allow to be approved. A row that predates the rules is not among them if an audit field is
+-- set.
+CREATE VIEW remediation_approvable AS
+SELECT a.id, a.server_id, a.created_at, a.created_by, a.expires_at
+FROM remediation_actions AS a
+WHERE a.status = 'pending'
+    AND coalesce(a.approved_at, a.rejected_at, a.executed_at, a.completed_at) IS NULL
+    AND coalesce(a.approved_by, a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL;
+
 -- Actions that may be started if their limits and their server's mode allow it. A row that predates the rules is not among
 -- them if it holds more, or less, than an approval.
 CREATE VIEW remediation_startable AS
