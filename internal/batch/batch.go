@@ -1,5 +1,5 @@
-// Package batch lets calls that come at the same time be carried out together, as bbolt's Batch and the group commit of
-// databases do. It knows no database: one caller at a time leads, takes the calls that are queued, and answers them.
+// Package batch groups concurrent calls, as bbolt's Batch and the group commit of databases do. It is independent of
+// the database: one caller at a time leads, takes the queued calls, and answers them.
 package batch
 
 import (
@@ -8,14 +8,14 @@ import (
 	"sync/atomic"
 )
 
-// Limit bounds how many calls are queued, and how many are one batch.
+// Limit is the maximum number of queued calls, and of calls in a batch.
 const Limit = 256
 
-// Queue has at most one leader. It runs no goroutine: a call that is queued becomes the leader itself when there is none.
+// Queue has at most one leader. It starts no goroutine: a queued caller becomes the leader if there is none.
 type Queue[T any] struct {
-	leader chan struct{} // holds one token while somebody leads
+	leader chan struct{} // has one token while a caller leads
 	queued chan *Call[T]
-	last   int // the size of the last batch; the leader's
+	last   int // size of the last batch; only the leader uses it
 }
 
 // NewQueue returns an empty Queue.
@@ -34,13 +34,13 @@ type Call[T any] struct {
 }
 
 const (
-	queued    = iota // may be taken, or given up by its caller
+	queued    = iota // may be taken by the leader or abandoned by its caller
 	taken            // is part of a batch
 	abandoned        // its context ended while it was queued; it is never part of a batch
 	answered
 )
 
-// Answer ends the call, unless it has been answered already.
+// Answer returns err to the caller. It is a no-op if the call was already answered.
 func (c *Call[T]) Answer(err error) {
 	if c.state.CompareAndSwap(taken, answered) {
 		c.err = err
@@ -48,8 +48,8 @@ func (c *Call[T]) Answer(err error) {
 	}
 }
 
-// TryLead makes the caller the leader, who must call Release, if nobody leads, is queued, or is expected back from the
-// last batch.
+// TryLead makes the caller the leader if there is no leader, no queued call, and no caller of the last batch that may
+// be about to call again. The leader must call Release.
 func (q *Queue[T]) TryLead() bool {
 	select {
 	case q.leader <- struct{}{}:
@@ -63,7 +63,7 @@ func (q *Queue[T]) TryLead() bool {
 	return false
 }
 
-// Lead makes the caller the leader, who must call Release, when nobody else is.
+// Lead waits until there is no leader and makes the caller the leader, who must call Release.
 func (q *Queue[T]) Lead(ctx context.Context) error {
 	select {
 	case q.leader <- struct{}{}:
@@ -73,29 +73,30 @@ func (q *Queue[T]) Lead(ctx context.Context) error {
 	}
 }
 
-// Release lets the next caller lead.
+// Release ends the lead.
 func (q *Queue[T]) Release() { <-q.leader }
 
-// Stat says whether there is a leader, and how many calls are queued.
+// Stat reports whether there is a leader, and the number of queued calls.
 func (q *Queue[T]) Stat() (led bool, queued int) { return len(q.leader) > 0, len(q.queued) }
 
-// Do queues a call and returns when it is answered. If its caller becomes the leader, lead is run, which must call Release,
-// and answer own and what it got from Collect. A context that ends takes a call out of the queue, but not out of a batch.
+// Do queues a call and returns when it is answered. If its caller becomes the leader, Do runs lead, which must call
+// Release and answer own and all calls from Collect. A context that ends removes a queued call, but not one that is
+// part of a batch.
 func (q *Queue[T]) Do(ctx context.Context, value T, lead func(own *Call[T])) error {
 	if err := ctx.Err(); err != nil {
-		return err // select below would choose at random
+		return err // the select below would choose at random
 	}
 	own := &Call[T]{Value: value, Ctx: ctx, done: make(chan struct{})}
 	for queue := q.queued; ; {
 		select {
 		case queue <- own:
-			queue = nil // once is enough
+			queue = nil // it is queued
 			continue
 		case q.leader <- struct{}{}:
 			if own.state.CompareAndSwap(queued, taken) {
 				lead(own)
 			} else {
-				q.Release() // it became part of a batch meanwhile
+				q.Release() // another leader has taken it
 			}
 		case <-own.done:
 		case <-ctx.Done():
@@ -108,8 +109,8 @@ func (q *Queue[T]) Do(ctx context.Context, value T, lead func(own *Call[T])) err
 	}
 }
 
-// AwaitCallers waits for the calls that were answered with the last batch and are about to come back. The leader may call it
-// before Collect; it does nothing after a batch of one.
+// AwaitCallers lets the callers of the last batch queue their next calls. The leader may call it before Collect. After
+// a batch of one it does nothing.
 func (q *Queue[T]) AwaitCallers() {
 	if q.last > 1 {
 		for seen := -1; seen < len(q.queued); runtime.Gosched() {
@@ -118,7 +119,7 @@ func (q *Queue[T]) AwaitCallers() {
 	}
 }
 
-// Collect returns the batch: own, which is first, and the calls that are queued. Only the leader may call it.
+// Collect returns the batch: own first, then the queued calls. Only the leader may call it.
 func (q *Queue[T]) Collect(own *Call[T]) []*Call[T] {
 	batch := append(make([]*Call[T], 0, 1+len(q.queued)), own)
 	for len(batch) < Limit {

@@ -1,4 +1,4 @@
-// Package migration runs a schema's migrations through golang-migrate, as one unit of work per engine.
+// Package migration runs the migrations of a schema through golang-migrate, in one transaction.
 package migration
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Latest returns the version of the newest migration in files, the one that the code is written for.
+// Latest returns the version of the newest migration in files, which is the version of the code.
 func Latest(files fs.FS) (int, error) {
 	src, err := iofs.New(files, ".")
 	if err != nil {
@@ -39,8 +39,8 @@ func latest(src source.Driver) (int, error) {
 	return int(version), nil
 }
 
-// Up brings the database behind drv to the latest version in files. The driver's Lock and Unlock are the transaction
-// around all of it. A database that is newer than files, or that the stock CLI left dirty, is refused with
+// Up upgrades the database of drv to the latest version in files. Lock and Unlock of the driver begin and end the
+// transaction. If the database is newer than files, or was left dirty by the stock CLI, the error is
 // remediation.ErrSchemaVersion.
 func Up(files fs.FS, drv database.Driver) error {
 	src, err := iofs.New(files, ".")
@@ -62,13 +62,14 @@ func Up(files fs.FS, drv database.Driver) error {
 	if dirty := (migrate.ErrDirty{}); errors.As(err, &dirty) {
 		return Check(newest, dirty.Version, true)
 	}
-	if errors.Is(err, migrate.ErrNoChange) { // alone, or joined with the error of Unlock
+	if errors.Is(err, migrate.ErrNoChange) { // it may be joined with the error of Unlock
 		return g.unlocked
 	}
 	return err
 }
 
-// guarded refuses a database that is newer than the migrations at hand, before golang-migrate looks for its file.
+// guarded refuses a database that is newer than the migrations, before golang-migrate looks for the file of its
+// version.
 type guarded struct {
 	database.Driver
 	newest   int
@@ -88,7 +89,7 @@ func (g *guarded) Version() (int, bool, error) {
 	return version, dirty, err
 }
 
-// Check says whether code written for version want can work on a database at version got (database.NilVersion: none).
+// Check returns an error unless code for version want can use a database at version got (database.NilVersion: none).
 func Check(want, got int, dirty bool) error {
 	switch {
 	case dirty:

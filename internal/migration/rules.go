@@ -10,11 +10,12 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Rule is a statement of the migrations without which the database would take what the lifecycle forbids, or answer
-// wrongly: a trigger, a unique index or a view, or without which a query fails: an index that it names.
+// Rule is a statement of the migrations that the ledger can't work without: a trigger, a unique index or a view.
+// Without it the database would accept what the lifecycle forbids, or return wrong results. An index that a query names
+// is a rule too, because the query fails without it.
 type Rule struct {
 	Name  string
-	Table string // of a trigger
+	Table string // the table of a trigger
 	SQL   string
 }
 
@@ -23,10 +24,11 @@ var (
 	onTable   = regexp.MustCompile(`\sON (\w+)`)
 )
 
-// stepMark begins the names of the views that say which steps were taken in this database. An adopted one lacks some.
+// stepMark is the prefix of views that record the steps that were applied to this database. An adopted database lacks
+// some.
 const stepMark = "remediation_step_"
 
-// namedIndexes begins the names of the indexes that queries name, in INDEXED BY.
+// namedIndexes is the prefix of the indexes that queries name with INDEXED BY.
 const namedIndexes = "remediation_actions_claim"
 
 // Rules returns the rules that the migrations in files create, in their order.
@@ -56,8 +58,8 @@ func Rules(files fs.FS) ([]Rule, error) {
 	return rules, nil
 }
 
-// statement returns the statement at the start of text, with the GRANT that may come right after it. It ends with a line
-// that ends in a semicolon; a trigger of SQLite, which has statements in it, with the line END;.
+// statement returns the statement at the start of text, with a GRANT that follows it directly. A statement ends with a
+// line that ends in a semicolon. A trigger of SQLite contains such lines, and ends with the line END;.
 func statement(text string) string {
 	end := strings.Index(text, ";\n") + 1
 	if strings.Contains(text[:end], "\nBEGIN\n") {
@@ -69,7 +71,7 @@ func statement(text string) string {
 	return text[:end]
 }
 
-// Missing returns the rules whose names are not among those that a database has.
+// Missing returns the rules that are not present, by name.
 func Missing(rules []Rule, present []string) (missing []Rule) {
 	for _, rule := range rules {
 		if !slices.Contains(present, rule.Name) {
@@ -79,7 +81,7 @@ func Missing(rules []Rule, present []string) (missing []Rule) {
 	return missing
 }
 
-// CheckRules refuses a database in which rules are missing or disabled.
+// CheckRules returns remediation.ErrSchemaVersion if rules are missing or disabled.
 func CheckRules(missing []Rule) error {
 	if len(missing) == 0 {
 		return nil

@@ -1,4 +1,4 @@
-// Package pgtest gives each test a PostgreSQL database of its own on the server that POSTGRES_URL names.
+// Package pgtest gives each test its own PostgreSQL database on the server at POSTGRES_URL.
 package pgtest
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// Main runs a package's tests and drops the template that they were cloned from. Call it from TestMain.
+// Main runs the tests of a package and drops the template database. Call it from TestMain.
 func Main(m *testing.M) {
 	code := m.Run()
 	if templateMade.Load() {
@@ -28,8 +28,8 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// URL returns the URL of a migrated database that nobody else uses; it is dropped when the test ends. Without
-// POSTGRES_URL the test is skipped, unless POSTGRES_REQUIRED is set.
+// URL returns the URL of a migrated database for this test alone, which is dropped when the test ends. Without
+// POSTGRES_URL the test is skipped, or fails if POSTGRES_REQUIRED is set.
 func URL(t testing.TB) string {
 	t.Helper()
 	needServer(t)
@@ -39,7 +39,7 @@ func URL(t testing.TB) string {
 	return database(t, "TEMPLATE "+template)
 }
 
-// EmptyURL is URL for a database without a schema.
+// EmptyURL is like URL, for a database without a schema.
 func EmptyURL(t testing.TB) string {
 	t.Helper()
 	needServer(t)
@@ -68,7 +68,7 @@ func needServer(t testing.TB) {
 	t.Skip("PostgreSQL is not tested: POSTGRES_URL names no server")
 }
 
-// The names carry the process id: packages are tested at the same time on one server.
+// Names contain the process id, because packages are tested concurrently on one server.
 var (
 	template     = fmt.Sprintf("actionledger_template_%d", os.Getpid())
 	templateMade atomic.Bool
@@ -96,7 +96,7 @@ func database(t testing.TB, from string) string {
 		t.Fatalf("create a test's database: %v", err)
 	}
 	t.Cleanup(func() {
-		// FORCE: a test that killed its process or its pool may have left connections.
+		// FORCE, because a test that killed its process or its pool may have left connections.
 		if err := admin(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
 			t.Errorf("drop a test's database: %v", err)
 		}
@@ -104,7 +104,7 @@ func database(t testing.TB, from string) string {
 	return on(name)
 }
 
-// on is the server's URL with another database.
+// on returns the server's URL with another database.
 func on(name string) string {
 	u, err := url.Parse(os.Getenv("POSTGRES_URL"))
 	if err != nil {

@@ -118,12 +118,12 @@ func (s *store) ExplainCreate(ctx context.Context, a remediation.NewAction) (rem
 	return remediation.Obstacles(found), err
 }
 
-// oneAction gives the answer of a statement about one action by id its meaning.
+// oneAction converts the result of a statement about one action; no row is ErrNotFound.
 func oneAction(action row, err error) (remediation.Action, error) {
 	return remediation.Action(action), noRow(err, remediation.ErrNotFound)
 }
 
-// server turns the number of servers that a statement found into its error.
+// server converts the number of servers that a statement changed; 0 is ErrServerNotFound.
 func server(found int64, err error) error {
 	if err == nil && found == 0 {
 		return remediation.ErrServerNotFound
@@ -131,7 +131,7 @@ func server(found int64, err error) error {
 	return err
 }
 
-// noRow gives an answer without a row its meaning.
+// noRow replaces pgx.ErrNoRows with the sentinel that it means for this statement.
 func noRow(err, meaning error) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return meaning

@@ -15,32 +15,32 @@ import (
 	"github.com/homelab-cmd/actionledger/internal/batch"
 )
 
-// maxLead is how long one call or batch may keep others of its kind from beginning a batch of their own.
+// maxLead is how long a call or a batch may keep other calls of its kind from starting a batch.
 const maxLead = 100 * time.Millisecond
 
-// batchSettings hold for the transaction of a batch. It waits for locks only where SKIP LOCKED does not reach, on foreign
-// and unique keys, and then it gives up: the other calls in it must not wait. Its plan is made once, so it must be good for
-// a large table even if the table was empty then.
+// batchSettings are set for the transaction of a batch. Where SKIP LOCKED does not apply, on foreign and unique keys, a
+// batch times out soon, because its other calls must not wait. Its plan is made once, so it must be good for a large
+// table even if the table was empty then.
 const batchSettings = `SELECT set_config('lock_timeout', '100ms', TRUE), set_config('plan_cache_mode', 'force_generic_plan', TRUE),
 	set_config('enable_seqscan', 'off', TRUE)`
 
-// batcher runs calls of one kind. The leader sends one statement for all that are queued. What that statement does not
-// answer runs by itself, each call on a connection of its own.
+// batcher runs concurrent calls of one kind in batches. The leader sends one statement for all queued calls. A call
+// that gets no row from it runs by itself, on a connection of its own.
 type batcher[P any] struct {
 	queue   *batch.Queue[*call[P]]
-	least   int                                                 // so many calls are worth a batch
-	fits    func(P) bool                                        // a batch may have it
-	clash   func(a, b P) bool                                   // no batch may have both
-	each    func(context.Context, *queries, []P) ([]row, error) // one statement for all
+	least   int                                                 // fewer calls run one by one
+	fits    func(P) bool                                        // whether the call may be part of a batch
+	clash   func(a, b P) bool                                   // whether two calls must not be in one batch
+	each    func(context.Context, *queries, []P) ([]row, error) // one statement for all calls
 	answers func(row, P) bool
 }
 
 type call[P any] struct {
 	params P
-	row    *row // nil if the batch has none for it
+	row    *row // nil if the batch returned none for it
 }
 
-// grouped runs one call, with others of its kind if they come at the same time.
+// grouped runs one call, in a batch with concurrent calls of its kind.
 func grouped[P any](ctx context.Context, s *store, b *batcher[P], single query[P, row], params P,
 ) (none row, err error) {
 	if s.pool == nil || !b.fits(params) {
@@ -68,14 +68,14 @@ func grouped[P any](ctx context.Context, s *store, b *batcher[P], single query[P
 	if err == nil && own.row == nil {
 		return change(ctx, s, single, params)
 	}
-	s.Changed() // after an error too, as in change
+	s.Changed() // after errors too, as in change
 	if err != nil {
 		return none, interpret(err)
 	}
 	return *own.row, nil
 }
 
-// lease bounds how long the caller leads. Release it earlier with the function that it returns.
+// lease limits how long the caller leads. The returned function releases the lead earlier.
 func (b *batcher[P]) lease() (release func()) {
 	timer := time.AfterFunc(maxLead, b.queue.Release)
 	return func() {
@@ -85,7 +85,8 @@ func (b *batcher[P]) lease() (release func()) {
 	}
 }
 
-// collect returns the batch. A call that clashes with another one is answered with nothing.
+// collect returns the batch. A call that clashes with an earlier one is answered without a row, and then runs by
+// itself.
 func (b *batcher[P]) collect(own *batch.Call[*call[P]]) (calls []*batch.Call[*call[P]]) {
 	b.queue.AwaitCallers()
 	for _, next := range b.queue.Collect(own) {
@@ -100,7 +101,8 @@ func (b *batcher[P]) collect(own *batch.Call[*call[P]]) (calls []*batch.Call[*ca
 	return calls
 }
 
-// lead runs a batch. A context ends the wait of its own call; when nobody waits any more, it ends the batch.
+// lead runs a batch. A context ends only the wait of its own call; when no caller waits any more, the batch is
+// cancelled.
 func (b *batcher[P]) lead(s *store, calls []*batch.Call[*call[P]]) {
 	release := b.lease()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(calls[0].Ctx))
@@ -120,7 +122,7 @@ func (b *batcher[P]) lead(s *store, calls []*batch.Call[*call[P]]) {
 	rows, err := b.each(ctx, postgresdb.New(pipeline{s.pool}), params)
 	release()
 	if rolledBack(err) {
-		err = nil // one of the calls is to blame: each is tried by itself
+		err = nil // one of the calls caused it, so each runs by itself
 	}
 	for _, found := range rows {
 		i := slices.IndexFunc(calls, func(c *batch.Call[*call[P]]) bool {
@@ -141,18 +143,17 @@ func (b *batcher[P]) lead(s *store, calls []*batch.Call[*call[P]]) {
 	}
 }
 
-// errUnexpectedRow is the error of every call that got no row from a batch which returned a row that fits no call. Its
-// action may have been written, with content that a trigger of the host program has changed, so it is not tried again.
+// errUnexpectedRow is returned to every call without a row if the batch returned a row that matches no call. A trigger
+// of the host program may have changed the content of an action, so the calls are not repeated.
 var errUnexpectedRow = errors.New("the batch returned a row that matches none of its calls")
 
-// rolledBack reports whether a statement failed and certainly changed nothing. An error that ends the connection may come
-// after the commit.
+// rolledBack reports whether a failed statement certainly changed nothing. A lost connection may come after the commit.
 func rolledBack(err error) bool {
 	refused, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && refused.SeverityUnlocalized == "ERROR" || err != nil && pgconn.SafeToRetry(err)
 }
 
-// pipeline sends each statement behind batchSettings, in one round trip and one transaction.
+// pipeline sends batchSettings and the statement in one round trip and one transaction.
 type pipeline struct{ *pgxpool.Pool }
 
 func (p pipeline) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
@@ -170,7 +171,7 @@ func (p pipeline) Query(ctx context.Context, sql string, args ...any) (pgx.Rows,
 	return &pipelineRows{Rows: rows, results: results}, nil
 }
 
-// pipelineRows ends with the transaction, whose error comes after the last row.
+// pipelineRows ends the transaction after the last row, and reports its error.
 type pipelineRows struct {
 	pgx.Rows
 	results pgx.BatchResults

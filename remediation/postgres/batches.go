@@ -20,7 +20,7 @@ type (
 	heartbeatParams = postgresdb.HeartbeatActionParams
 )
 
-// batches are the calls of a pool that run together if they come at the same time, by kind.
+// batches has a batcher for each kind of call on a pool.
 type batches struct {
 	create    *batcher[createParams]
 	approve   *batcher[approveParams]
@@ -32,13 +32,13 @@ type batches struct {
 	heartbeat *batcher[heartbeatParams]
 }
 
-// maxText is how many bytes of text a batch takes from one call, so that it stays a message of some megabytes.
+// maxText is the most text that a call in a batch may have, in bytes. It limits the message to a few megabytes.
 const maxText = 16 << 10
 
 func newBatches() batches {
 	b := batches{
 		create: newBatcher(batcher[createParams]{
-			// Batches take keys in one order, which an action with two keys would break.
+			// Batches insert keys in one order, which an action with two keys would break.
 			fits: func(p createParams) bool {
 				return len(p.Command) <= maxText && (p.DedupeKey == nil || p.IdempotencyKey == nil) && (p.AlertID == nil || *p.AlertID > 0)
 			},
@@ -128,7 +128,7 @@ func newBatches() batches {
 	return b
 }
 
-// byID is a batcher of calls about one action each.
+// byID returns a batcher of calls that each concern one action.
 func byID[P any](id func(P) int64, each func(context.Context, *queries, []P) ([]row, error)) *batcher[P] {
 	return newBatcher(batcher[P]{
 		fits:    func(P) bool { return true },
@@ -153,7 +153,7 @@ func rejectEach(ctx context.Context, q *queries, from remediation.Status, ps []r
 	})
 }
 
-// column turns parameters into an array.
+// column converts one parameter of all calls to an array.
 func column[P, T any](params []P, of func(P) T) []T {
 	values := make([]T, len(params))
 	for i, p := range params {
@@ -162,7 +162,7 @@ func column[P, T any](params []P, of func(P) T) []T {
 	return values
 }
 
-// sqlc's arrays hold no NULL. A zero value or an empty text stands for it, because no action has one.
+// sqlc's arrays have no NULL. A zero value or an empty text represents it, because no action has one.
 func orZero[T any](p *T) (zero T) {
 	if p == nil {
 		return zero

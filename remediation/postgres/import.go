@@ -20,18 +20,19 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// importPage is how many rows are in memory at once; each may carry its outputs.
+// importPage is the number of rows in memory at once. Each may have its outputs.
 const importPage = 100
 
 // Import copies a ledger from SQLite into an empty, migrated PostgreSQL ledger: servers, alerts, actions and events,
-// every id and every audit field as it is, also of actions older than the rules. New ids go on after the highest ever used.
+// with every id and every audit field unchanged, also of actions that predate the rules. New ids are higher than any
+// that was ever used.
 //
-// It reads one state of ledger, whose schema must be migrated too, and writes one transaction: after an error the
-// PostgreSQL ledger is as empty as before. Only bytes of stdout and stderr that PostgreSQL can't hold become U+FFFD, and
-// alert_id becomes NULL where the alert is gone. Any other value that PostgreSQL's keys and types can't hold is an
-// *InputError, such as a server that is gone or a name longer than its column; it names the table, the id and the column.
-// The role must own the tables, because the triggers are off while old rows arrive. Stop the programs that write to
-// ledger first, or what they write meanwhile stays behind.
+// Import reads one snapshot of ledger, whose schema must be migrated too, and writes one transaction: after an error
+// the PostgreSQL ledger is still empty. Bytes of stdout and stderr that PostgreSQL can't store become U+FFFD, and
+// alert_id becomes NULL if the alert no longer exists. Any other value that violates PostgreSQL's keys or types, such
+// as a missing server or a name longer than its column, is an *InputError that names the table, the id and the column.
+// The role must own the tables, because the triggers are off during the copy. First stop the programs that write to
+// ledger: later changes are not copied.
 func Import(ctx context.Context, pool *pgxpool.Pool, ledger *sql.DB) error {
 	if err := importLedger(ctx, pool, ledger); err != nil {
 		return fmt.Errorf("import SQLite ledger: %w", err)
@@ -61,7 +62,7 @@ func importLedger(ctx context.Context, pool *pgxpool.Pool, ledger *sql.DB) error
 		if err := checkRows(ctx, from, to); err != nil {
 			return err
 		}
-		// An old row may break rules that are younger than it, and events arrive as they were written.
+		// Old rows may violate newer rules, and events are copied as they were written.
 		const off = "ALTER TABLE remediation_actions DISABLE TRIGGER USER; ALTER TABLE remediation_events DISABLE TRIGGER USER"
 		if _, err := to.Exec(ctx, off); err != nil {
 			return err
@@ -77,7 +78,7 @@ func importLedger(ctx context.Context, pool *pgxpool.Pool, ledger *sql.DB) error
 	})
 }
 
-// checkSource refuses a database whose columns are not those that the queries name.
+// checkSource refuses a database whose columns differ from those of the queries.
 func checkSource(ctx context.Context, from *sql.Tx) error {
 	want, err := migration.Latest(schema.SQLite)
 	if err != nil {
@@ -95,7 +96,7 @@ func checkSource(ctx context.Context, from *sql.Tx) error {
 	return migration.Check(want, got, dirty)
 }
 
-// lockEmpty keeps other writers out, and refuses to mix two ledgers.
+// lockEmpty locks out other writers, and refuses a database that already has a ledger.
 func lockEmpty(ctx context.Context, to pgx.Tx) error {
 	if _, err := to.Exec(ctx, `LOCK TABLE servers, alerts, remediation_servers, remediation_actions, remediation_events
 		IN ACCESS EXCLUSIVE MODE`); err != nil {
@@ -112,7 +113,7 @@ func lockEmpty(ctx context.Context, to pgx.Tx) error {
 
 func copyRows(ctx context.Context, tx *sql.Tx, to *postgresdb.Queries) error {
 	from := sqlitedb.New(tx)
-	err := pages("", func(s sqlitedb.Server) string { return s.ID + "\x00" }, // the least text after an id; '' is an id too
+	err := pages("", func(s sqlitedb.Server) string { return s.ID + "\x00" }, // the smallest text after an id; '' is an id too
 		func(first string) ([]sqlitedb.Server, error) {
 			return from.ExportServers(ctx, sqlitedb.ExportServersParams{First: first, MaxRows: importPage})
 		},
@@ -189,8 +190,8 @@ func copyRows(ctx context.Context, tx *sql.Tx, to *postgresdb.Queries) error {
 	return nil
 }
 
-// alertGone is the actions whose alert was deleted by a program that had foreign keys off. ON DELETE SET NULL would have
-// left them without one.
+// alertGone has the actions whose alert was deleted while foreign keys were off. With foreign keys on, ON DELETE SET
+// NULL would have removed the reference.
 func alertGone(ctx context.Context, from *sql.Tx, first, last int64) (map[int64]bool, error) {
 	rows, err := from.QueryContext(ctx, `SELECT id FROM remediation_actions
 		WHERE id BETWEEN ? AND ? AND alert_id NOT IN (SELECT id FROM alerts)`, first, last)
@@ -209,7 +210,7 @@ func alertGone(ctx context.Context, from *sql.Tx, first, last int64) (map[int64]
 	return gone, rows.Err()
 }
 
-// pages copies all rows from first on; next says where the page after a row begins.
+// pages copies all rows, starting at first; next returns the start of the page after a row.
 func pages[Row, Key any](first Key, next func(Row) Key, read func(Key) ([]Row, error), write func([]Row) error) error {
 	for {
 		page, err := read(first)
@@ -244,7 +245,8 @@ func clean(output *string) {
 	}, *output)
 }
 
-// continueIDs goes on where SQLite would have: its AUTOINCREMENT remembers ids of rows that are gone.
+// continueIDs sets the sequences after the highest id that SQLite ever used. Its AUTOINCREMENT remembers ids of deleted
+// rows.
 func continueIDs(ctx context.Context, from *sql.Tx, to pgx.Tx) error {
 	for table, next := range map[string]string{
 		"alerts": `SELECT setval(pg_get_serial_sequence('alerts', 'id'),
@@ -265,8 +267,8 @@ func continueIDs(ctx context.Context, from *sql.Tx, to pgx.Tx) error {
 	return nil
 }
 
-// lastID is the highest id that SQLite ever gave in table, or 0 for a table that another program made without
-// AUTOINCREMENT; sqlite_sequence exists only beside tables with it.
+// lastID returns the highest id that SQLite ever used in table, or 0 if another program created the table without
+// AUTOINCREMENT. sqlite_sequence exists only if a table has it.
 func lastID(ctx context.Context, from *sql.Tx, table string) (last int64, err error) {
 	var kept int
 	err = from.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master WHERE name = 'sqlite_sequence'").Scan(&kept)

@@ -14,8 +14,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// imported is every table in the order of the foreign keys, and which of its columns must hold what PostgreSQL takes.
-// The host program may have given servers and alerts more columns; outputs are sanitized and always fit.
+// imported lists the tables in the order of their foreign keys, with the columns whose values must fit PostgreSQL's
+// types. The host program may have added columns to servers and alerts. Outputs are sanitized and always fit.
 var imported = []struct{ table, id, columns string }{
 	{"servers", "id", "attname IN ('id', 'is_paused', 'paused_at')"},
 	{"alerts", "id", "attname IN ('id', 'server_id', 'title')"},
@@ -24,14 +24,14 @@ var imported = []struct{ table, id, columns string }{
 	{"remediation_events", "id", "attname <> 'feed_position'"},
 }
 
-// importColumn is a column as PostgreSQL describes it.
+// importColumn describes a column of PostgreSQL.
 type importColumn struct {
 	Name, Type string
 	Length     int // of VARCHAR(n) in characters, 0 or less if there is no limit
 	NotNull    bool
 }
 
-// checkRows refuses the first value that PostgreSQL can't hold. It looks before COPY, whose errors name no row.
+// checkRows refuses the first value that PostgreSQL can't store. It runs before COPY, whose errors do not name the row.
 func checkRows(ctx context.Context, from *sql.Tx, to pgx.Tx) error {
 	servers := map[any]bool{}
 	for _, i := range imported {
@@ -51,7 +51,7 @@ func checkRows(ctx context.Context, from *sql.Tx, to pgx.Tx) error {
 	return nil
 }
 
-// checkTable adds to servers the ids of that table.
+// checkTable checks one table. It adds the ids of the table servers to servers.
 func checkTable(ctx context.Context, from *sql.Tx, table, id string, columns []importColumn, servers map[any]bool) error {
 	query := "SELECT " + id
 	for _, c := range columns {
@@ -87,7 +87,7 @@ func checkTable(ctx context.Context, from *sql.Tx, table, id string, columns []i
 	return rows.Err()
 }
 
-// problem says why a column can't hold a value, or "".
+// problem returns why a column can't store a value, or "".
 func (c importColumn) problem(value any) string {
 	switch value.(type) {
 	case nil:
@@ -112,7 +112,7 @@ func (c importColumn) problem(value any) string {
 		if !ok {
 			return literal(value) + " can't be read as a time"
 		}
-		if year := at.UTC().Year(); year <= -4712 || year > 294_276 { // what a timestamptz holds
+		if year := at.UTC().Year(); year <= -4712 || year > 294_276 { // the range of timestamptz
 			return fmt.Sprintf("%v is out of range", at)
 		}
 	default:
@@ -131,7 +131,7 @@ func (c importColumn) problem(value any) string {
 	return ""
 }
 
-// literal is a value as an error shows it, cut short.
+// literal formats a value for an error message, truncated.
 func literal(value any) string {
 	switch value.(type) {
 	case string, []byte:

@@ -14,16 +14,16 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// Migrate brings the database to the schema that the code needs, and puts back what somebody dropped or disabled of the
-// lifecycle's rules. Where nothing is to do it only reads, and waits for nobody. All pending steps and the version land in
-// one transaction or not at all, so a crash leaves nothing half done, and any number of processes may call it at once: one
-// does the work and the others wait for it, as long as ctx lets them. The version and the lock are those of the stock
-// migrate CLI, so the two don't collide either.
+// Migrate upgrades the database to the schema of this code, and restores rules that were dropped or disabled. If there
+// is nothing to do, it only reads and waits for no lock. All pending steps and the version are committed in one
+// transaction, so a crash leaves nothing half done. Any number of processes may call it at once: one migrates, and the
+// others wait for it until their ctx ends. The version table and the lock are those of the stock migrate CLI, so the
+// two do not conflict.
 //
-// After a restore into another cluster it also makes the old events readable there, and new ones come after them.
+// After a restore into another cluster Migrate also makes the restored events readable; new events come after them.
 //
-// remediation.ErrSchemaVersion if the database is newer than the code, or if the CLI left it dirty. When ctx ends while
-// it commits, all of it may have happened in spite of the error. pool stays open.
+// The error is remediation.ErrSchemaVersion if the database is newer than the code, or if the CLI left it dirty. If ctx
+// ends during the commit, the migration may have been committed in spite of the error. pool stays open.
 func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
 	err := ctx.Err() // a nil context panics here, before pool is in use
 	if err == nil && !upToDate(ctx, pool) {
@@ -35,7 +35,7 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
 	return nil
 }
 
-// upToDate reports whether there is nothing to do. What it can't read is for the migration itself to report.
+// upToDate reports whether there is nothing to do. The migration itself reports what upToDate can't read.
 func upToDate(ctx context.Context, pool *pgxpool.Pool) bool {
 	if checkVersion(ctx, pool) != nil {
 		return false
@@ -45,8 +45,8 @@ func upToDate(ctx context.Context, pool *pgxpool.Pool) bool {
 	return err == nil && !foreign
 }
 
-// driver is golang-migrate's seam to one transaction. The stock driver commits the mark "dirty", the step and the mark
-// "clean" one by one; here Lock begins the one transaction around all of it.
+// driver lets golang-migrate work in one transaction. The stock driver commits the dirty mark, the step and the clean
+// mark separately; here Lock begins a transaction for the whole run.
 type driver struct {
 	ctx    context.Context
 	pool   *pgxpool.Pool
@@ -61,18 +61,18 @@ func (d *driver) Lock() error {
 	}
 	d.tx = tx
 	if err := d.wait(); err != nil {
-		return errors.Join(err, d.rollback()) // golang-migrate unlocks only what it saw locked
+		return errors.Join(err, d.rollback()) // golang-migrate does not unlock after a failed Lock
 	}
 	return nil
 }
 
-// wait takes the advisory lock that the stock driver takes, and makes its table as it makes it.
+// wait takes the advisory lock of the stock driver, and creates the same version table.
 func (d *driver) wait() error {
 	var name, schemaName string
 	if err := d.tx.QueryRow(d.ctx, "SELECT current_database(), current_schema()").Scan(&name, &schemaName); err != nil {
 		return err
 	}
-	// The CLI makes its lock's number of the URL's path, with the slash.
+	// The CLI derives the number of its lock from the path of the URL, with the slash.
 	id, err := database.GenerateAdvisoryLockId("/"+name, schemaName, "schema_migrations")
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func (d *driver) wait() error {
 	if err := d.exec("SELECT pg_advisory_xact_lock($1)", id); err != nil {
 		return fmt.Errorf("wait for the migration lock: %w", err)
 	}
-	// Asked first: a role that may not create tables can still find that there is nothing to do. to_regclass would not do,
+	// A role that may not create tables can still find that there is nothing to do. to_regclass can't be used here,
 	// because its cache may be older than the wait for the lock.
 	var exists bool
 	err = d.tx.QueryRow(d.ctx, `SELECT EXISTS (
@@ -99,7 +99,7 @@ func (d *driver) Unlock() error {
 	return d.tx.Commit(d.ctx)
 }
 
-// repair adopts another cluster's events and restores the rules of the newest version, and leaves any other alone.
+// repair adopts events of another cluster and restores rules, if the database has the newest version.
 func (d *driver) repair() error {
 	want, err := newest()
 	if err != nil || d.failed {
@@ -115,8 +115,8 @@ func (d *driver) repair() error {
 	return d.restoreRules()
 }
 
-// adoptEvents gives this cluster's transaction ids positions above those of events that another cluster has written.
-// The lock lets every transaction that has written events end first. The lowest id that is open gets the first new
+// adoptEvents gives the transactions of this cluster feed positions after all events that another cluster has written.
+// The lock waits for all transactions that have written events. The lowest open transaction id gets the first new
 // position, so that no event comes before an old one. A role that may not read events has nothing to adopt.
 const adoptEvents = `DO $$
 DECLARE
@@ -137,17 +137,17 @@ BEGIN
 END
 $$`
 
-// foreignEvents is true where another cluster has written events.
+// foreignEvents is true if another cluster has written events.
 const foreignEvents = "(SELECT max(feed_position) FROM remediation_events WHERE feed_position > remediation_events_newest()) IS NOT NULL"
 
-// rollback works after ctx has ended too, or the pool would keep a connection with an open transaction.
+// rollback also works after ctx has ended. Otherwise the pool would keep a connection with an open transaction.
 func (d *driver) rollback() error {
 	return d.tx.Rollback(context.WithoutCancel(d.ctx))
 }
 
 // restoreRules creates the rules that are missing, and enables those that are disabled.
 func (d *driver) restoreRules() error {
-	_, missing, err := look(d.ctx, d.tx)
+	_, missing, err := readSchema(d.ctx, d.tx)
 	if err != nil {
 		return err
 	}

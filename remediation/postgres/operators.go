@@ -70,7 +70,7 @@ func (s *store) ListServers(ctx context.Context, after string, limit int) ([]rem
 	return list, nil
 }
 
-// skipPausedAt runs a query again without paused_at if the driver can't read one: it predates the rules.
+// skipPausedAt runs a query again without paused_at if the driver can't read a paused_at that predates the rules.
 func skipPausedAt[T any](query func(skip bool) (T, error)) (T, error) {
 	result, err := query(false)
 	if isUnreadable(err) {
@@ -95,9 +95,9 @@ func (s *store) CountActions(ctx context.Context, statuses []remediation.Status)
 	return counts, nil
 }
 
-// ListEvents leaves out other databases' transactions only when the page has room for more, because that takes a look at
-// all sessions. They are found in a statement before the one that reads, so that none of them can end in between and
-// pass for one of this database.
+// ListEvents excludes transactions of other databases only if the page is not full, because finding them reads all
+// sessions. They are found before the statement that reads the events. Otherwise one of them could end in between and
+// be taken for one of this database.
 func (s *store) ListEvents(ctx context.Context, after int64, limit int) ([]remediation.Event, error) {
 	list, err := s.listEvents(ctx, after, limit, []int64{})
 	if err != nil || len(list) == limit {

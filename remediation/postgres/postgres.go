@@ -1,4 +1,5 @@
-// Package postgres keeps a ledger in a PostgreSQL database, through pgx (github.com/jackc/pgx/v5) and its own protocol.
+// Package postgres stores a ledger in a PostgreSQL database, through pgx (github.com/jackc/pgx/v5) and its native
+// protocol.
 package postgres
 
 import (
@@ -20,15 +21,15 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// New returns a store on conn, a *pgxpool.Pool, a *pgx.Conn or the caller's own pgx.Tx; hand it to remediation.New. The
-// store is as safe for concurrent use as conn is: a pool is, the other two are not. The caller closes conn.
+// New returns a store on conn, a *pgxpool.Pool, a *pgx.Conn or a pgx.Tx of the caller, for remediation.New. The store
+// is as safe for concurrent use as conn: a pool is safe, the other two are not. The caller closes conn.
 //
-// On a pool, calls of one kind that come at the same time share a statement and its transaction; each is durable when it
-// returns, and is refused, or ends with its context, by itself.
+// On a pool, concurrent calls of one kind share a statement and its transaction. Each call is still refused, or ended
+// by its context, separately, and is durable when it returns.
 //
-// On a pgx.Tx nothing holds until the caller commits, and a refused transition leaves the transaction usable.
+// On a pgx.Tx changes become durable when the caller commits, and a refused transition leaves the transaction usable.
 //
-// The schema's version and rules are checked once, at the first call: until Migrate has run, every call returns
+// The first call checks the schema's version and rules. Until Migrate has run, every call returns
 // remediation.ErrSchemaVersion.
 func New(conn postgresdb.DBTX) remediation.Store {
 	s := &store{conn: conn, queries: postgresdb.New(conn)}
@@ -44,10 +45,10 @@ type store struct {
 
 	conn    postgresdb.DBTX
 	queries *queries
-	pool    *pgxpool.Pool // nil if conn is none: then nothing runs at the same time
+	pool    *pgxpool.Pool // nil if conn is not a pool; then there are no batches
 	batches
 	checked       atomic.Bool // the schema has the version that the queries were generated for
-	hasUnreadable atomic.Bool // an action was met that the driver can't read
+	hasUnreadable atomic.Bool // the driver has failed to read an action; see readable
 }
 
 // Backend is for remediation.New.
@@ -55,10 +56,10 @@ func (s *store) Backend() remediation.Backend { return s }
 
 type queries = postgresdb.Queries
 
-// row is what a statement about one action returns.
+// row is the result of a statement about one action.
 type row = postgresdb.RemediationAction
 
-// query is a generated method: a statement, its parameters and what it returns.
+// query is a generated method, which runs one statement.
 type query[P, T any] = func(*queries, context.Context, P) (T, error)
 
 // run runs one statement.
@@ -70,7 +71,7 @@ func run[P, T any](ctx context.Context, s *store, run query[P, T], params P) (no
 	return result, interpret(err)
 }
 
-// check looks at the schema once.
+// check checks the schema once.
 func (s *store) check(ctx context.Context) error {
 	if err := ctx.Err(); err != nil { // a nil context panics here, before conn is in use
 		return err
@@ -89,13 +90,13 @@ func (s *store) check(ctx context.Context) error {
 func change[P, T any](ctx context.Context, s *store, statement query[P, T], params P) (T, error) {
 	result, err := run(ctx, s, statement, params)
 	if !errors.Is(err, pgx.ErrNoRows) {
-		s.Changed() // after other errors too: a commit may have happened, and a rollback may end what held events back
+		s.Changed() // after other errors too: the change may be committed, and a rollback may make delayed events visible
 	}
 	return result, err
 }
 
-// readable runs a list. A row from before the rules may hold an infinite time, which pgx can't read and which fails the
-// whole list, so from the first one on this store leaves such rows out.
+// readable runs a statement that returns actions. A row that predates the rules may have an infinite time, which pgx
+// can't read, and then the whole statement fails. After the first such failure the store leaves such rows out.
 func readable[T any](s *store, list func(skipUnreadable bool) (T, error)) (T, error) {
 	skip := s.hasUnreadable.Load()
 	result, err := list(skip)
@@ -111,20 +112,20 @@ func isUnreadable(err error) bool {
 	return unreadable
 }
 
-// What the migrations say is read once: each transaction that a caller brings is a store of its own.
+// Read once, because each transaction of a caller makes a new store.
 var (
 	newest = sync.OnceValues(func() (int, error) { return migration.Latest(schema.Postgres) })
 	rules  = sync.OnceValues(func() ([]migration.Rule, error) { return migration.Rules(schema.Postgres) })
 )
 
-// checkVersion refuses a database that the generated queries were not written for, or that lacks rules.
+// checkVersion returns an error if the database has another version than the code, or lacks rules.
 func checkVersion(ctx context.Context, conn postgresdb.DBTX) error {
 	want, err := newest()
 	if err != nil {
 		return err
 	}
 	got, dirty := database.NilVersion, false
-	exists, missing, err := look(ctx, conn) // first: an error would end a caller's transaction
+	exists, missing, err := readSchema(ctx, conn) // first: an error would end a caller's transaction
 	if err == nil && exists {
 		got, dirty, err = readVersion(ctx, conn)
 	}
@@ -137,8 +138,8 @@ func checkVersion(ctx context.Context, conn postgresdb.DBTX) error {
 	return migration.CheckRules(missing)
 }
 
-// look says whether there is a version, and which rules are missing or disabled in what the search path finds.
-func look(ctx context.Context, conn postgresdb.DBTX) (versioned bool, missing []migration.Rule, err error) {
+// readSchema returns whether there is a version table, and the rules that are missing or disabled in the search path.
+func readSchema(ctx context.Context, conn postgresdb.DBTX) (versioned bool, missing []migration.Rule, err error) {
 	all, err := rules()
 	if err != nil {
 		return false, nil, err
@@ -171,7 +172,7 @@ func readVersion(ctx context.Context, conn postgresdb.DBTX) (version int, dirty 
 	return version, dirty, err
 }
 
-// The SQLSTATEs that mean something to a ledger (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+// SQLSTATEs that the ledger handles (https://www.postgresql.org/docs/current/errcodes-appendix.html).
 const (
 	foreignKeyViolation  = "23503"
 	lockNotAvailable     = "55P03" // lock_timeout
@@ -180,14 +181,14 @@ const (
 	tooManyConnections   = "53300"
 )
 
-// interpret gives an error of the database the ledger's name.
+// interpret converts an error of the database to an error of the ledger.
 func interpret(err error) error {
 	refused, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
 		return err
 	}
 	switch refused.Code {
-	case foreignKeyViolation: // the reference went away between the statement's look at it and the foreign key's
+	case foreignKeyViolation: // the row was deleted between the statement's check and that of the foreign key
 		switch refused.ConstraintName {
 		case "remediation_actions_alert_id_fkey":
 			return remediation.ErrAlertNotFound

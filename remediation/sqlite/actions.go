@@ -10,7 +10,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// row is what a statement about one action returns.
+// row is the result of a statement about one action.
 type row = sqlitedb.RemediationAction
 
 func (s *store) AddServer(ctx context.Context, id string) error {
@@ -75,7 +75,7 @@ func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at ti
 	return action, nil
 }
 
-// clone copies what a pointer of the caller's points to.
+// clone copies the value of a pointer that belongs to the caller.
 func clone[T any](p *T) *T {
 	if p == nil {
 		return nil
@@ -144,7 +144,7 @@ func (s *store) StartAction(ctx context.Context, id int64, at time.Time) (remedi
 	return executing(started(begun), at, noRow(err, remediation.ErrNotFound))
 }
 
-// started is what an action that starts has, beside its new status and the time. The rest is NULL, or it could not start.
+// started has the columns that StartAction and ClaimAction return. The other columns are set by the statement, or NULL.
 type started = sqlitedb.ClaimActionRow
 
 func executing(row started, at time.Time, err error) (remediation.Action, error) {
@@ -222,12 +222,12 @@ func (s *store) ExplainCreate(ctx context.Context, a remediation.NewAction) (rem
 	return remediation.Obstacles(found), err
 }
 
-// oneAction gives the answer of a statement about one action by id its meaning.
+// oneAction converts the result of a statement about one action; no row is ErrNotFound.
 func oneAction(action row, err error) (remediation.Action, error) {
 	return remediation.Action(action), noRow(err, remediation.ErrNotFound)
 }
 
-// server turns the number of servers that a statement found into its error.
+// server converts the number of servers that a statement changed; 0 is ErrServerNotFound.
 func server(found int64, err error) error {
 	if err == nil && found == 0 {
 		return remediation.ErrServerNotFound
@@ -235,7 +235,7 @@ func server(found int64, err error) error {
 	return err
 }
 
-// noRow gives an answer without a row its meaning.
+// noRow replaces sql.ErrNoRows with the sentinel that it means for this statement.
 func noRow(err, meaning error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return meaning

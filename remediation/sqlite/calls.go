@@ -18,7 +18,7 @@ type query[P, T any] = func(*queries, context.Context, P) (T, error)
 
 // write runs one statement that changes the database.
 func write[P, T any](ctx context.Context, s *store, run query[P, T], params P) (none T, err error) {
-	if err := ctx.Err(); err != nil { // a nil context panics here, where nothing is locked
+	if err := ctx.Err(); err != nil { // a nil context panics here, before anything is locked
 		return none, err
 	}
 	s.open.RLock()
@@ -41,7 +41,7 @@ func write[P, T any](ctx context.Context, s *store, run query[P, T], params P) (
 	return result, nil
 }
 
-// read runs one statement that changes nothing, and never waits for a writer.
+// read runs one statement that changes nothing. It never waits for a writer.
 func read[P, T any](ctx context.Context, s *store, run query[P, T], params P) (none T, err error) {
 	if err := ctx.Err(); err != nil { // as in write
 		return none, err
@@ -73,12 +73,12 @@ func readable[T any](s *store, run func(skipUnreadable bool) (T, error)) (T, err
 	return run(true)
 }
 
-// isUnreadable reports whether a row held a value that the driver can't read; database/sql has no type for that error.
+// isUnreadable reports whether the driver could not read a value of a row. database/sql has no type for that error.
 func isUnreadable(err error) bool {
 	return err != nil && strings.HasPrefix(err.Error(), "sql: Scan error")
 }
 
-// busy marks an error of SQLite that says that a lock was not free in time.
+// busy wraps an error of SQLite that means a lock timeout with remediation.ErrBusy.
 func busy(err error) error {
 	if isBusy(err) {
 		return fmt.Errorf("%w: %w", remediation.ErrBusy, err)
@@ -88,7 +88,7 @@ func busy(err error) error {
 
 func isBusy(err error) bool { return code(err)&0xff == sqlite3.SQLITE_BUSY }
 
-// code is SQLite's extended result code, or 0 if err does not come from SQLite.
+// code returns SQLite's extended result code, or 0 if err does not come from SQLite.
 func code(err error) int {
 	if failed, ok := errors.AsType[*modernc.Error](err); ok {
 		return failed.Code()

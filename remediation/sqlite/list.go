@@ -7,8 +7,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// ListActions picks the query whose index narrows the history most; the rest of the filter is checked row by row. Open
-// actions are few, and of the history a type is a smaller part than one of three terminal statuses.
+// ListActions chooses the query with the most selective index for the filter; the other conditions are checked for each
+// row. Open actions are few. Of the finished ones, an action type selects fewer than one of the three terminal
+// statuses.
 func (s *store) ListActions(ctx context.Context, f remediation.Filter) ([]remediation.Action, error) {
 	return readable(s, func(skip bool) ([]remediation.Action, error) { return s.list(ctx, f, skip) })
 }
@@ -43,7 +44,7 @@ func (s *store) list(ctx context.Context, f remediation.Filter, skip bool) ([]re
 	}))
 }
 
-// listed is every shape of row that sqlc generates for many actions; all of them convert to an Action as they are.
+// listed are the row types that sqlc generates for lists. All of them convert to an Action.
 type listed interface {
 	sqlitedb.RemediationAction | sqlitedb.RemediationListed
 }

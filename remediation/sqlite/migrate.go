@@ -17,19 +17,18 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// migrateWait is how long Migrate waits for another program's lock, such as another Migrate on a large database.
+// migrateWait is how long Migrate waits for another program's lock, for example of another Migrate on a large database.
 const migrateWait = time.Minute
 
-// Migrate brings the database to the schema that the code needs. All pending steps and the version land in one
-// transaction or not at all, so a crash leaves nothing half done, and any number of processes may call it at once: one
-// does the work and the others wait for it, up to a minute. Where nothing is to do it only reads, and waits for nobody.
-// The version is kept where the stock migrate CLI keeps it.
+// Migrate upgrades the database to the schema of this code. All pending steps and the version are committed in one
+// transaction, so a crash leaves nothing half done. Any number of processes may call it at once: one migrates, and the
+// others wait for it, up to a minute. If there is nothing to do, Migrate only reads and waits for no lock. It keeps the
+// version where the stock migrate CLI keeps it.
 //
-// It also puts back what somebody dropped of the lifecycle's rules, such as triggers that a host program lost when it
-// made one of its tables anew.
+// It also restores rules that were dropped, such as triggers that a host program lost when it recreated a table.
 //
-// remediation.ErrSchemaVersion if the database is newer than the code, or if the CLI left it dirty. When ctx ends while
-// it commits, all of it may have happened in spite of the error. db stays open.
+// The error is remediation.ErrSchemaVersion if the database is newer than the code, or if the CLI left it dirty. If ctx
+// ends during the commit, the migration may have been committed in spite of the error. db stays open.
 func Migrate(ctx context.Context, db *sql.DB) error {
 	if err := migrate(ctx, db); err != nil {
 		return fmt.Errorf("migrate SQLite ledger: %w", err)
@@ -38,7 +37,7 @@ func Migrate(ctx context.Context, db *sql.DB) error {
 }
 
 func migrate(ctx context.Context, db *sql.DB) error {
-	if err := ctx.Err(); err != nil { // a nil context panics here, and not inside database/sql, which holds a lock then
+	if err := ctx.Err(); err != nil { // a nil context panics here, not inside database/sql, where a lock would stay held
 		return err
 	}
 	if checkVersion(ctx, db) == nil {
@@ -57,10 +56,10 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	if err == nil {
 		err = migration.Up(schema.SQLite, &driver{ctx: ctx, conn: conn})
 	}
-	// The connection goes back to the caller's pool as it came, also when ctx has ended.
+	// Restore the connection for the caller's pool, also after ctx has ended.
 	ctx = context.WithoutCancel(ctx)
 	if err != nil {
-		// SQLite may have rolled back already, so this may fail for want of a transaction.
+		// This fails if SQLite has already rolled back.
 		_, _ = conn.ExecContext(ctx, "ROLLBACK")
 	}
 	return errors.Join(err, setBusyTimeout(ctx, conn, busyTimeout))
@@ -71,24 +70,24 @@ func setBusyTimeout(ctx context.Context, conn *sql.Conn, ms int64) error {
 	return err
 }
 
-// driver is golang-migrate's seam to one connection. The stock driver commits the mark "dirty", the step and the mark
-// "clean" one by one and locks only against its own process; here Lock begins the one transaction around all of it.
+// driver lets golang-migrate work in one transaction. The stock driver commits the dirty mark, the step and the clean
+// mark separately, and its lock is known only to its own process. Here Lock begins a transaction for the whole run.
 type driver struct {
 	ctx    context.Context
 	conn   *sql.Conn
-	failed bool // SQLite lets a transaction go on after an error, so Unlock must know
+	failed bool // after an error SQLite allows more statements and a commit, so Unlock must know
 }
 
 func (d *driver) Lock() error {
 	if err := d.exec("BEGIN IMMEDIATE"); err != nil {
 		return fmt.Errorf("wait for the write lock: %w", err)
 	}
-	// As the stock driver makes it, so that the CLI finds its own table.
+	// The same table as that of the stock driver, for the CLI.
 	return d.exec(`CREATE TABLE IF NOT EXISTS schema_migrations (version uint64,dirty bool);
 		CREATE UNIQUE INDEX IF NOT EXISTS version_unique ON schema_migrations (version);`)
 }
 
-// Unlock commits, unless a step failed: then that step's error ends the migration, and migrate rolls back.
+// Unlock commits, unless a step failed. Then it does nothing: migrate returns the step's error and rolls back.
 func (d *driver) Unlock() error {
 	if d.failed {
 		return nil
@@ -99,7 +98,7 @@ func (d *driver) Unlock() error {
 	return d.exec("COMMIT")
 }
 
-// restoreRules creates what is missing of the newest version's rules.
+// restoreRules creates the missing rules of the newest version.
 func (d *driver) restoreRules() error {
 	want, err := newest()
 	if err != nil {
@@ -171,13 +170,13 @@ func readVersion(ctx context.Context, q querier) (version int, dirty bool, err e
 	return version, dirty, err
 }
 
-// What the migrations say is read once: each transaction that a caller brings is a store of its own.
+// Read once, because each Tx makes a new store.
 var (
 	newest = sync.OnceValues(func() (int, error) { return migration.Latest(schema.SQLite) })
 	rules  = sync.OnceValues(func() ([]migration.Rule, error) { return migration.Rules(schema.SQLite) })
 )
 
-// checkVersion refuses a database that the generated queries were not written for, or that lacks rules.
+// checkVersion returns an error if the database has another version than the code, or lacks rules.
 func checkVersion(ctx context.Context, q querier) error {
 	want, err := newest()
 	if err != nil {

@@ -27,26 +27,27 @@ type options struct {
 	busyTimeout time.Duration
 }
 
-// WithBusyTimeout sets how long a call waits for another program that writes to the same file, 5 seconds by default.
-// SQLite counts it in whole milliseconds.
+// WithBusyTimeout sets how long a call waits for another program that writes to the same file. The default is 5
+// seconds. SQLite counts in whole milliseconds.
 func WithBusyTimeout(d time.Duration) Option {
 	return func(o *options) { o.busyTimeout = d }
 }
 
-// readers is how many reads run at once; each open connection costs a page cache.
+// readers is the number of concurrent reads. Each open connection has a page cache.
 const readers = 8
 
-// pageCache is each connection's, in KiB: the inner pages of a history of millions, and what a thousand servers write to.
-// SQLite's own 2 MB fall behind with it.
+// pageCache is the cache of each connection, in KiB: enough for the inner pages of an index over millions of actions,
+// and for the pages that a thousand servers write to. SQLite's default of 2 MB is not.
 const pageCache = 16_000
 
-// Open opens the database file at path, and creates it, readable by its owner alone, if there is none; then Migrate
-// makes its tables. The file is in WAL mode with synchronous FULL: a call that returned without an error survives a
-// power cut. One connection writes, up to 8 others read, and neither waits for the other; each caches up to 16 MB.
+// Open opens the database file at path, or creates it, readable only by its owner. Call Migrate to create the tables.
+// The file is in WAL mode with synchronous FULL: a change survives a power failure once its call has returned no error.
+// One connection writes, up to 8 others read, and readers and the writer don't wait for each other. Each caches up to
+// 16 MB.
 //
-// path is a file's path, not a URI, and not ":memory:", which would be one database for each connection. Open refuses a
-// -wal or a hot -journal whose database file is missing or empty, because SQLite would delete it: put the database file
-// back beside it, or move it away.
+// path is a file path, not a URI, and not ":memory:", which would be one database for each connection. Open refuses a
+// -wal or a hot -journal whose database file is missing or empty, because SQLite would delete it. Restore the database
+// file, or move the -wal or -journal away.
 func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 	o := options{busyTimeout: 5 * time.Second}
 	for _, opt := range opts {
@@ -55,7 +56,7 @@ func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 	if err := checkPath(path); err != nil {
 		return nil, fmt.Errorf("open SQLite ledger: %w", err)
 	}
-	full, err := filepath.Abs(path) // a connection that opens later must not follow a change of directory
+	full, err := filepath.Abs(path) // connections that open later must not depend on the working directory
 	if err != nil {
 		return nil, fmt.Errorf("open SQLite ledger %q: %w", path, err)
 	}
@@ -67,7 +68,7 @@ func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 }
 
 func open(ctx context.Context, path string, o options) (*Store, error) {
-	if err := ctx.Err(); err != nil { // a nil context panics here, where nothing is open
+	if err := ctx.Err(); err != nil { // a nil context panics here, before anything is open
 		return nil, err
 	}
 	if err := checkLeftover(path); err != nil {
@@ -76,10 +77,8 @@ func open(ctx context.Context, path string, o options) (*Store, error) {
 	if err := create(path); err != nil {
 		return nil, err
 	}
-	// The wait for another program's write lock is whileBusy's. SQLite's own looks ever more rarely, up to every 100 ms, and
-	// never meets the moment that a program which writes without a pause leaves between two transactions.
-	// SQLite keeps the old content of each page that a statement changes, and from 64 KiB on in a temporary file, which is
-	// slower than the statement itself.
+	// whileBusy waits for another program's write lock. SQLite's own busy handler polls every 100 ms in the end, and
+	// misses the short pauses of a program that writes continuously.
 	writer, err := sql.Open("sqlite", dsn(path, 0, "synchronous(FULL)", "temp_store(memory)"))
 	if err != nil {
 		return nil, err
@@ -101,12 +100,12 @@ func open(ctx context.Context, path string, o options) (*Store, error) {
 	return newStore(writer, reader, newGroupCommit(writer, file{path, opened}, o.busyTimeout), o.busyTimeout), nil
 }
 
-// ErrFileGone is the error of every call to a ledger that Open opened and whose file was removed, or replaced by another,
-// since then. SQLite itself would go on with the file that nobody can find any more. Put the file back. A change that was
-// under way may have reached the file that is gone.
+// ErrFileGone is returned by every call to a ledger whose file was removed or replaced after Open. SQLite itself would
+// continue with the old file, which has no name any more. Restore the file. A change that was in progress may have been
+// written to the old file.
 var ErrFileGone = errors.New("the database file was removed or replaced while it was open")
 
-// file is the database file as Open found it.
+// file identifies the database file as Open found it.
 type file struct {
 	path   string
 	opened fs.FileInfo
@@ -134,7 +133,7 @@ func checkPath(path string) error {
 
 func dsn(path string, busyTimeout time.Duration, pragmas ...string) string {
 	params := url.Values{
-		"mode":         {"rw"}, // create has made the file
+		"mode":         {"rw"}, // create has created the file
 		"_txlock":      {"immediate"},
 		"_time_format": {"sqlite"},
 		"_dqs":         {"0"},
@@ -147,16 +146,16 @@ func dsn(path string, busyTimeout time.Duration, pragmas ...string) string {
 	}
 	prefix := "file:"
 	if strings.HasPrefix(path, "/") {
-		prefix = "file://" // or SQLite would take what follows a second slash for a host
+		prefix = "file://" // without it SQLite reads the text after a second slash as a host
 	}
 	return prefix + (&url.URL{Path: path}).EscapedPath() + "?" + params.Encode()
 }
 
-// checkLeftover refuses a -wal or -journal with changes of a database file that is missing or empty. It looks for the
-// database file last: another Open may be creating it, and creates it first.
+// checkLeftover refuses a -wal or -journal with changes if its database file is missing or empty. It checks the
+// database file last, because another Open may be creating it, and creates it first.
 func checkLeftover(path string) error {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target // SQLite names its files after the target of a link
+		path = target // SQLite names these files after the target of a link
 	}
 	left := path + "-wal"
 	if wal, err := os.Stat(left); err != nil || wal.Size() == 0 {
@@ -174,7 +173,8 @@ func checkLeftover(path string) error {
 }
 
 // restores reports whether a rollback journal would restore pages: its header is valid, and the database had pages when
-// it began (https://www.sqlite.org/fileformat.html#the_rollback_journal). The journal of a new database had none.
+// the transaction began (https://www.sqlite.org/fileformat.html#the_rollback_journal). The journal of a new database
+// has none.
 func restores(journal string) bool {
 	f, err := os.Open(journal)
 	if err != nil {
@@ -186,11 +186,12 @@ func restores(journal string) bool {
 	return err == nil && string(header[:8]) == "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" && binary.BigEndian.Uint32(header[16:]) > 0
 }
 
-// creating keeps a second Open in this process from locking the new file before create has closed it: closing any
-// descriptor of a file drops all POSIX locks that the process holds on it (https://www.sqlite.org/howtocorrupt.html).
+// creating serializes create within this process. Closing any descriptor of a file releases all POSIX locks that the
+// process has on it, so create must not close a file that another Open has already locked
+// (https://www.sqlite.org/howtocorrupt.html).
 var creating sync.Mutex
 
-// create makes the file if there is none, with a mode that SQLite would not give it; -wal and -shm inherit the mode.
+// create creates the file if it does not exist, readable only by its owner. -wal and -shm inherit the mode.
 func create(path string) error {
 	creating.Lock()
 	defer creating.Unlock()
@@ -208,7 +209,7 @@ func create(path string) error {
 	return err
 }
 
-// useWAL puts the file into WAL mode, where it stays.
+// useWAL switches the file to WAL mode, which is permanent.
 func useWAL(ctx context.Context, db *sql.DB, wait time.Duration) error {
 	var mode string
 	err := whileBusy(ctx, time.Now(), wait, func() error {
@@ -220,8 +221,8 @@ func useWAL(ctx context.Context, db *sql.DB, wait time.Duration) error {
 	return err
 }
 
-// whileBusy tries again as long as another program holds the file's lock, until wait has passed since then. try must be
-// all or nothing.
+// whileBusy retries try while another program has the lock of the file, until wait has passed since then. try must be
+// atomic.
 func whileBusy(ctx context.Context, since time.Time, wait time.Duration, try func() error) error {
 	for {
 		if err := ctx.Err(); err != nil {

@@ -86,7 +86,7 @@ func (s *store) ListServers(ctx context.Context, after string, limit int) ([]rem
 	return list, nil
 }
 
-// skipPausedAt runs a query again without paused_at if the driver can't read one: it predates the rules.
+// skipPausedAt runs a query again without paused_at if the driver can't read a paused_at that predates the rules.
 func skipPausedAt[T any](query func(skip bool) (T, error)) (T, error) {
 	result, err := query(false)
 	if isUnreadable(err) {
@@ -126,7 +126,7 @@ func events(rows []sqlitedb.RemediationEvent, err error) ([]remediation.Event, e
 	return list, nil
 }
 
-// jsonList is how a list travels as one parameter: numbers and plain names always marshal.
+// jsonList encodes a list as one parameter. Numbers and plain names always marshal.
 func jsonList[T any](list []T) string {
 	text, err := json.Marshal(list)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package sqlite keeps a ledger in an SQLite database, through modernc.org/sqlite, which needs no cgo.
+// Package sqlite stores a ledger in an SQLite database, through modernc.org/sqlite, which needs no cgo.
 //
-// Open is the way in for most programs; New and Tx join a pool or a transaction that the program has already.
+// Most programs use Open. New and Tx use an existing pool or transaction of the program.
 package sqlite
 
 import (
@@ -20,14 +20,14 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Store is a ledger's SQLite database; hand it to remediation.New. It is safe for concurrent use, also by several
+// Store is an SQLite database with a ledger, for remediation.New. It is safe for concurrent use, also by several
 // processes on one file.
 //
-// The schema's version and rules are checked and the statements prepared once, at the first call that needs them: until
-// Migrate has run, every call returns remediation.ErrSchemaVersion.
+// The first call checks the schema's version and rules and prepares the statements. Until Migrate has run, every call
+// returns remediation.ErrSchemaVersion.
 type Store struct {
 	backend        store
-	writer, reader *sql.DB // one and the same if they are the caller's
+	writer, reader *sql.DB // the same pool after New
 }
 
 var _ remediation.Store = (*Store)(nil)
@@ -35,14 +35,15 @@ var _ remediation.Store = (*Store)(nil)
 // Backend is for remediation.New.
 func (s *Store) Backend() remediation.Backend { return &s.backend }
 
-// New returns a Store on the caller's own pool, which the caller closes; Close releases only the prepared statements.
+// New returns a Store on a pool of the caller, who also closes it. Close of the Store releases only the prepared
+// statements.
 //
-// The pool's DSN must turn foreign keys on and store times in a form that sorts, for every connection:
+// The DSN of the pool must turn on foreign keys and a time format that sorts, for every connection:
 //
 //	file:ledger.db?_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)&_time_format=sqlite
 //
-// New tries both on the pool's connections and refuses it with a *remediation.InputError that names the parameter to
-// add. Without a busy timeout, calls that meet another writer fail at once.
+// New tests both on the pool's connections. If one is wrong, the error is a *remediation.InputError that names the
+// parameter to add. Without a busy timeout, a call that meets another writer fails immediately.
 func New(ctx context.Context, db *sql.DB) (*Store, error) {
 	if err := checkPool(ctx, db); err != nil {
 		return nil, fmt.Errorf("use SQLite pool: %w", err)
@@ -78,17 +79,18 @@ func newStore(writer, reader *sql.DB, writes writes, wait time.Duration) *Store 
 	return s
 }
 
-// Tx returns a store whose calls are part of the caller's transaction: nothing of them holds until the caller commits.
-// A refused transition leaves the transaction usable. The transaction's connection needs foreign keys on; its DSN's time
-// format does not matter here.
+// Tx returns a store whose calls are part of the caller's transaction: their changes become durable when the caller
+// commits. A refused transition leaves the transaction usable. The connection of the transaction needs foreign keys on;
+// its time format does not matter.
 //
-// A transaction that reads before it writes can fail with "database is locked" however long the busy timeout is; begin
-// it with _txlock=immediate in the DSN (https://www.sqlite.org/lang_transaction.html). After some errors SQLite rolls
-// back the whole transaction by itself, and would commit each later statement as it runs: then a change is refused with
-// sql.ErrTxDone. A context ends no change that has begun, because SQLite would roll back the transaction for that too.
+// A transaction that reads before it writes can fail with "database is locked", whatever the busy timeout. Begin it
+// with _txlock=immediate in the DSN (https://www.sqlite.org/lang_transaction.html). After some errors SQLite rolls back
+// the whole transaction by itself and would then commit each statement separately. In that case a change fails with
+// sql.ErrTxDone. The end of a context does not interrupt a change, because SQLite would roll back the whole
+// transaction.
 //
-// Stores on one transaction wait for each other. A statement with RETURNING of the caller's own must not run at the same
-// time in another goroutine: SQLite undoes a failed statement wrongly when two such statements overlap on one connection.
+// Stores on one transaction wait for each other. Meanwhile no other goroutine may run a statement with RETURNING on the
+// transaction: SQLite undoes a failed statement wrongly when two such statements overlap on one connection.
 func Tx(tx *sql.Tx) remediation.Store {
 	s := &store{writes: joined{tx, lockOf(tx)}, prepare: func(ctx context.Context) (*statements, error) {
 		if err := checkVersion(ctx, tx); err != nil {
@@ -113,9 +115,9 @@ func lockOf(tx *sql.Tx) *sync.Mutex {
 	return lock.(*sync.Mutex)
 }
 
-// Migrate brings the database to the schema that the code needs; see the function Migrate.
+// Migrate upgrades the database to the schema of this code; see the function Migrate.
 func (s *Store) Migrate(ctx context.Context) error {
-	if err := ctx.Err(); err != nil { // a nil context panics here, where nothing is locked
+	if err := ctx.Err(); err != nil { // a nil context panics here, before anything is locked
 		return fmt.Errorf("migrate SQLite ledger: %w", err)
 	}
 	s.backend.open.RLock()
@@ -131,7 +133,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 		return nil
 	}
 	return group.exclusively(ctx, func() error {
-		// The sorts of a large index may not fit into memory.
+		// Sorting for a large index may need more than memory.
 		if _, err := s.writer.ExecContext(ctx, "PRAGMA temp_store = default"); err != nil {
 			return fmt.Errorf("migrate SQLite ledger: %w", err)
 		}
@@ -141,11 +143,11 @@ func (s *Store) Migrate(ctx context.Context) error {
 	})
 }
 
-// ErrClosed is the error of every call after Close.
+// ErrClosed is returned by every call after Close.
 var ErrClosed = errors.New("the ledger's store is closed")
 
-// Close releases the prepared statements and, after Open, the database. Calls under way end first, so that none of them
-// is left without its answer. Closing again does nothing.
+// Close releases the prepared statements and, after Open, the database. It waits for calls in progress. Closing again
+// is a no-op.
 func (s *Store) Close() error {
 	s.backend.open.Lock()
 	defer s.backend.open.Unlock()
@@ -153,7 +155,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.backend.closed = true
-	s.backend.Changed() // followers that wait are told of it
+	s.backend.Changed() // wakes waiting followers, which then return ErrClosed
 	var err error
 	if st := s.backend.ready.Swap(nil); st != nil {
 		err = st.write.Close()
@@ -161,13 +163,13 @@ func (s *Store) Close() error {
 			err = errors.Join(err, st.read.Close())
 		}
 	}
-	if s.reader != s.writer { // Open made them
+	if s.reader != s.writer { // opened by Open
 		err = errors.Join(err, s.reader.Close(), s.writer.Close())
 	}
 	return err
 }
 
-// store implements remediation.Backend on whatever prepare connects it to.
+// store implements remediation.Backend for Open, New and Tx.
 type store struct {
 	remediation.Feed
 
@@ -177,8 +179,8 @@ type store struct {
 	skipUnreadable atomic.Bool // see readable
 
 	ready  atomic.Pointer[statements]
-	mu     sync.Mutex   // held while preparing
-	open   sync.RWMutex // read-held during every call
+	mu     sync.Mutex   // locked while preparing
+	open   sync.RWMutex // read-locked during every call
 	closed bool
 }
 
@@ -188,7 +190,7 @@ type queries = sqlitedb.Queries
 
 type statements struct{ write, read *queries }
 
-// statements are ready after the first call; whoever asks holds open.
+// statements returns the prepared statements, and prepares them at the first call. The caller has locked open.
 func (s *store) statements(ctx context.Context) (*statements, error) {
 	if s.closed {
 		return nil, ErrClosed
