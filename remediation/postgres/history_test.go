@@ -11,7 +11,7 @@ const eventLines = `SELECT concat_ws(' | ', action_id, server_id, kind, coalesce
 		to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), coalesce(detail, 'NULL'))
 	FROM remediation_events ORDER BY id`
 
-func TestHistoryIsToldOfTheRowsThatAreThere(t *testing.T) {
+func TestMigrateWritesTheEventsOfExistingRows(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.EmptyURL(t))
 	upTo(t, pool, 4)
@@ -55,7 +55,7 @@ func TestHistoryIsToldOfTheRowsThatAreThere(t *testing.T) {
 }
 
 // Going down deletes the events, and going up tells them again as the triggers told them.
-func TestHistoryIsWhatTheTriggersWrote(t *testing.T) {
+func TestMigrateWritesTheSameEventsAsTheTriggers(t *testing.T) {
 	t.Parallel()
 	pool, ledger := newLegacy(t)
 	run(t, pool, "DELETE FROM remediation_actions; DELETE FROM remediation_events")

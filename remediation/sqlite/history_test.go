@@ -13,7 +13,7 @@ import (
 const eventLines = `SELECT concat_ws(' | ', action_id, server_id, kind, coalesce(actor, 'NULL'), occurred_at, coalesce(detail, 'NULL')) AS line
 	FROM remediation_events ORDER BY id`
 
-func TestHistoryIsToldOfTheRowsThatAreThere(t *testing.T) {
+func TestMigrateWritesTheEventsOfExistingRows(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	fillLegacy(t, path, 4)
@@ -63,7 +63,7 @@ func TestHistoryIsToldOfTheRowsThatAreThere(t *testing.T) {
 }
 
 // Going down deletes the events, and going up tells them again as the triggers told them.
-func TestHistoryIsWhatTheTriggersWrote(t *testing.T) {
+func TestMigrateWritesTheSameEventsAsTheTriggers(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	ledger := remediation.New(serverStore(t, path))

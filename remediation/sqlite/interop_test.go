@@ -216,7 +216,7 @@ func TestCLIHasNothingToDoAfterMigrate(t *testing.T) {
 	}
 }
 
-func TestMigrateFinishesWhatTheCLIBegan(t *testing.T) {
+func TestMigrateContinuesWhereTheCLIStopped(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	runCLI(t, path, "goto", "3")
@@ -231,7 +231,7 @@ func TestMigrateFinishesWhatTheCLIBegan(t *testing.T) {
 	}
 }
 
-func TestMigrateMendsWhatTheCLITookBack(t *testing.T) {
+func TestMigrateRedoesWhatTheCLIUndid(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	walkLifecycle(t, remediation.New(serverStore(t, path)), "web-1", nil)

@@ -1,4 +1,4 @@
--- Fails unless the database stands at version 2, and says what to do.
+-- Fails unless the database is at version 2; the error says what to do.
 DO $$
 DECLARE
     version CONSTANT int := CASE
@@ -18,7 +18,7 @@ BEGIN
 END
 $$;
 
--- Every column is nullable and without a default, so PostgreSQL changes the catalog and rewrites no row.
+-- Every column is nullable and has no default, so PostgreSQL rewrites no row.
 ALTER TABLE remediation_actions
     ADD COLUMN alert_id BIGINT REFERENCES alerts (id) ON DELETE SET NULL,
     ADD COLUMN approved_at TIMESTAMPTZ,
@@ -32,5 +32,5 @@ ALTER TABLE remediation_actions
     ADD COLUMN stdout TEXT,
     ADD COLUMN stderr TEXT;
 
--- Only where this step was taken here can its down file undo it.
+-- Marks that this migration added the columns, so that its down migration may drop them.
 CREATE VIEW remediation_step_000003 AS SELECT 1 AS taken;

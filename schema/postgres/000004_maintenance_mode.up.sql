@@ -1,4 +1,4 @@
--- Fails unless the database stands at version 3, and says what to do.
+-- Fails unless the database is at version 3; the error says what to do.
 DO $$
 DECLARE
     version CONSTANT int := CASE
@@ -22,5 +22,5 @@ ALTER TABLE servers
     ADD COLUMN is_paused BOOLEAN NOT NULL DEFAULT FALSE,
     ADD COLUMN paused_at TIMESTAMPTZ;
 
--- Only where this step was taken here can its down file undo it.
+-- Marks that this migration added the columns, so that its down migration may drop them.
 CREATE VIEW remediation_step_000004 AS SELECT 1 AS taken;

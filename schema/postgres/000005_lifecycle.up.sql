@@ -1,4 +1,4 @@
--- Fails unless the database stands at version 4, and says what to do.
+-- Fails unless the database is at version 4; the error says what to do.
 DO $$
 DECLARE
     version CONSTANT int := CASE
@@ -18,15 +18,15 @@ BEGIN
 END
 $$;
 
--- The lifecycle, enforced by the database so that no program and no person at a shell can break it. The rules are
--- triggers, and not CHECKs, which would bind rows from before this migration as soon as anything touched them, such as
--- ON DELETE SET NULL.
+-- The lifecycle is enforced by the database, for every program and for raw SQL. The rules are triggers. CHECKs would
+-- apply to rows that were written before this migration as soon as anything changed them, such as ON DELETE SET NULL.
 
--- The functions below keep this search path, with temporary tables last: a caller's must not stand in for ours.
+-- The functions below keep this search path, with temporary tables last, so that a caller can't replace the ledger's
+-- tables.
 SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
--- A refusal is a check_violation (23514) whose constraint is the rule's name. Where a rule needs two triggers, it is what
--- comes before _insert or _update.
+-- An error is a check_violation (23514) with the name of the rule as its constraint. If a rule needs two triggers,
+-- their names are the rule's with _insert or _update.
 CREATE FUNCTION remediation_actions_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     rule CONSTANT text := regexp_replace(TG_NAME, '_(insert|update)$', '');
@@ -36,11 +36,11 @@ BEGIN
 END
 $$;
 
--- The rules of a row are one expression in a function, and not conditions of triggers, because PostgreSQL reads those
--- anew in each statement, and keeps an expression of PL/pgSQL for the session.
+-- The rules of a row are one expression in a function, not conditions of triggers: PostgreSQL parses those again for
+-- each statement, and keeps a PL/pgSQL expression for the session.
 
--- A status has exactly the audit fields that it implies. stdout and stderr are free once there is a result. JSON readers
--- keep whole numbers up to 2^53, and many programs can't read 'infinity' or years beyond 1 to 9999.
+-- Each status requires exactly its audit fields. stdout and stderr are optional once there is a result. JSON readers
+-- represent integers up to 2^53 exactly, and many programs can't read 'infinity' or years outside 1 to 9999.
 CREATE FUNCTION remediation_actions_insert() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     refused CONSTANT text := CASE
@@ -83,16 +83,16 @@ $$;
 CREATE TRIGGER remediation_actions_insert BEFORE INSERT ON remediation_actions
 FOR EACH ROW EXECUTE FUNCTION remediation_actions_insert();
 
--- A change of status fills the audit fields of its own step and no other, and none that is there already. Toward running
--- they must be NULL before, so that nothing runs on an approval that an older program left half written. Toward an end,
--- what such a row recorded stays and what is missing is filled, so that every row can be ended.
+-- A transition sets only the audit fields of its step. To run, they must be NULL before, so that no action runs on an
+-- approval that an older program left incomplete. To end, values that an older program recorded are kept and the
+-- missing ones are filled, so that every row can be ended.
 --
--- What was approved is what runs. Without a change of status no audit field changes, but for one change after the end:
--- both outputs of a terminal action may be cleared, when they have been kept long enough. Outputs are evidence, so that
--- takes the right to delete actions, which an agent has not.
+-- An approved command can't be changed, and audit fields change only with the status. There is one exception: both
+-- outputs of a terminal action may be cleared, when their retention is over. Outputs are part of the audit trail, so
+-- clearing needs the right to delete actions, which an agent does not have.
 --
--- What an older program wrote may lie beyond the years 1 to 9999. A row with an infinite time does not change, because the
--- driver can't read it, and a call must not change what it then fails to return.
+-- An older program may have written years outside 1 to 9999. A row with an infinite time can't be changed: the driver
+-- can't read it, and a call must not change a row that it then fails to return.
 CREATE FUNCTION remediation_actions_update() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     refused CONSTANT text := CASE
@@ -176,12 +176,12 @@ $$;
 CREATE TRIGGER remediation_actions_update BEFORE UPDATE ON remediation_actions
 FOR EACH ROW EXECUTE FUNCTION remediation_actions_update();
 
--- Writing the status that a row already has is no step either. Naming the column is enough to fire this.
+-- Setting a status to itself is no transition either. The trigger fires when the statement names the column.
 CREATE TRIGGER remediation_actions_transition BEFORE UPDATE OF status ON remediation_actions
 FOR EACH ROW WHEN (OLD.status = NEW.status)
 EXECUTE FUNCTION remediation_actions_refuse('the lifecycle forbids this change of status');
 
--- ON DELETE SET NULL arrives here as an UPDATE, after its alert is gone.
+-- ON DELETE SET NULL runs as an UPDATE after the alert was deleted.
 CREATE FUNCTION remediation_actions_keep_alert() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     IF NEW.alert_id IS NULL AND NOT EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = OLD.alert_id) THEN
@@ -198,7 +198,7 @@ BEFORE UPDATE OF alert_id ON remediation_actions
 FOR EACH ROW WHEN (OLD.alert_id IS NOT NULL AND NEW.alert_id IS DISTINCT FROM OLD.alert_id)
 EXECUTE FUNCTION remediation_actions_keep_alert();
 
--- An alert of another server would blame the wrong one. The foreign key says whether it exists.
+-- An action may not refer to an alert of another server. The foreign key checks that the alert exists.
 CREATE FUNCTION remediation_actions_same_server() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     IF NOT EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = NEW.alert_id AND a.server_id <> NEW.server_id) THEN
@@ -215,8 +215,8 @@ BEFORE INSERT OR UPDATE OF alert_id ON remediation_actions
 FOR EACH ROW WHEN (NEW.alert_id IS NOT NULL)
 EXECUTE FUNCTION remediation_actions_same_server();
 
--- Actions with a time that the driver can't read: only rows from before the rules can have one. It gives no more than their
--- ids, so that everybody may read it.
+-- Actions with a time that the driver can't read. Only rows that predate the rules can have one. The view returns only
+-- ids, so everyone may read it.
 CREATE VIEW remediation_unreadable AS
 SELECT a.id AS action_id
 FROM remediation_actions AS a
@@ -224,14 +224,14 @@ WHERE NOT isfinite(a.created_at) OR NOT isfinite(a.approved_at) OR NOT isfinite(
     OR NOT isfinite(a.executed_at) OR NOT isfinite(a.completed_at);
 GRANT SELECT ON remediation_unreadable TO PUBLIC;
 
--- The host program owns servers. It may write what it likes there, as long as the ledger can read it.
+-- The host program owns servers. It may write any values that the ledger can read.
 CREATE TRIGGER servers_types
 BEFORE INSERT OR UPDATE OF paused_at ON servers
 FOR EACH ROW WHEN (NOT isfinite(NEW.paused_at))
 EXECUTE FUNCTION remediation_actions_refuse('paused_at must be finite');
 
--- To lock a server's row, a role must be allowed to update a column of it. A role that may not pause a server, such as an
--- agent's, has no business with since when it is paused either.
+-- Locking a server's row needs the right to update one of its columns. A role that must not pause servers, such as that
+-- of an agent, must not change paused_at either.
 CREATE TRIGGER servers_paused_at
 BEFORE UPDATE OF paused_at ON servers
 FOR EACH ROW WHEN (NEW.paused_at IS DISTINCT FROM OLD.paused_at
@@ -250,6 +250,6 @@ CREATE INDEX remediation_actions_by_type ON remediation_actions (action_type, id
 -- List by alert, and ON DELETE SET NULL when an alert goes.
 CREATE INDEX remediation_actions_by_alert ON remediation_actions (alert_id, id) WHERE alert_id IS NOT NULL;
 
--- Whoever may execute a trigger function may make it the trigger of another table.
+-- A role that may execute a trigger function could use it in a trigger of another table.
 REVOKE EXECUTE ON FUNCTION remediation_actions_refuse(), remediation_actions_insert(), remediation_actions_update(),
     remediation_actions_keep_alert(), remediation_actions_same_server() FROM PUBLIC;

@@ -1,5 +1,5 @@
--- What Create may ask for beside the command: keys against duplicates, when it may run, and for how long. And what is
--- recorded while it runs: the last heartbeat of its agent, and a request to cancel it.
+-- Optional fields of Create: keys against duplicates, when the action may run, and for how long. Fields of a running
+-- action: the last heartbeat of its agent, and a request to cancel it.
 ALTER TABLE remediation_actions
     ADD COLUMN dedupe_key VARCHAR(255),
     ADD COLUMN idempotency_key VARCHAR(255),
@@ -11,17 +11,17 @@ ALTER TABLE remediation_actions
     ADD COLUMN cancel_requested_by VARCHAR(50),
     ADD COLUMN cancel_reason TEXT;
 
--- At most one open action per server and key, and one action per idempotency key. The indexes decide, so that two creates
--- at once can't both succeed.
+-- At most one open action for each server and dedupe key, and one action for each idempotency key. Unique indexes also
+-- decide between concurrent creates.
 CREATE UNIQUE INDEX remediation_actions_open_key ON remediation_actions (server_id, dedupe_key)
 WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'approved', 'executing');
 
 CREATE UNIQUE INDEX remediation_actions_idempotency_key ON remediation_actions (idempotency_key)
 WHERE idempotency_key IS NOT NULL;
 
--- Claim reads actions without limits by id, the first ones with limits by id, and if none of those may run, the ones with
--- limits by the times at which they are due and expire.
--- The minus keeps PostgreSQL from walking the primary key instead, past the actions of every other server.
+-- Claim reads actions without limits by id and the first actions with limits by id. If none of those may run, it finds
+-- other actions with limits by the times at which they become due and expire. The minus keeps PostgreSQL from scanning
+-- the primary key, past the actions of all other servers.
 CREATE INDEX remediation_actions_claim ON remediation_actions (server_id, (-id))
 WHERE status = 'approved' AND not_before IS NULL AND expires_at IS NULL;
 
@@ -35,7 +35,8 @@ WHERE status = 'approved' AND (not_before IS NOT NULL OR expires_at IS NOT NULL)
 CREATE INDEX remediation_actions_expire ON remediation_actions (expires_at, id)
 WHERE status IN ('pending', 'approved') AND expires_at IS NOT NULL;
 
--- The functions below keep this search path, with temporary tables last: a caller's must not stand in for ours.
+-- The functions below keep this search path, with temporary tables last, so that a caller can't replace the ledger's
+-- tables.
 SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 CREATE FUNCTION remediation_actions_limits_insert() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -63,8 +64,8 @@ FOR EACH ROW WHEN (num_nonnulls(NEW.not_before, NEW.expires_at, NEW.max_runtime_
     NEW.cancel_requested_at, NEW.cancel_requested_by, NEW.cancel_reason) > 0)
 EXECUTE FUNCTION remediation_actions_limits_insert();
 
--- Nothing is approved or started at or after its expires_at, or started before its not_before. A request to cancel is
--- made once, while the action executes, and changes nothing else.
+-- An action is never approved or started at or after expires_at, or started before not_before. A request to cancel is
+-- made once, while the action is executing, and changes nothing else.
 CREATE FUNCTION remediation_actions_limits_update() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     refused CONSTANT text := CASE
@@ -104,8 +105,7 @@ EXECUTE FUNCTION remediation_actions_limits_update();
 
 REVOKE EXECUTE ON FUNCTION remediation_actions_limits_insert(), remediation_actions_limits_update() FROM PUBLIC;
 
--- Pending actions that the rules allow to be approved. A row that predates the rules is not among them if an audit field is
--- set.
+-- Actions that may be approved. A row that predates the rules is excluded if one of its audit fields is set.
 CREATE VIEW remediation_approvable WITH (security_invoker = true) AS
 SELECT a.id, a.server_id, a.created_at, a.created_by, a.expires_at
 FROM remediation_actions AS a
@@ -114,10 +114,10 @@ WHERE a.status = 'pending'
     AND coalesce(a.approved_by, a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL;
 GRANT SELECT ON remediation_approvable TO PUBLIC;
 
--- Actions that may be started if their limits and their server's mode allow it. A row that predates the rules is not among
--- them if it holds more, or less, than an approval, or a time that the driver can't read. It is one CASE because PostgreSQL
--- takes each NULL to be rare, and would sort what it then expects to be one row. Whoever reads this view or the next needs
--- the right to read the table.
+-- Actions that may be started if their limits and the mode of their server allow it. A row that predates the rules is
+-- excluded unless it has exactly the fields of an approval, with times that the driver can read. The condition is a
+-- CASE because PostgreSQL estimates each IS NULL as rare, and would sort what it then expects to be one row. Reading
+-- this view or the next needs the right to read the table.
 CREATE VIEW remediation_startable WITH (security_invoker = true) AS
 SELECT a.id, a.server_id, a.approved_by, a.not_before, a.expires_at
 FROM remediation_actions AS a

@@ -1,34 +1,35 @@
--- What happened to actions, written by triggers so that raw SQL is recorded too. No foreign key: the record of an action
--- outlives its server and its pruning. The functions run as their owner: who changes an action needs no right to write
--- events.
+-- Events of actions. Triggers write them, so that changes by raw SQL are recorded too. There is no foreign key, because
+-- events are kept after the action or its server is deleted. The functions run as their owner, so that a role that
+-- changes actions needs no right to write events.
 --
--- A sequence gives ids in another order than the one in which transactions commit, so the feed is ordered by
--- (feed_position, id). An event's position is at least its transaction's id. The horizon is the lowest id of an open
--- transaction, and an event is shown only if its position lies below. An open or later transaction never writes a
--- position below its own id, so nothing is missed or repeated.
+-- Transactions commit in another order than a sequence gives ids, so the feed is ordered by (feed_position, id). The
+-- position of an event is at least the id of its transaction. The horizon is the lowest id of an open transaction, and
+-- only events below it are shown. An open or later transaction never writes a position below its own id, so nothing is
+-- missed or repeated.
 --
--- The price is delay: every transaction of this database that has an id holds the feed back until it ends, also one that
--- writes no events. Locks that mark the writers would hold back less, but every login may take any advisory lock and so
--- stop or empty the feed. A table of open writers costs a second write for each change. One counter that all writers
--- lock leaves one writer at a time.
+-- The cost is delay: every transaction of this database that has an id delays the feed until it ends, even if it writes
+-- no events. Locks that mark writers would delay it less, but every login may take any advisory lock and so stop or
+-- empty the feed. A table of open writers needs a second write for each change. A counter that all writers lock allows
+-- only one writer at a time.
 
--- The functions below keep this search path, with temporary tables last: a caller's must not stand in for ours.
+-- The functions below keep this search path, with temporary tables last, so that a caller can't replace the ledger's
+-- tables.
 SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 -- The position of a transaction id. After a restore into another cluster, whose ids may be lower, Migrate replaces this
--- function by one with a greater base, so that new events come after the old ones.
+-- function with one that has a greater base, so that new events come after the old ones.
 CREATE FUNCTION remediation_events_position(xid8) RETURNS bigint
 LANGUAGE sql IMMUTABLE AS 'SELECT $1::text::bigint + 0';
 
--- No event that this statement sees can have a position above this one, unless it comes from another cluster.
+-- An event that this statement sees has a position above this one only if it comes from another cluster.
 CREATE FUNCTION remediation_events_newest() RETURNS bigint
 LANGUAGE sql STABLE AS $$
     SELECT greatest(remediation_events_position(pg_snapshot_xmax(pg_current_snapshot())) - 1,
         remediation_events_position(pg_current_xact_id_if_assigned()))
 $$;
 
--- The position of a new event: not below its transaction's id, nor below any event that its transaction can see, so that
--- a cause comes before its effect. Only events from another cluster lie above newest.
+-- The position of a new event: at least the id of its transaction, and at least the position of every event that the
+-- transaction can see, so that a cause comes before its effect. Only events from another cluster are above newest.
 CREATE FUNCTION remediation_events_next() RETURNS bigint
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -42,9 +43,9 @@ BEGIN
 END
 $$;
 
--- The lowest position that a transaction which is open, or begins later, may still write. STABLE, so that it looks at the
--- snapshot of the query that calls it. elsewhere are ids that another database's transactions have. On a standby the
--- snapshot lists no ids and elsewhere is empty, but xmin is right.
+-- The lowest position that an open or later transaction may still write. STABLE, so that it uses the snapshot of the
+-- calling query. elsewhere are the ids of transactions in other databases. On a standby the snapshot lists no ids and
+-- elsewhere is empty, but xmin is right.
 CREATE FUNCTION remediation_events_horizon(elsewhere bigint[]) RETURNS bigint
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -60,9 +61,9 @@ BEGIN
 END
 $$;
 
--- The ids of open transactions that certainly belong to another database: ids are the whole cluster's. The sessions are
--- listed after the snapshot was taken, so a session that has one of its ids had it then already. An id that nobody has
--- any more is not certain.
+-- The ids of open transactions that certainly belong to another database; ids are shared by the cluster. Sessions are
+-- listed after the snapshot was taken, so a session with one of its ids already had it then. An id without a session is
+-- not certain.
 CREATE FUNCTION remediation_events_elsewhere() RETURNS bigint[]
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -78,8 +79,8 @@ BEGIN
 END
 $$;
 
--- A new action has a proper id and server. The later events of an old row take those as they are, or it could not even
--- be deleted.
+-- A new action must have a valid id and server. Later events of an old row accept its values, because otherwise it
+-- could not be deleted.
 CREATE TABLE remediation_events (
     id BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY CHECK (id >= 1),
     action_id BIGINT NOT NULL,
@@ -98,8 +99,8 @@ CREATE INDEX remediation_events_feed ON remediation_events (feed_position, id);
 
 CREATE INDEX remediation_events_action ON remediation_events (action_id, id);
 
--- Where deleted events were in the feed: a reader whose last event is gone goes on from there. The next lower id would not
--- do, because its place may lie behind events that are still to be read.
+-- The positions of deleted events, for readers whose last event was deleted. The next lower id is no substitute,
+-- because its position may come after events that are not yet read.
 CREATE TABLE remediation_events_gone (
     id BIGINT NOT NULL PRIMARY KEY,
     feed_position BIGINT NOT NULL
@@ -107,7 +108,8 @@ CREATE TABLE remediation_events_gone (
 
 CREATE INDEX remediation_events_gone_feed ON remediation_events_gone (feed_position);
 
--- Where the feed goes on after an id. It runs as its owner: who may read the events needs no right on the other table.
+-- The position after which the feed continues for an id. Runs as its owner, so that a reader of events needs no right
+-- on the other table.
 CREATE FUNCTION remediation_events_place(bigint) RETURNS bigint
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
     SELECT coalesce(
@@ -116,10 +118,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
         0)
 $$;
 
--- The triggers below run once a statement and read its rows from transition tables: a statement that changes many rows
--- then pays once for what an event costs beside its row.
+-- The triggers below run once for each statement and read its rows from transition tables, so that a statement with
+-- many rows pays the fixed cost of writing events once.
 
--- A row that arrives in a later status brings its history with it.
+-- A row that is inserted with a later status gets the events of all steps before.
 CREATE FUNCTION remediation_events_inserted() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
@@ -143,8 +145,9 @@ BEGIN
 END
 $$;
 
--- The history of the actions that are there already, as the triggers would have written it, with NULL for an empty text.
--- What can't be stored is left out. All of it has one position, which is read once: the default would be called for each.
+-- Writes the events of existing actions as the triggers would have written them, with NULL for an empty text. Rows that
+-- can't be stored are left out. All events get one position, which is read once; the default would be computed for
+-- each.
 INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail, feed_position)
 SELECT a.id, a.server_id, h.kind, nullif(h.actor, ''), h.occurred_at, nullif(h.detail, ''), (SELECT remediation_events_next())
 FROM remediation_actions AS a
@@ -161,9 +164,9 @@ WHERE h.kind IS NOT NULL AND (h.kind <> 'created' OR a.id >= 1 AND a.server_id <
     AND h.occurred_at >= '0001-01-01 00:00:00+00' AND h.occurred_at < '10000-01-01 00:00:00+00'
 ORDER BY h.occurred_at, a.id, h.step;
 
--- The agent of its server is who executes and finishes an action; nobody finishes one without an exit code. Where an older
--- program had recorded a time already, the event of the end happens now. The join is FULL only because PostgreSQL never runs
--- that as a nested loop: the plan is made at the first call, which may change one row, and is kept for the next one.
+-- The actor of executing and of a result is the server; a result without an exit code has no actor. If an older program
+-- had already recorded the time, the event of the end gets the current time. The join is FULL only because PostgreSQL
+-- never runs that as a nested loop: the plan is made at the first call, which may change one row, and is reused.
 CREATE FUNCTION remediation_events_updated() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
@@ -206,7 +209,7 @@ BEGIN
 END
 $$;
 
--- Here the database reads the clock itself: nobody else is asked when a row is deleted.
+-- Here the database itself reads the clock, because a DELETE has no time of its own.
 CREATE FUNCTION remediation_events_deleted() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
@@ -238,7 +241,7 @@ FOR EACH ROW EXECUTE FUNCTION remediation_events_deleted();
 CREATE TRIGGER remediation_events_truncated BEFORE TRUNCATE ON remediation_actions
 FOR EACH STATEMENT EXECUTE FUNCTION remediation_events_deleted();
 
--- Only the triggers above write events. Import switches this one off.
+-- Only the triggers above may write events. Import disables this one.
 CREATE TRIGGER remediation_events_append_only_insert BEFORE INSERT ON remediation_events
 FOR EACH STATEMENT WHEN (pg_trigger_depth() = 0)
 EXECUTE FUNCTION remediation_actions_refuse('an event is written by the change that it tells of');
@@ -268,6 +271,6 @@ $$;
 CREATE TRIGGER remediation_events_append_only_delete BEFORE DELETE ON remediation_events
 FOR EACH ROW EXECUTE FUNCTION remediation_events_keep();
 
--- Who may execute a trigger function can make it the trigger of a table of his own, and forge events with it.
+-- A role that may execute a trigger function could use it in a trigger of its own table, and forge events.
 REVOKE EXECUTE ON FUNCTION remediation_events_inserted(), remediation_events_updated(), remediation_events_deleted(),
     remediation_events_keep() FROM PUBLIC;

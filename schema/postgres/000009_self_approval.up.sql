@@ -1,8 +1,9 @@
--- The function below keeps this search path, with temporary tables last: a caller's must not stand in for ours.
+-- The function below keeps this search path, with temporary tables last, so that a caller can't replace the ledger's
+-- tables.
 SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
--- The ledger's own settings of a server; the host program owns the table servers.
--- Everybody may read it, so that a role which may approve actions needs no further right.
+-- Settings of the ledger for a server, in a table of their own because the host program owns servers. Everyone may read
+-- it, so that a role that approves actions needs no further right.
 CREATE TABLE remediation_servers (
     server_id VARCHAR(100) NOT NULL PRIMARY KEY REFERENCES servers (id) ON DELETE CASCADE,
     forbids_self_approval BOOLEAN NOT NULL

@@ -1,4 +1,4 @@
--- Fails where the host program has these tables already, and the name of the constraint says what to do.
+-- Fails if the host program already has these tables; the name of the constraint says what to do.
 CREATE TEMP TABLE remediation_stands_at (
     version INTEGER,
     CONSTRAINT "the database stands at version 1; run: migrate force 1" CHECK (version <> 1),
@@ -15,7 +15,7 @@ SELECT CASE
     ELSE 4 END;
 DROP TABLE remediation_stands_at;
 
--- Only what actions need of a server and an alert: the host program may own these tables and give them more columns.
+-- Only the columns that actions need. The host program may own these tables and have more columns in them.
 CREATE TABLE servers (
     id VARCHAR(100) NOT NULL PRIMARY KEY
 );
@@ -28,5 +28,5 @@ CREATE TABLE alerts (
 
 CREATE INDEX alerts_by_server ON alerts (server_id);
 
--- Only where this step was taken here can its down file undo it.
+-- Marks that this migration created the tables, so that its down migration may drop them.
 CREATE VIEW remediation_step_000001 AS SELECT 1 AS taken;

@@ -1,4 +1,4 @@
--- Fails unless the database stands at version 1, and the name of the constraint says what to do.
+-- Fails unless the database is at version 1; the name of the constraint says what to do.
 CREATE TEMP TABLE remediation_stands_at (
     version INTEGER,
     CONSTRAINT "the database stands before version 1; run: migrate force -- -1" CHECK (version <> 0),
@@ -15,7 +15,7 @@ SELECT CASE
     ELSE 4 END;
 DROP TABLE remediation_stands_at;
 
--- AUTOINCREMENT: an id is never used twice, because agents report results by id.
+-- AUTOINCREMENT, so that ids are never reused: agents report results by id.
 CREATE TABLE remediation_actions (
     id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     server_id VARCHAR(100) NOT NULL REFERENCES servers (id) ON DELETE CASCADE,
@@ -27,5 +27,5 @@ CREATE TABLE remediation_actions (
     created_by VARCHAR(50) NOT NULL
 );
 
--- Only where this step was taken here can its down file undo it.
+-- Marks that this migration created the table, so that its down migration may drop it.
 CREATE VIEW remediation_step_000002 AS SELECT 1 AS taken;

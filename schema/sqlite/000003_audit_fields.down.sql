@@ -1,4 +1,4 @@
--- Fails where this step was not taken here: the columns are the host program's. To go on, run: migrate force 3
+-- Fails unless the up migration added the columns. To skip this step, run: migrate force 3
 DROP VIEW remediation_step_000003;
 
 ALTER TABLE remediation_actions DROP COLUMN stderr;

@@ -1,4 +1,4 @@
--- Fails unless the database stands at version 2, and the name of the constraint says what to do.
+-- Fails unless the database is at version 2; the name of the constraint says what to do.
 CREATE TEMP TABLE remediation_stands_at (
     version INTEGER,
     CONSTRAINT "the database stands before version 1; run: migrate force -- -1" CHECK (version <> 0),
@@ -15,7 +15,7 @@ SELECT CASE
     ELSE 4 END;
 DROP TABLE remediation_stands_at;
 
--- Every column is nullable and added at the end, so SQLite changes the schema and rewrites no row.
+-- Every column is nullable and comes last, so SQLite rewrites no row.
 ALTER TABLE remediation_actions ADD COLUMN alert_id INTEGER REFERENCES alerts (id) ON DELETE SET NULL;
 ALTER TABLE remediation_actions ADD COLUMN approved_at DATETIME;
 ALTER TABLE remediation_actions ADD COLUMN approved_by VARCHAR(50);
@@ -28,5 +28,5 @@ ALTER TABLE remediation_actions ADD COLUMN exit_code INTEGER;
 ALTER TABLE remediation_actions ADD COLUMN stdout TEXT;
 ALTER TABLE remediation_actions ADD COLUMN stderr TEXT;
 
--- Only where this step was taken here can its down file undo it.
+-- Marks that this migration added the columns, so that its down migration may drop them.
 CREATE VIEW remediation_step_000003 AS SELECT 1 AS taken;

@@ -1,4 +1,4 @@
--- Fails unless the database stands at version 3, and the name of the constraint says what to do.
+-- Fails unless the database is at version 3; the name of the constraint says what to do.
 CREATE TEMP TABLE remediation_stands_at (
     version INTEGER,
     CONSTRAINT "the database stands before version 1; run: migrate force -- -1" CHECK (version <> 0),
@@ -18,5 +18,5 @@ DROP TABLE remediation_stands_at;
 ALTER TABLE servers ADD COLUMN is_paused BOOLEAN NOT NULL DEFAULT FALSE;
 ALTER TABLE servers ADD COLUMN paused_at DATETIME;
 
--- Only where this step was taken here can its down file undo it.
+-- Marks that this migration added the columns, so that its down migration may drop them.
 CREATE VIEW remediation_step_000004 AS SELECT 1 AS taken;

@@ -1,4 +1,4 @@
--- Fails unless the database stands at version 4, and the name of the constraint says what to do.
+-- Fails unless the database is at version 4; the name of the constraint says what to do.
 CREATE TEMP TABLE remediation_stands_at (
     version INTEGER,
     CONSTRAINT "the database stands before version 1; run: migrate force -- -1" CHECK (version <> 0),
@@ -15,13 +15,14 @@ SELECT CASE
     ELSE 4 END;
 DROP TABLE remediation_stands_at;
 
--- The lifecycle, enforced by the database so that no program and no person at a shell can break it. SQLite can't add a
--- CHECK to an existing table, so the rules are triggers. None of them looks at rows written before this migration. A
--- refusal begins with the name of its rule, which is the same on PostgreSQL.
+-- The lifecycle is enforced by the database, for every program and for raw SQL. SQLite can't add a CHECK to an existing
+-- table, so the rules are triggers. They do not check rows that were written before this migration. An error begins
+-- with the name of the rule, which is the same on PostgreSQL.
 
--- A status has exactly the audit fields that it implies. stdout and stderr are free once there is a result. SQLite stores
--- what it is given, so each column's type is checked too, and a NUL would hide the rest of a text from many programs. A
--- column of text holds text or a BLOB, which sorts after all text; comparisons are much cheaper than typeof().
+-- Each status requires exactly its audit fields. stdout and stderr are optional once there is a result. SQLite stores
+-- values of any type, so the type of each column is checked too. A NUL is refused because it would hide the rest of a
+-- text from many programs. A text column can only have text or a BLOB, and a BLOB sorts after all text; comparisons are
+-- much cheaper than typeof().
 CREATE TRIGGER remediation_actions_insert
 BEFORE INSERT ON remediation_actions
 BEGIN
@@ -58,8 +59,8 @@ BEGIN
                 END
         END) IS NOT TRUE;
 
-    -- Without this, INSERT OR REPLACE would swap an approved command for another under the same id. A trigger sees -1
-    -- before SQLite has chosen an id, so no row may have it.
+    -- Without this, INSERT OR REPLACE could replace an approved command under the same id. A trigger sees -1 before
+    -- SQLite has chosen an id, so no row may have that id.
     SELECT RAISE(ABORT, 'remediation_actions_immutable: this id is taken')
     WHERE NEW.id <> -1 AND EXISTS (SELECT 1 FROM remediation_actions AS a WHERE a.id = NEW.id);
 
@@ -68,11 +69,11 @@ BEGIN
         AND EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = NEW.alert_id AND a.server_id <> NEW.server_id);
 END;
 
--- A change of status writes the audit fields of its own step and no other. Toward running they must be NULL before, so
--- that nothing runs on an approval that an older program left half written. Toward an end, what such a row recorded
--- stays and what is missing is filled, so that every row can be ended. Naming the column is enough to fire this, so
--- writing the status that a row already has is refused too. The newest original ends an action as timed_out; only a table
--- that has its column timed_out_at may do so.
+-- A transition sets only the audit fields of its step. To run, they must be NULL before, so that no action runs on an
+-- approval that an older program left incomplete. To end, values that an older program recorded are kept and the
+-- missing ones are filled, so that every row can be ended. The trigger fires when the statement names the column, so
+-- setting a status to itself is refused too. The newest version of the original ends an action as timed_out; only a
+-- table with its column timed_out_at allows that.
 CREATE TRIGGER remediation_actions_step
 BEFORE UPDATE OF status ON remediation_actions
 BEGIN
@@ -137,9 +138,9 @@ BEGIN
         END;
 END;
 
--- What was approved is what runs, and outside a change of status no audit field changes. One change comes after the end:
--- both outputs of a terminal action may be cleared, when they have been kept long enough. No column list here: "SET
--- rowid = …" would slip past one that says id.
+-- An approved command can't be changed, and audit fields change only with the status. There is one exception: both
+-- outputs of a terminal action may be cleared, when their retention is over. The trigger has no column list, because
+-- "SET rowid = …" would bypass a list with id.
 CREATE TRIGGER remediation_actions_update
 BEFORE UPDATE ON remediation_actions
 BEGIN
@@ -157,7 +158,7 @@ BEGIN
                 AND NOT (OLD.status IN ('completed', 'failed', 'rejected', 'timed_out') AND NEW.stdout IS NULL AND NEW.stderr IS NULL)));
 END;
 
--- ON DELETE SET NULL arrives here as an UPDATE, after its alert is gone.
+-- ON DELETE SET NULL runs as an UPDATE after the alert was deleted.
 CREATE TRIGGER remediation_actions_alert
 BEFORE UPDATE OF alert_id ON remediation_actions
 WHEN NEW.alert_id IS NOT OLD.alert_id
@@ -173,8 +174,8 @@ BEGIN
     WHERE EXISTS (SELECT 1 FROM alerts AS a WHERE a.id = NEW.alert_id AND a.server_id <> NEW.server_id);
 END;
 
--- Actions that hold a value which the driver can't read as its column's type. Only rows from before the rules can be among
--- them. The driver reads YYYY-MM-DD, with HH:MM, :SS, a fraction and a zone or Z after it if they are there.
+-- Actions with a value that the driver can't read as the type of its column. Only rows that predate the rules can have
+-- one. The driver reads YYYY-MM-DD, optionally followed by HH:MM, :SS, a fraction, and a zone or Z.
 CREATE VIEW remediation_unreadable AS
 SELECT a.id AS action_id
 FROM remediation_actions AS a
@@ -196,8 +197,8 @@ WHERE typeof(a.exit_code) NOT IN ('integer', 'null')
             ) IS NOT TRUE
     );
 
--- The host program owns servers and alerts. It may write what it likes there, as long as the ledger can read it. No view
--- and no trigger of another table names servers: a host that recreates the table could not rename the new one.
+-- The host program owns servers and alerts. It may write any values that the ledger can read. No view and no trigger of
+-- another table refers to servers, so that a host program can recreate the table and rename the new one.
 CREATE TRIGGER servers_types_insert
 BEFORE INSERT ON servers
 BEGIN
@@ -230,7 +231,7 @@ BEGIN
     SELECT RAISE(ABORT, 'alerts_types: server_id and title are text, id is 1 to 2^53');
 END;
 
--- No column list here either: "SET rowid = …" would slip past one that says id.
+-- The trigger has no column list, because "SET rowid = …" would bypass a list with id.
 CREATE TRIGGER alerts_types_update
 AFTER UPDATE ON alerts
 WHEN NEW.id IS NOT OLD.id AND NEW.id NOT BETWEEN 1 AND 9007199254740992

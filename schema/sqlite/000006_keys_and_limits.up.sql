@@ -1,5 +1,5 @@
--- What Create may ask for beside the command: keys against duplicates, when it may run, and for how long. And what is
--- recorded while it runs: the last heartbeat of its agent, and a request to cancel it.
+-- Optional fields of Create: keys against duplicates, when the action may run, and for how long. Fields of a running
+-- action: the last heartbeat of its agent, and a request to cancel it.
 ALTER TABLE remediation_actions ADD COLUMN dedupe_key VARCHAR(255);
 ALTER TABLE remediation_actions ADD COLUMN idempotency_key VARCHAR(255);
 ALTER TABLE remediation_actions ADD COLUMN not_before DATETIME;
@@ -10,17 +10,18 @@ ALTER TABLE remediation_actions ADD COLUMN cancel_requested_at DATETIME;
 ALTER TABLE remediation_actions ADD COLUMN cancel_requested_by VARCHAR(50);
 ALTER TABLE remediation_actions ADD COLUMN cancel_reason TEXT;
 
--- At most one open action per server and key, and one action per idempotency key. The indexes decide, so that two creates
--- at once can't both succeed. SQLite looks at an index in every UPDATE that sets one of its columns, also those of its WHERE.
--- A row with a key or a limit follows the rules, so its times say what its status is, and most steps set none of them.
+-- At most one open action for each server and dedupe key, and one action for each idempotency key. Unique indexes also
+-- decide between concurrent creates. SQLite checks an index in every UPDATE that sets one of its columns, including
+-- those of its WHERE. Rows with a key or a limit follow the rules, so the times tell whether they are open, and most
+-- steps set none of these times.
 CREATE UNIQUE INDEX remediation_actions_open_key ON remediation_actions (server_id, dedupe_key)
 WHERE dedupe_key IS NOT NULL AND completed_at IS NULL AND rejected_at IS NULL;
 
 CREATE UNIQUE INDEX remediation_actions_idempotency_key ON remediation_actions (idempotency_key)
 WHERE idempotency_key IS NOT NULL;
 
--- Claim reads actions without limits by id, the first ones with limits by id, and if none of those may run, the ones with
--- limits by the times at which they are due and expire.
+-- Claim reads actions without limits by id and the first actions with limits by id. If none of those may run, it finds
+-- other actions with limits by the times at which they become due and expire.
 CREATE INDEX remediation_actions_claim ON remediation_actions (server_id)
 WHERE status = 'approved' AND not_before IS NULL AND expires_at IS NULL;
 
@@ -36,8 +37,8 @@ WHERE (not_before IS NOT NULL OR expires_at IS NOT NULL)
 CREATE INDEX remediation_actions_expire ON remediation_actions (expires_at)
 WHERE expires_at IS NOT NULL AND executed_at IS NULL AND rejected_at IS NULL;
 
--- The times are checked as remediation_events_append_only_insert checks those of events. They are compared without zone and
--- without zeros at the end, because one moment may be stored as 13:17:10, 13:17:10.0 or 13:17:10+00:00.
+-- Times are checked as in remediation_events_append_only_insert. They are compared without zone and trailing zeros,
+-- because one moment may be stored as 13:17:10, 13:17:10.0 or 13:17:10+00:00.
 CREATE TRIGGER remediation_actions_limits_insert
 BEFORE INSERT ON remediation_actions
 WHEN coalesce(NEW.dedupe_key, NEW.idempotency_key, NEW.not_before, NEW.expires_at, NEW.max_runtime_seconds, NEW.heartbeat_at,
@@ -92,7 +93,7 @@ BEGIN
     SELECT RAISE(ABORT, 'remediation_actions_immutable: what an action is never changes');
 END;
 
--- Nothing is approved or started at or after its expires_at, or started before its not_before.
+-- An action is never approved or started at or after expires_at, or started before not_before.
 CREATE TRIGGER remediation_actions_limits_step
 BEFORE UPDATE OF status ON remediation_actions
 WHEN OLD.expires_at IS NOT NULL OR OLD.not_before IS NOT NULL
@@ -105,7 +106,7 @@ BEGIN
             AND rtrim(replace(NEW.executed_at, '+00:00', ''), '0.') < rtrim(replace(NEW.not_before, '+00:00', ''), '0.');
 END;
 
--- Only what executes has a heartbeat, and it never goes back.
+-- Only an executing action gets heartbeats, and heartbeat_at never decreases.
 CREATE TRIGGER remediation_actions_heartbeat
 BEFORE UPDATE OF heartbeat_at ON remediation_actions
 WHEN NEW.heartbeat_at IS NOT OLD.heartbeat_at
@@ -122,7 +123,7 @@ BEGIN
     WHERE (OLD.status, NEW.status) IS NOT ('executing', 'executing') OR NEW.heartbeat_at < OLD.heartbeat_at;
 END;
 
--- A request to cancel is made once, while the action executes, and changes nothing else.
+-- A request to cancel is made once, while the action is executing, and changes nothing else.
 CREATE TRIGGER remediation_actions_cancel
 BEFORE UPDATE OF cancel_requested_at, cancel_requested_by, cancel_reason ON remediation_actions
 WHEN (OLD.cancel_requested_at, OLD.cancel_requested_by, OLD.cancel_reason)
@@ -137,16 +138,16 @@ BEGIN
         AND NEW.cancel_requested_at IS NOT NULL AND NEW.cancel_requested_by <> '' AND NEW.cancel_reason <> '') IS NOT TRUE;
 END;
 
--- The new columns lie behind the outputs, which a page of history must not read: the view remediation_listed takes them from
--- this index. The CAST keeps SQLite from finding the row by its id instead. Only actions that have one of them are in it.
+-- On disk the new columns come after the outputs, which a page of history must not read. The view remediation_listed
+-- reads them from this index. The CAST keeps SQLite from looking up the row by its id. The index contains only actions
+-- that have one of the columns.
 CREATE INDEX remediation_actions_limits ON remediation_actions (
     CAST(id AS BIGINT), dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at,
     cancel_requested_at, cancel_requested_by, cancel_reason)
 WHERE coalesce(dedupe_key, idempotency_key, not_before, expires_at, max_runtime_seconds, heartbeat_at, cancel_requested_at)
     IS NOT NULL;
 
--- Pending actions that the rules allow to be approved. A row that predates the rules is not among them if an audit field is
--- set.
+-- Actions that may be approved. A row that predates the rules is excluded if one of its audit fields is set.
 CREATE VIEW remediation_approvable AS
 SELECT a.id, a.server_id, a.created_at, a.created_by, a.expires_at
 FROM remediation_actions AS a
@@ -154,8 +155,8 @@ WHERE a.status = 'pending'
     AND coalesce(a.approved_at, a.rejected_at, a.executed_at, a.completed_at) IS NULL
     AND coalesce(a.approved_by, a.rejected_by, a.rejection_reason, a.stdout, a.stderr) IS NULL AND a.exit_code IS NULL;
 
--- Actions that may be started if their limits and their server's mode allow it. A row that predates the rules is not among
--- them if it holds more, or less, than an approval.
+-- Actions that may be started if their limits and the mode of their server allow it. A row that predates the rules is
+-- excluded unless it has exactly the fields of an approval.
 CREATE VIEW remediation_startable AS
 SELECT a.id, a.server_id, a.approved_by, a.not_before, a.expires_at
 FROM remediation_actions AS a

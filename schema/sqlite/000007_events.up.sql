@@ -1,6 +1,6 @@
--- What happened to actions, written by triggers so that raw SQL is recorded too. No foreign key: the record of an action
--- outlives its server and its pruning. SQLite has one writer at a time, so ids are in the order of the commits and a
--- reader that goes on after the last id it saw misses nothing.
+-- Events of actions. Triggers write them, so that changes by raw SQL are recorded too. There is no foreign key, because
+-- events are kept after the action or its server is deleted. SQLite has a single writer, so ids are in commit order,
+-- and a reader that continues after the last id misses nothing.
 CREATE TABLE remediation_events (
     id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     action_id INTEGER NOT NULL,
@@ -13,8 +13,8 @@ CREATE TABLE remediation_events (
 
 CREATE INDEX remediation_events_action ON remediation_events (action_id); -- and id, which every index ends in
 
--- The history of the actions that are there already, as the triggers below would have written it, with NULL for an empty
--- text. What can't be read is left out.
+-- Writes the events of existing actions as the triggers below would have written them, with NULL for an empty text.
+-- Rows that can't be read are left out.
 INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
 SELECT h.action_id, h.server_id, h.kind, nullif(h.actor, ''), h.occurred_at, nullif(h.detail, '')
 FROM (
@@ -51,8 +51,8 @@ WHERE kind = 'created' AND action_id NOT BETWEEN 1 AND 9007199254740992
             AND ltrim(substr(occurred_at, 21), '0123456789') IN ('', '+00:00')
             AND length(occurred_at) <= 29 + length(ltrim(substr(occurred_at, 21), '0123456789')))) IS NOT TRUE;
 
--- A row that arrives in a later status brings its history with it. A trigger for each case, because INSERT … SELECT into a
--- table with triggers goes through a temporary table, and VALUES does not.
+-- A row that is inserted with a later status gets the events of all steps before. There is a trigger for each case,
+-- because INSERT … SELECT into a table with triggers uses a temporary table, and VALUES does not.
 CREATE TRIGGER remediation_events_inserted_pending
 AFTER INSERT ON remediation_actions
 WHEN NEW.status = 'pending'
@@ -95,8 +95,8 @@ BEGIN
     WHERE NEW.completed_at IS NOT NULL;
 END;
 
--- The agent of its server is who executes and finishes an action; nobody finishes one without an exit code. Where an older
--- program had recorded a time already, the event of the end happens now.
+-- The actor of executing and of a result is the server; a result without an exit code has no actor. If an older program
+-- had already recorded the time, the event of the end gets the current time.
 CREATE TRIGGER remediation_events_updated
 AFTER UPDATE OF status ON remediation_actions
 BEGIN
@@ -131,8 +131,8 @@ BEGIN
     VALUES (NEW.id, CAST(NEW.server_id AS TEXT), 'cancel_requested', NEW.cancel_requested_by, NEW.cancel_requested_at, NEW.cancel_reason);
 END;
 
--- Only here and below the database reads the clock itself: nobody else is asked when a row is deleted or cleared. SQLite
--- 3.39 knows these format letters already.
+-- Here and below the database itself reads the clock, because a DELETE or a cleared output has no time of its own.
+-- SQLite 3.39 supports these format letters.
 CREATE TRIGGER remediation_events_deleted
 AFTER DELETE ON remediation_actions
 BEGIN
@@ -170,15 +170,16 @@ BEGIN
     SELECT RAISE(ABORT, 'remediation_events_append_only: ids are given in their order');
 END;
 
--- An event tells what its action records at that moment, also one that somebody inserts by hand. Every time of an action
--- and every new id pass here too. These rules are no CHECKs: INSERT OR IGNORE INTO remediation_actions would leave out the
+-- An event must match its action at that moment, also if it is inserted by hand. This rule also checks every time and
+-- every new id of an action. It is no CHECK, because then INSERT OR IGNORE INTO remediation_actions would skip the
 -- event and keep the action.
 --
--- JSON readers keep whole numbers up to 2^53, and AUTOINCREMENT finds no id after 2^63-1. An old action with another id can
--- still be ended and deleted.
+-- JSON readers represent integers up to 2^53 exactly, and AUTOINCREMENT has no id after 2^63-1. An old action with
+-- another id can still be ended and deleted.
 --
--- A time is text in UTC that the driver reads back as the same moment, that sorts as time and that the date functions read.
--- The comparison with datetime() also refuses dates that do not exist, a NUL and what follows it, numbers and BLOBs.
+-- A time is text in UTC that the driver reads back as the same moment, that sorts as time, and that the date functions
+-- read. The comparison with datetime() also refuses dates that do not exist, a NUL with any text after it, numbers and
+-- BLOBs.
 CREATE TRIGGER remediation_events_append_only_insert
 AFTER INSERT ON remediation_events
 BEGIN

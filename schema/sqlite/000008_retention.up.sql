@@ -1,5 +1,6 @@
--- Terminal actions by whether they have an output, and by the latest of their times, which is when they ended unless a clock
--- was wrong. One index for Prune and ClearOutput, because every step looks at each index that names the status.
+-- Terminal actions by whether they have output, and by the latest of their times, which is when they ended unless a
+-- clock was wrong. Prune and ClearOutput share one index, because every transition checks each index that refers to the
+-- status.
 CREATE INDEX remediation_actions_ended ON remediation_actions (
     (stdout IS NOT NULL OR stderr IS NOT NULL),
     max(created_at, coalesce(approved_at, created_at), coalesce(executed_at, created_at),

@@ -1,4 +1,4 @@
--- The ledger's own settings of a server; the host program owns the table servers.
+-- Settings of the ledger for a server, in a table of their own because the host program owns servers.
 CREATE TABLE remediation_servers (
     server_id VARCHAR(100) NOT NULL PRIMARY KEY REFERENCES servers (id) ON DELETE CASCADE,
     forbids_self_approval BOOLEAN NOT NULL CHECK (forbids_self_approval IN (FALSE, TRUE))
