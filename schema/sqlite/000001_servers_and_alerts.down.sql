@@ -1,4 +1,4 @@
--- Fails unless the up migration created the tables. To skip this step, run: migrate force 1
+-- Fails if the host program owns the tables. To continue, run: migrate force 1
 DROP VIEW remediation_step_000001;
 
 DROP TABLE alerts;

@@ -1,4 +1,4 @@
--- Fails unless the up migration added the columns. To skip this step, run: migrate force 4
+-- Fails if the host program owns the columns. To continue, run: migrate force 4
 DROP VIEW remediation_step_000004;
 
 ALTER TABLE servers DROP COLUMN paused_at;
