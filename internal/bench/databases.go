@@ -150,7 +150,7 @@ func newPostgres(ctx context.Context, c config, connections int) (pool *pgxpool.
 	return pool, drop, nil
 }
 
-// newPostgresLedger creates a PostgreSQL ledger in a database of its own.
+// newPostgresLedger creates a PostgreSQL ledger in its own database.
 func newPostgresLedger(
 	ctx context.Context, c config, connections, servers int, m mode,
 ) (*remediation.Ledger, *pgxpool.Pool, func(), error) {

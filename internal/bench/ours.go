@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// ours measures the ledger against the same statements on the bare driver: one caller, many callers, readers beside
-// writers, bulk decisions and lists.
+// ours measures the ledger against the same statements on the bare driver: one caller, many callers, readers,
+// bulk decisions and lists.
 func ours(ctx context.Context, c config) (*report, error) {
 	r := &report{}
 	for _, m := range []struct {

@@ -14,9 +14,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// readers measures one reader's Get and List, first on an idle ledger and then beside 64 writers that don't pause.
+// readers measures one reader's Get and List, first on an idle ledger and then with 64 writers that don't pause.
 func readers(ctx context.Context, c config) (*table, error) {
-	progress("ours: readers beside writers")
+	progress("ours: readers and writers")
 	const history, writers = 20_000, 64
 	d, err := buildSQLite(ctx, c.path("readers"), history, 100)
 	if err != nil {
@@ -84,7 +84,7 @@ func readers(ctx context.Context, c config) (*table, error) {
 		}
 	}
 	t := &table{
-		title: "SQLite: one reader, idle and beside 64 writers",
+		title: "SQLite: one reader, idle and with 64 writers",
 		note: fmt.Sprintf("Microseconds per call, at random places of a history of %d actions. The writers made %s steps "+
 			"per second and share the cores with the reader.", history, perSecond(written.perSecond())),
 		header: []string{"call", "idle p50", "idle p99", "busy p50", "busy p99", "p50 ratio", "p99 ratio", "target"},
@@ -116,7 +116,7 @@ func listOutputs(ctx context.Context, c config) (*table, error) {
 		{"1 MiB outputs", 1 << 20, "NULL"},
 		{"1 MiB outputs, with a dedupe_key", 1 << 20, "'key-' || n"},
 	} {
-		progress("ours: List beside %s", shape.name)
+		progress("ours: List with %s", shape.name)
 		path := c.path("outputs")
 		if err := buildOutputs(ctx, path, shape.size, shape.key); err != nil {
 			return nil, err

@@ -41,9 +41,8 @@ const scaleServers = 1000
 type builder struct {
 	files fs.FS
 	exec  func(ctx context.Context, statement string) error
-	// loose is SQL that turns durability off while rows are filled in; strict turns it on again before anything is
-	// timed.
-	loose, strict string
+	// notDurable is SQL that turns durability off, to fill rows faster. durable turns it on again.
+	notDurable, durable string
 	// at returns SQL that converts Unix seconds to a time; text returns SQL for a text of that many characters.
 	at, text func(expression string) string
 }
@@ -79,7 +78,7 @@ func (b builder) newest() (int, error) {
 
 // fill runs statements without durability. They are not timed.
 func (b builder) fill(ctx context.Context, statements ...string) error {
-	for _, statement := range slices.Concat([]string{b.loose}, statements, []string{b.strict}) {
+	for _, statement := range slices.Concat([]string{b.notDurable}, statements, []string{b.durable}) {
 		if err := b.exec(ctx, statement); err != nil {
 			return err
 		}

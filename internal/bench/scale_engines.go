@@ -25,10 +25,10 @@ func sqliteBuilder(db *sql.DB) builder {
 			_, err := db.ExecContext(ctx, statement)
 			return err
 		},
-		loose:  "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF",
-		strict: "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL",
-		at:     func(e string) string { return "strftime('%Y-%m-%d %H:%M:%S+00:00', " + e + ", 'unixepoch')" },
-		text:   func(e string) string { return "hex(zeroblob((" + e + ") / 2))" },
+		notDurable: "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF",
+		durable:    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL",
+		at:         func(e string) string { return "strftime('%Y-%m-%d %H:%M:%S+00:00', " + e + ", 'unixepoch')" },
+		text:       func(e string) string { return "hex(zeroblob((" + e + ") / 2))" },
 	}
 }
 
@@ -39,10 +39,10 @@ func postgresBuilder(pool *pgxpool.Pool) builder {
 			_, err := pool.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol)
 			return err
 		},
-		loose:  "SET synchronous_commit = off",
-		strict: "SET synchronous_commit = on",
-		at:     func(e string) string { return "to_timestamp(" + e + ")" },
-		text:   func(e string) string { return "repeat(md5(CAST(n AS TEXT)), CAST(" + e + " AS INTEGER) / 32)" },
+		notDurable: "SET synchronous_commit = off",
+		durable:    "SET synchronous_commit = on",
+		at:         func(e string) string { return "to_timestamp(" + e + ")" },
+		text:       func(e string) string { return "repeat(md5(CAST(n AS TEXT)), CAST(" + e + " AS INTEGER) / 32)" },
 	}
 }
 
