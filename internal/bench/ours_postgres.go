@@ -23,7 +23,7 @@ func oneCallerPostgres(ctx context.Context, c config) (*table, error) {
 	}
 	return compareSides("PostgreSQL: one caller, by the ledger and by bare pgx", fmt.Sprintf(
 		"Microseconds per call, each with its own commit. %d calls of each step and side; the sides alternate with "+
-			"each call. The target is 0.95 of the bare speed, so at most 1.053 times its time.", len(b.took[0])),
+			"each call. The target is 0.95 of the bare speed, so at most 1.05 times its time.", len(b.took[0])),
 		l, b, func(ratio float64) string { return atMost(ratio, 1/0.95) }), nil
 }
 
