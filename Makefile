@@ -1,9 +1,9 @@
 TOOL = go tool -modfile=internal/tools/go.mod
 
-# Packages that a program must not inherit by importing one engine or the lifecycle alone.
+# Lists the packages outside the standard library that an importer of a package compiles.
 deps = go list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}'
 
-# How long each long test goes on, the seed of a run to repeat (0: a new one), and which tests.
+# For the long tests: how long each runs, the seed of a run to repeat (0: a new one), and which tests to run.
 LENGTH ?= 10m
 SEED ?= 0
 RUN ?= .
@@ -16,7 +16,7 @@ help: ## list the targets
 demo: ## run the main job: queue, approve, reject, withdraw, execute, and print the ledger
 	@go run ./internal/demo
 
-test: ## run all tests; those of PostgreSQL need POSTGRES_URL, a superuser's URL
+test: ## run all tests; those of PostgreSQL need POSTGRES_URL, the URL of a superuser
 	go test -count=1 -parallel 8 ./...
 	cd internal/soak && go test -count=1 ./...
 	@if [ -z "$$POSTGRES_URL" ]; then \
@@ -24,11 +24,11 @@ test: ## run all tests; those of PostgreSQL need POSTGRES_URL, a superuser's URL
 		echo '  POSTGRES_URL="postgres://postgres@127.0.0.1:5432/postgres" make test'; \
 	fi
 
-race: ## run the tests under the race detector, but for those that work in other processes
+race: ## run the tests with the race detector, without those that start other processes
 	go test -count=1 -parallel 8 -race -short -timeout 30m ./...
 	cd internal/soak && go test -count=1 -race -timeout 30m -run 'Cancelled|Linearizable|Random' ./...
 
-cover: ## print how much of remediation/... the tests run, and fail below 90%
+cover: ## print the test coverage of remediation/..., and fail below 90%
 	@profile=$$(mktemp) && trap 'rm -f '$$profile EXIT && \
 		go test -count=1 -parallel 8 -coverpkg=./remediation/... -coverprofile=$$profile ./remediation/... && \
 		go tool cover -func=$$profile | awk '/^total:/ { print; exit !($$3 + 0 >= 90) }'
@@ -43,7 +43,7 @@ fuzz: ## fuzz every text input for LENGTH=10m each, on PostgreSQL too with POSTG
 		done; \
 	done
 
-mutants: ## drop each guard, one at a time, and see that a test notices (needs an hour or two)
+mutants: ## drop each guard of the SQL, one at a time, and check that a test fails (needs an hour or two)
 	go run ./internal/mutants
 
 lint: ## gofmt, go vet and staticcheck, in every module
@@ -58,7 +58,7 @@ generate: ## generate db/ from schema/ and queries/
 diff: ## fail if db/ is not what sqlc generates
 	$(TOOL) sqlc diff
 
-bench: ## measure the ledger against the bare driver, and on a long history (needs minutes)
+bench: ## measure the ledger against the bare driver, and on long histories (needs minutes)
 	cd internal/bench && go run . ours -results RESULTS.md && go run . scale -results RESULTS.md && \
 		{ [ -z "$$POSTGRES_URL" ] || go run . scale -engine postgres -results RESULTS.md; }
 
@@ -68,7 +68,7 @@ bench-peers: ## measure the ledger against River and goqite
 vet-sql: ## prepare every query on migrated databases of both engines (needs POSTGRES_URL)
 	SQLC='$(TOOL) sqlc' go test -count=1 -run TestQueriesPrepare ./internal/sqlcheck
 
-deps: ## fail if an importer would compile what it did not ask for
+deps: ## fail if an importer of one package would get the dependencies of another
 	@test -z "$$($(deps) ./remediation | grep -v '^github.com/homelab-cmd/actionledger/remediation$$')" || \
 		{ echo 'remediation imports more than the standard library'; exit 1; }
 	@! $(deps) ./remediation/sqlite | grep 'jackc' || { echo 'remediation/sqlite compiles pgx'; exit 1; }
@@ -86,7 +86,7 @@ tidy: ## fail if a go.mod is not tidy
 	cd internal/bench && go mod tidy -diff
 	cd internal/soak && go mod tidy -diff
 
-# CI runs these too, in this order.
+# CI runs these checks too, in this order.
 checks = test cover race lint diff vet-sql tidy deps demo
 
 verify: ## run every check that a change must pass

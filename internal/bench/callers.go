@@ -7,14 +7,19 @@ import (
 	"time"
 )
 
-// manyCallers lets callers share what a commit costs, and compares with one goroutine that has the driver to itself.
+// manyCallers measures concurrent callers of an SQLite ledger, which share commits, against one goroutine on the bare
+// driver.
 func manyCallers(ctx context.Context, c config) (*table, error) {
 	t := &table{
 		title: "SQLite: steps per second by number of callers",
-		note: "A step is Create, Approve, Claim or Finish; each caller has a server of its own and calls the ledger one step at a " +
-			"time. (a) is one goroutine on the bare prepared statements with a commit each, (b) the same in one transaction for the " +
-			"whole turn, its commit included: what SQLite can do when durability costs nothing. The ratio is to (b).",
-		header: []string{"callers", "ledger", "(a) bare, commit each", "(b) bare, one transaction", "ratio to (a)", "ratio to (b)", "target"},
+		note: "A step is Create, Approve, Claim or Finish. Each caller has its own server and calls the ledger one " +
+			"step at a time. (a) is one goroutine on the bare prepared statements, with a commit for each. (b) is " +
+			"the same with one commit for each round: what SQLite can do when durability costs nothing. The target " +
+			"is for the ratio to (b).",
+		header: []string{
+			"callers", "ledger", "(a) bare, commit each", "(b) bare, one transaction",
+			"ratio to (a)", "ratio to (b)", "target",
+		},
 	}
 	for _, n := range c.callers {
 		progress("ours: %d callers on SQLite", n)
@@ -33,7 +38,8 @@ func manyCallers(ctx context.Context, c config) (*table, error) {
 	return t, nil
 }
 
-// callersAgainstBare measures n callers of the ledger, a commit each, and one transaction, in turns on files of their own.
+// callersAgainstBare alternates between n callers of the ledger, one goroutine with a commit for each statement, and
+// one goroutine with one transaction for each round. Each has its own file.
 func callersAgainstBare(ctx context.Context, c config, n int) (ledger, each, one rate, err error) {
 	paths := []string{c.path("callers-ledger"), c.path("callers-each"), c.path("callers-one")}
 	defer remove(paths...)
@@ -55,9 +61,9 @@ func callersAgainstBare(ctx context.Context, c config, n int) (ledger, each, one
 
 	slice := c.duration / rounds
 	steps := func(l lifecycle, callers int) (rate, error) {
-		return together(callers, func(caller int) (int, error) {
-			ways, err := during(ctx, slice, func() error { return wholeWay(ctx, l, serverOf(caller)) })
-			return ways * len(stepNames), err
+		return concurrently(callers, func(caller int) (int, error) {
+			actions, err := during(ctx, slice, func() error { return runAction(ctx, l, serverOf(caller)) })
+			return actions * len(stepNames), err
 		})
 	}
 	for range rounds {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// The size of a panel and the frame of its plot, in pixels.
+// The chart of the comparison with other queues. These are the size of a panel and the frame of its plot, in pixels.
 const (
 	panelWidth, panelHeight  = 720, 420
 	left, right, top, bottom = 76, 600, 56, 360
@@ -20,15 +20,16 @@ var chartColors = map[string]string{"ledger": "#0b6e4f", "bare": "#6c757d", "goq
 // panel is one engine's part of the chart.
 type panel struct {
 	engine string
-	points map[string][]float64 // a line for each side
+	points map[string][]float64 // steps per second by number of callers, for each side
 }
 
-// writeChart draws steps per second by number of callers, the engines side by side on one logarithmic scale.
+// writeChart writes an SVG of steps per second by number of callers. The engines are side by side and have the same
+// logarithmic scale.
 func writeChart(path string, callers []int, panels []panel) error {
 	low, high := math.Inf(1), 0.0
 	for _, p := range panels {
-		for _, line := range p.points {
-			low, high = min(low, slices.Min(line)), max(high, slices.Max(line))
+		for _, speeds := range p.points {
+			low, high = min(low, slices.Min(speeds)), max(high, slices.Max(speeds))
 		}
 	}
 	low, high = math.Floor(math.Log10(low)), math.Ceil(math.Log10(high))
@@ -46,7 +47,7 @@ func writeChart(path string, callers []int, panels []panel) error {
 	return os.WriteFile(path, []byte(b.String()), 0o644)
 }
 
-// draw draws a panel; low and high are the powers of ten at the ends of its scale.
+// draw draws a panel whose scale begins at 10^low and ends at 10^high.
 func (p panel) draw(b *strings.Builder, callers []int, low, high float64) {
 	x := func(i int) float64 { return left + float64(i)*(right-left)/float64(max(len(callers)-1, 1)) }
 	y := func(v float64) float64 { return bottom - (math.Log10(v)-low)/(high-low)*(bottom-top) }
@@ -68,26 +69,26 @@ func (p panel) draw(b *strings.Builder, callers []int, low, high float64) {
 		fmt.Fprintf(b, `<text x="%.1f" y="%d" text-anchor="middle" fill="#555">%d</text>`+"\n", x(i), bottom+20, n)
 	}
 	fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="middle" fill="#555">callers at once</text>`+"\n", (left+right)/2, bottom+42)
-	labels := slices.SortedFunc(maps.Keys(p.points), func(a, b string) int { // top to bottom, where the lines end
+	labels := slices.SortedFunc(maps.Keys(p.points), func(a, b string) int { // from top to bottom, by the last point
 		return int(math.Copysign(1, p.points[b][len(callers)-1]-p.points[a][len(callers)-1]))
 	})
 	above := math.Inf(-1)
 	for _, name := range labels {
-		line, color := p.points[name], chartColors[name]
+		speeds, color := p.points[name], chartColors[name]
 		var d strings.Builder
-		for i, v := range line {
+		for i, v := range speeds {
 			fmt.Fprintf(&d, "%.1f,%.1f ", x(i), y(v))
 			fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="4" fill="%s"/>`+"\n", x(i), y(v), color)
 		}
 		fmt.Fprintf(b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2.5"/>`+"\n", strings.TrimSpace(d.String()), color)
-		last := line[len(line)-1]
-		at := max(y(last)+4, above+17) // labels of lines that end together don't overlap
+		last := speeds[len(speeds)-1]
+		at := max(y(last)+4, above+17) // so that labels don't overlap
 		above = at
 		fmt.Fprintf(b, `<text x="%d" y="%.1f" fill="%s">%s %s</text>`+"\n", right+10, at, color, name, thousands(math.Round(last)))
 	}
 }
 
-// thousands writes 12,345.
+// thousands formats a number like 12,345.
 func thousands(v float64) string {
 	text := fmt.Sprintf("%.0f", v)
 	for i := len(text) - 3; i > 0; i -= 3 {

@@ -20,15 +20,17 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// mode is how the servers of a new ledger stand.
+// This file creates the databases of both engines, with a ledger or with only the generated statements.
+
+// mode is the mode of the servers of a new ledger.
 type mode bool
 
 const (
-	normal      mode = false // what is created is approved at once
-	maintenance mode = true  // what is created waits for a person
+	normal      mode = false // a new action is approved at once
+	maintenance mode = true  // a new action waits for approval
 )
 
-// newLedger makes an SQLite ledger with that many servers.
+// newLedger creates an SQLite ledger with that many servers.
 func newLedger(ctx context.Context, path string, servers int, m mode) (*remediation.Ledger, *sqlite.Store, error) {
 	store, err := sqlite.Open(ctx, path)
 	if err != nil {
@@ -59,11 +61,11 @@ func addServers(ctx context.Context, l *remediation.Ledger, servers int, m mode)
 	return nil
 }
 
-// sqlitePragmas are those of sqlite.Open, for all sides.
-const sqlitePragmas = "?_txlock=immediate&_time_format=sqlite&_dqs=0&_defensive=1&_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)" +
-	"&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=cache_size(-16000)"
+// sqlitePragmas are the settings of sqlite.Open. All sides use them.
+const sqlitePragmas = "?_txlock=immediate&_time_format=sqlite&_dqs=0&_defensive=1" +
+	"&_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=cache_size(-16000)"
 
-// openSQLite opens a pool of one connection, which is what SQLite's one writer needs and what the peers ask for.
+// openSQLite opens a pool of one connection: SQLite has one writer, and the peers recommend one connection.
 func openSQLite(path string) (*sql.DB, error) {
 	db, err := sql.Open("sqlite", "file:"+path+sqlitePragmas)
 	if err != nil {
@@ -73,7 +75,7 @@ func openSQLite(path string) (*sql.DB, error) {
 	return db, nil
 }
 
-// newBare makes a ledger like newLedger, and leaves only the prepared statements on it.
+// newBare creates the same database as newLedger, and opens only the prepared statements on it.
 func newBare(ctx context.Context, path string, servers int, m mode) (bareSQLite, *sql.DB, error) {
 	_, store, err := newLedger(ctx, path, servers, m)
 	if err != nil {
@@ -95,7 +97,7 @@ func newBare(ctx context.Context, path string, servers int, m mode) (bareSQLite,
 
 func (c config) path(name string) string { return filepath.Join(c.dir, name+".db") }
 
-// remove deletes an SQLite file, which a long measurement has made large.
+// remove deletes SQLite files, so that large ones don't fill the disk during the next measurement.
 func remove(paths ...string) {
 	for _, path := range paths {
 		for _, suffix := range []string{"", "-wal", "-shm"} {
@@ -106,7 +108,7 @@ func remove(paths ...string) {
 
 var postgresDatabases atomic.Int64
 
-// newPostgres makes an empty database and a pool on it; drop closes and deletes both.
+// newPostgres creates an empty database and opens a pool on it. drop closes the pool and drops the database.
 func newPostgres(ctx context.Context, c config, connections int) (pool *pgxpool.Pool, drop func(), err error) {
 	name := fmt.Sprintf("actionledger_bench_%d_%d", os.Getpid(), postgresDatabases.Add(1))
 	admin := func(ctx context.Context, statement string) error {
@@ -148,8 +150,10 @@ func newPostgres(ctx context.Context, c config, connections int) (pool *pgxpool.
 	return pool, drop, nil
 }
 
-// newPostgresLedger is newPostgres with a ledger in it.
-func newPostgresLedger(ctx context.Context, c config, connections, servers int, m mode) (*remediation.Ledger, *pgxpool.Pool, func(), error) {
+// newPostgresLedger creates a PostgreSQL ledger in its own database.
+func newPostgresLedger(
+	ctx context.Context, c config, connections, servers int, m mode,
+) (*remediation.Ledger, *pgxpool.Pool, func(), error) {
 	pool, drop, err := newPostgres(ctx, c, connections)
 	if err != nil {
 		return nil, nil, nil, err

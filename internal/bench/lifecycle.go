@@ -10,7 +10,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// lifecycle is an action's way through the ledger, whoever carries it out.
+// lifecycle is the four steps of an action: the ledger implements them, and so do the bare statements of each engine.
 type lifecycle interface {
 	create(ctx context.Context, server string) (int64, error)
 	approve(ctx context.Context, id int64) error
@@ -18,7 +18,7 @@ type lifecycle interface {
 	finish(ctx context.Context, server string, id int64) error
 }
 
-// What every side writes.
+// The values that every side writes.
 const (
 	actionType = "restart_service"
 	command    = "systemctl restart nginx.service"
@@ -29,11 +29,13 @@ var output = strings.Repeat("Active: active (running)\n", 8) // 200 bytes
 
 func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
-// byLedger is what a program calls.
+// byLedger calls the ledger, as a program does.
 type byLedger struct{ *remediation.Ledger }
 
 func (l byLedger) create(ctx context.Context, server string) (int64, error) {
-	a, err := l.Create(ctx, remediation.NewAction{ServerID: server, ActionType: actionType, Command: command, CreatedBy: person})
+	a, err := l.Create(ctx, remediation.NewAction{
+		ServerID: server, ActionType: actionType, Command: command, CreatedBy: person,
+	})
 	return a.ID, err
 }
 
@@ -52,7 +54,7 @@ func (l byLedger) finish(ctx context.Context, server string, id int64) error {
 	return err
 }
 
-// bareSQLite is the same statements on the driver, and nothing else.
+// bareSQLite executes the ledger's statements on the SQLite driver directly.
 type bareSQLite struct{ *sqlitedb.Queries }
 
 func (q bareSQLite) create(ctx context.Context, server string) (int64, error) {
@@ -82,7 +84,7 @@ func (q bareSQLite) finish(ctx context.Context, server string, id int64) error {
 	return err
 }
 
-// barePostgres is the same statements on pgx, and nothing else.
+// barePostgres executes the ledger's statements on pgx directly.
 type barePostgres struct{ *postgresdb.Queries }
 
 func (q barePostgres) create(ctx context.Context, server string) (int64, error) {
@@ -112,8 +114,8 @@ func (q barePostgres) finish(ctx context.Context, server string, id int64) error
 	return err
 }
 
-// wholeWay takes one action of a server in maintenance through all four steps.
-func wholeWay(ctx context.Context, l lifecycle, server string) error {
+// runAction takes one action of a server in maintenance through all four steps.
+func runAction(ctx context.Context, l lifecycle, server string) error {
 	id, err := l.create(ctx, server)
 	if err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// machine says where, with what and how a section was measured.
+// machine returns the head of a section: the time and the command, the machine, and the versions of all software.
 func machine(ctx context.Context, c config, command string) (string, error) {
 	sqlite, err := sqliteVersion(ctx)
 	if err != nil {

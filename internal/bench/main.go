@@ -1,14 +1,16 @@
-// Command bench measures the ledger against the bare database driver, against other queues on the same databases, and
-// against itself on a long history. It is a module of its own so that nobody who imports the ledger inherits what it
-// compares with.
+// Command bench measures the ledger against the bare database driver and against other queues on the same databases,
+// and measures how its speed changes with the length of the history. It is a separate module, so that importers of the
+// ledger don't get the other queues as dependencies.
 //
 //	go run . ours  [-duration 3s] [-callers 1,2,4,16,64,256] [-only one]
 //	go run . peers [-duration 3s] [-callers 1,4,16,64] [-chart throughput.svg]
 //	go run . scale [-rows 10000,1000000,10000000] [-engine sqlite|postgres] [-open 100]
 //
-// Each prints tables; with -results RESULTS.md it also replaces its own section of that file. PostgreSQL is measured if
-// POSTGRES_URL names a server on which databases may be created. What is compared runs in turns within one run, so that
-// a busy machine slows both sides: the ratios mean something, the absolute numbers only on that machine.
+// Each prints tables. With -results RESULTS.md it also replaces its own section of that file. PostgreSQL is measured if
+// POSTGRES_URL names a server on which databases may be created.
+//
+// The sides of a comparison alternate within one run, so that a busy machine slows both. Their ratios carry over to
+// other machines; the absolute numbers don't.
 package main
 
 import (
@@ -23,17 +25,17 @@ import (
 	"time"
 )
 
-// config is what the flags say.
+// config is the configuration of a run, from its flags and the environment.
 type config struct {
-	duration    time.Duration // of each measurement, shared by its sides
-	dir         string        // where the databases are made
-	callers     []int
-	only        string
-	chart       string
-	rows        []int
-	engine      string
-	open        int
-	postgresURL string
+	duration    time.Duration // for each side of a comparison, over all rounds
+	dir         string        // for the databases
+	callers     []int         // numbers of concurrent callers to measure
+	only        string        // the one comparison to run; empty means all
+	chart       string        // the SVG file to write, if any
+	rows        []int         // lengths of the history to measure
+	engine      string        // of scale: sqlite or postgres
+	open        int           // open actions in each history
+	postgresURL string        // empty if PostgreSQL is not measured
 }
 
 var commands = map[string]func(context.Context, config) (*report, error){
@@ -58,10 +60,10 @@ func run(ctx context.Context, args []string) (err error) {
 	name := args[0]
 	c := config{postgresURL: os.Getenv("POSTGRES_URL")}
 	flags := flag.NewFlagSet(name, flag.ExitOnError)
-	results := flags.String("results", "", "Markdown `file` whose section of this name is replaced")
+	results := flags.String("results", "", "replace the section of this name in this Markdown `file`")
 	tmp := flags.String("tmp", "", "`directory` for the databases; must be on a disk")
 	profile := flags.String("cpuprofile", "", "write a CPU profile to this `file`")
-	flags.DurationVar(&c.duration, "duration", 3*time.Second, "of each measurement")
+	flags.DurationVar(&c.duration, "duration", 3*time.Second, "how long each side of a comparison is measured")
 	var callers, rows string
 	switch name {
 	case "ours":
@@ -74,7 +76,7 @@ func run(ctx context.Context, args []string) (err error) {
 	case "scale":
 		flags.StringVar(&rows, "rows", "10000,1000000,10000000", "how many actions, smallest first")
 		flags.StringVar(&c.engine, "engine", "sqlite", "sqlite or postgres")
-		flags.IntVar(&c.open, "open", 100, "how many of the actions are open, whatever the length of the history")
+		flags.IntVar(&c.open, "open", 100, "how many of the actions are open, in every history")
 	}
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
@@ -112,7 +114,7 @@ func run(ctx context.Context, args []string) (err error) {
 	return replaceSection(*results, name, heading+r.markdown())
 }
 
-// numbers reads "1,4,16".
+// numbers parses a list such as "1,4,16".
 func numbers(list string) ([]int, error) {
 	if list == "" {
 		return nil, nil
@@ -128,7 +130,7 @@ func numbers(list string) ([]int, error) {
 	return ns, nil
 }
 
-// progress says on stderr what runs now.
+// progress logs to stderr.
 func progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)
 }

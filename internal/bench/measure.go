@@ -10,10 +10,12 @@ import (
 	"time"
 )
 
-// rounds is how often the sides of a comparison take turns.
+// This file has the clocks and counters of all measurements.
+
+// rounds is how many times the sides of a comparison alternate.
 const rounds = 3
 
-// samples are how long one kind of call took, each time.
+// samples are the durations of calls of one kind.
 type samples []time.Duration
 
 func (s samples) quantile(q float64) time.Duration {
@@ -35,7 +37,7 @@ func (s *samples) time(call func() error) error {
 
 func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
 
-// rate counts what happened in how much time.
+// rate is a number of calls and the time that they took.
 type rate struct {
 	done    int
 	elapsed time.Duration
@@ -48,9 +50,9 @@ func (r *rate) add(other rate) {
 
 func (r rate) perSecond() float64 { return float64(r.done) / r.elapsed.Seconds() }
 
-// together runs one goroutine for each of n callers and returns how much they did in all, in the time until the last of
-// them came back.
-func together(n int, call func(caller int) (done int, err error)) (rate, error) {
+// concurrently runs n callers at the same time, each in its own goroutine. It returns the sum of their calls, the time
+// until the last of them returned, and the first error.
+func concurrently(n int, call func(caller int) (done int, err error)) (rate, error) {
 	var mu sync.Mutex
 	var all rate
 	var failed error
@@ -72,7 +74,7 @@ func together(n int, call func(caller int) (done int, err error)) (rate, error) 
 	return all, failed
 }
 
-// during repeats a step until d has passed or the context has ended, and returns how often.
+// during repeats a step until d has passed or the context is done. It returns the number of steps that succeeded.
 func during(ctx context.Context, d time.Duration, step func() error) (n int, err error) {
 	for end := time.Now().Add(d); time.Now().Before(end) && ctx.Err() == nil; n++ {
 		if err := step(); err != nil {
@@ -82,15 +84,15 @@ func during(ctx context.Context, d time.Duration, step func() error) (n int, err
 	return n, ctx.Err()
 }
 
-// mallocs is how many objects the process has allocated.
+// mallocs returns the number of objects that the process has allocated.
 func mallocs() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.Mallocs
 }
 
-// upTo is a number from 1 to n.
+// upTo returns a random number from 1 to n.
 func upTo(n int) int64 { return rand.Int64N(int64(n)) + 1 }
 
-// serverOf is the server whose agent a caller is.
+// serverOf returns the ID of a caller's server.
 func serverOf(caller int) string { return "server-" + strconv.Itoa(caller) }

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// ours measures the ledger against the same statements on the bare driver.
+// ours measures the ledger against the same statements on the bare driver: one caller, many callers, readers,
+// bulk decisions and lists.
 func ours(ctx context.Context, c config) (*report, error) {
 	r := &report{}
 	for _, m := range []struct {
@@ -39,17 +40,17 @@ func ours(ctx context.Context, c config) (*report, error) {
 	return r, nil
 }
 
-// stepNames are the four steps of the way, in its order.
+// stepNames are the steps of an action, in order.
 var stepNames = [4]string{"Create", "Approve", "Claim", "Finish"}
 
-// side is one of two that take turns, and what its steps cost.
+// side is one side of a comparison, with the cost of each step.
 type side struct {
 	lifecycle
 	took   [4]samples
-	allocs [4]float64 // by a call
+	allocs [4]float64 // per call
 }
 
-// steps are the four calls that take one action through.
+// steps returns the four calls of one action.
 func (s *side) steps(ctx context.Context) [4]func() error {
 	var id int64
 	server := serverOf(0)
@@ -61,11 +62,11 @@ func (s *side) steps(ctx context.Context) [4]func() error {
 	}
 }
 
-// oneCaller takes one action of each side through, call by call in turns, another one first each time: what slows the
-// machine slows both.
+// oneCaller measures both sides for d in total. The sides alternate with each call, and the side that begins alternates
+// with each action, so that a busy machine slows both.
 func oneCaller(ctx context.Context, d time.Duration, ledger, bare *side) error {
 	first, second := ledger, bare
-	way := func() error {
+	action := func() error {
 		first, second = second, first
 		a, b := first.steps(ctx), second.steps(ctx)
 		for i, name := range stepNames {
@@ -75,28 +76,28 @@ func oneCaller(ctx context.Context, d time.Duration, ledger, bare *side) error {
 		}
 		return nil
 	}
-	for range 20 { // prepares, opens, fills caches
-		if err := way(); err != nil {
+	for range 20 { // warm up: connections, prepared statements, caches
+		if err := action(); err != nil {
 			return err
 		}
 	}
 	ledger.took, bare.took = [4]samples{}, [4]samples{}
-	if _, err := during(ctx, d, way); err != nil {
+	if _, err := during(ctx, d, action); err != nil {
 		return err
 	}
 	return errors.Join(ledger.countAllocs(ctx), bare.countAllocs(ctx))
 }
 
-// countAllocs is apart from the timing, because asking for the count stops the program.
+// countAllocs counts the allocations of each step. It is separate from the timing because the count stops the world.
 func (s *side) countAllocs(ctx context.Context) error {
-	const ways = 20
-	for range ways {
+	const actions = 20
+	for range actions {
 		for i, step := range s.steps(ctx) {
 			before := mallocs()
 			if err := step(); err != nil {
 				return err
 			}
-			s.allocs[i] += float64(mallocs()-before) / ways
+			s.allocs[i] += float64(mallocs()-before) / actions
 		}
 	}
 	return nil
@@ -119,26 +120,29 @@ func oneCallerSQLite(ctx context.Context, c config) (*table, error) {
 		return nil, err
 	}
 	return compareSides("SQLite: one caller, by the ledger and by the bare prepared statement", fmt.Sprintf(
-		"Microseconds per call, each with its own commit; %d calls of each step and side, the two sides call by call in turns.",
-		len(bare.took[0])), ledger, bare, func(ratio float64) string { return atMost(ratio, 1.10) }), nil
+		"Microseconds per call, each with its own commit. %d calls of each step and side; the sides alternate with each "+
+			"call.", len(bare.took[0])), ledger, bare, func(ratio float64) string { return atMost(ratio, 1.10) }), nil
 }
 
-// compareSides also gives the ratio of the tenth percentiles: the calls that nothing else on the machine got in the way of.
+// compareSides returns a table of both sides. It includes the ratio of the tenth percentiles (p10), which other load on
+// the machine affects least.
 func compareSides(title, note string, ledger, bare *side, judge func(float64) string) *table {
 	t := &table{title: title, note: note, header: []string{
-		"step", "ledger median", "bare median", "ratio", "target", "ratio of p10", "ledger p99", "bare p99", "ledger allocs/op", "bare allocs/op",
+		"step", "ledger median", "bare median", "ratio", "target", "ratio of p10",
+		"ledger p99", "bare p99", "ledger allocs/op", "bare allocs/op",
 	}}
 	for i, name := range stepNames {
 		l, b := ledger.took[i], bare.took[i]
 		x := ratio(l.median(), b.median())
-		t.row(name, micros(l.median()), micros(b.median()), times(x), judge(x), times(ratio(l.quantile(0.1), b.quantile(0.1))),
+		t.row(name, micros(l.median()), micros(b.median()), times(x), judge(x),
+			times(ratio(l.quantile(0.1), b.quantile(0.1))),
 			micros(l.quantile(0.99)), micros(b.quantile(0.99)),
 			fmt.Sprintf("%.0f", ledger.allocs[i]), fmt.Sprintf("%.0f", bare.allocs[i]))
 	}
 	return t
 }
 
-// approveMany compares one bulk decision on 1,000 actions with 1,000 decisions by one caller.
+// approveMany compares one ApproveMany of 1,000 actions with 1,000 calls of Approve by one caller.
 func approveMany(ctx context.Context, c config) (*table, error) {
 	progress("ours: ApproveMany")
 	const n = 1000
@@ -158,7 +162,7 @@ func approveMany(ctx context.Context, c config) (*table, error) {
 		}
 		return ids, nil
 	}
-	var many, one samples
+	var bulk, single samples
 	for range rounds {
 		a, err := pending()
 		if err != nil {
@@ -168,7 +172,7 @@ func approveMany(ctx context.Context, c config) (*table, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = many.time(func() error {
+		err = bulk.time(func() error {
 			outcomes, err := l.ApproveMany(ctx, a, person)
 			for _, o := range outcomes {
 				if err == nil {
@@ -180,7 +184,7 @@ func approveMany(ctx context.Context, c config) (*table, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = one.time(func() error {
+		err = single.time(func() error {
 			for _, id := range b {
 				if _, err := l.Approve(ctx, id, person); err != nil {
 					return err
@@ -194,11 +198,11 @@ func approveMany(ctx context.Context, c config) (*table, error) {
 	}
 	t := &table{
 		title:  "SQLite: one ApproveMany of 1,000 against 1,000 Approve",
-		note:   fmt.Sprintf("Milliseconds for all 1,000, median of %d; how many times faster.", rounds),
+		note:   fmt.Sprintf("Milliseconds for all 1,000, median of %d.", rounds),
 		header: []string{"", "ApproveMany", "Approve", "times faster", "target"},
 	}
-	x := ratio(one.median(), many.median())
-	t.row("1,000 actions", millis(many.median()), millis(one.median()), times(x), atLeast(x, 10))
+	x := ratio(single.median(), bulk.median())
+	t.row("1,000 actions", millis(bulk.median()), millis(single.median()), times(x), atLeast(x, 10))
 	return t, nil
 }
 

@@ -8,7 +8,8 @@ import (
 	"github.com/homelab-cmd/actionledger/db/postgresdb"
 )
 
-// oneCallerPostgres compares one caller of the ledger with one of the generated statements, on databases of their own.
+// oneCallerPostgres compares one caller of a PostgreSQL ledger with one caller of the generated statements. Each has
+// its own database.
 func oneCallerPostgres(ctx context.Context, c config) (*table, error) {
 	progress("ours: one caller on PostgreSQL")
 	ledger, bare, drop, err := postgresSides(ctx, c, 2, 1)
@@ -21,12 +22,13 @@ func oneCallerPostgres(ctx context.Context, c config) (*table, error) {
 		return nil, err
 	}
 	return compareSides("PostgreSQL: one caller, by the ledger and by bare pgx", fmt.Sprintf(
-		"Microseconds per call, each with its own commit; %d calls of each step and side, call by call in turns. The target is 0.95 of "+
-			"the bare speed, so at most 1.05 times its time.", len(b.took[0])),
+		"Microseconds per call, each with its own commit. %d calls of each step and side; the sides alternate with "+
+			"each call. The target is 0.95 of the bare speed, so at most 1.05 times its time.", len(b.took[0])),
 		l, b, func(ratio float64) string { return atMost(ratio, 1/0.95) }), nil
 }
 
-// pooledPostgres compares 64 callers on a pool of 16.
+// pooledPostgres compares 64 callers of the ledger with 64 callers of the bare statements. Each side has a pool of 16
+// connections.
 func pooledPostgres(ctx context.Context, c config) (*table, error) {
 	progress("ours: 64 callers on PostgreSQL")
 	const callers = 64
@@ -43,17 +45,17 @@ func pooledPostgres(ctx context.Context, c config) (*table, error) {
 	for range 2 * rounds {
 		for s := range sides {
 			var mu sync.Mutex
-			r, err := together(callers, func(caller int) (int, error) {
+			r, err := concurrently(callers, func(caller int) (int, error) {
 				var took [4]samples
-				ways, err := during(ctx, c.duration/rounds/2, func() error {
-					return timedWay(ctx, sides[s].lifecycle, serverOf(caller), &took)
+				actions, err := during(ctx, c.duration/rounds/2, func() error {
+					return timeAction(ctx, sides[s].lifecycle, serverOf(caller), &took)
 				})
 				mu.Lock()
 				defer mu.Unlock()
 				for i := range took {
 					sides[s].took[i] = append(sides[s].took[i], took[i]...)
 				}
-				return ways * len(stepNames), err
+				return actions * len(stepNames), err
 			})
 			if err != nil {
 				return nil, err
@@ -63,8 +65,8 @@ func pooledPostgres(ctx context.Context, c config) (*table, error) {
 	}
 	t := &table{
 		title: "PostgreSQL: 64 callers on a pool of 16, by the ledger and by bare pgx",
-		note: "Steps per second in all, and the median of each step in microseconds, waiting for a connection included. The speed " +
-			"is the ledger's share of the bare one's.",
+		note: "Steps per second of all callers, and the median of each step in microseconds, with the wait for a " +
+			"connection. The speed is the ledger's speed as a multiple of the bare speed.",
 		header: []string{"", "ledger", "bare", "speed", "target"},
 	}
 	l, b := &sides[0], &sides[1]
@@ -77,8 +79,10 @@ func pooledPostgres(ctx context.Context, c config) (*table, error) {
 	return t, nil
 }
 
-// postgresSides makes two ledgers, and leaves only the generated statements on the second.
-func postgresSides(ctx context.Context, c config, connections, servers int) (ledger, bare lifecycle, drop func(), err error) {
+// postgresSides creates two databases: one for the ledger, one for the generated statements. drop drops both.
+func postgresSides(
+	ctx context.Context, c config, connections, servers int,
+) (ledger, bare lifecycle, drop func(), err error) {
 	l, _, dropLedger, err := newPostgresLedger(ctx, c, connections, servers, maintenance)
 	if err != nil {
 		return nil, nil, nil, err
@@ -91,8 +95,8 @@ func postgresSides(ctx context.Context, c config, connections, servers int) (led
 	return byLedger{l}, barePostgres{postgresdb.New(pool)}, func() { dropLedger(); dropBare() }, nil
 }
 
-// timedWay is wholeWay, and notes how long each step took.
-func timedWay(ctx context.Context, l lifecycle, server string, took *[4]samples) error {
+// timeAction takes one action through all four steps, and appends to took how long each step took.
+func timeAction(ctx context.Context, l lifecycle, server string, took *[4]samples) error {
 	var id int64
 	steps := [4]func() error{
 		func() (err error) { id, err = l.create(ctx, server); return err },

@@ -10,16 +10,18 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// queue is what every peer can do: take jobs in, one call each, and work them off.
+// This file compares the ledger with other queues on the same database. peers_others.go has the other queues.
+
+// queue is a job queue that is measured: the ledger, its bare statements, goqite or River.
 type queue interface {
-	// insert adds one job and returns when it is durable.
+	// insert adds one job, in one call, and returns when the job is durable.
 	insert(ctx context.Context, caller int) error
-	// drain takes and completes all that was inserted, with that many workers.
+	// drain takes and completes all inserted jobs, with that many workers.
 	drain(ctx context.Context, workers int) (rate, error)
 	close()
 }
 
-// peer is a queue that a program could use instead.
+// peer is one of the compared queues, with its targets and its results.
 type peer struct {
 	name string
 	open func(ctx context.Context, c config, callers int) (queue, error)
@@ -28,10 +30,10 @@ type peer struct {
 	inserted, worked rate
 }
 
-// perStep is the speed of a job's three steps (insert, take, complete) when as many jobs go out as come in.
+// perStep returns steps per second over both phases. A job has three steps: insert, take, complete.
 func (p *peer) perStep() float64 { return 3 / (1/p.inserted.perSecond() + 1/p.worked.perSecond()) }
 
-// engine is the ledger on one database beside the queues that run on it too.
+// engine is a database engine and the queues that are compared on it.
 type engine struct {
 	name, title, note string
 	peers             []peer
@@ -41,11 +43,13 @@ var peerEngines = []engine{
 	{
 		name:  "SQLite",
 		title: "SQLite: the ledger, the bare statements and other queues",
-		note: "Ours is Create, Claim, Finish, with every guard and event; bare is their statements from one goroutine at a time with a commit each. " +
-			"goqite is Send, Receive, Delete on one connection: it keeps no history, and its Receive is a lease. River is Insert by " +
-			"the callers, then its client with as many workers, which do nothing: it takes up to a worker's worth of jobs in one transaction, completes " +
-			"in batches every 50 ms in one transaction, and never fetches more often than each millisecond, its minimum; its time runs from Start to the last " +
-			"completion. Insert and work are jobs per second, in phases of their own; steps are three per job, over both phases.",
+		note: "The ledger runs Create, Claim and Finish, with every guard and event. Bare runs the same statements " +
+			"on one connection, with a commit for each. goqite runs Send, Receive and Delete on one connection; it " +
+			"keeps no history, and its Receive is a lease. River runs Insert by the callers, then its client with as " +
+			"many workers, which do nothing. The client takes up to one job per worker in one transaction, completes " +
+			"jobs in batches, every 50 ms in one transaction, and fetches at most once a millisecond, its minimum. " +
+			"River's time is from Start to the last completion. Insert and work are jobs per second, in separate " +
+			"phases. Steps are three per job, over both phases.",
 		peers: []peer{
 			{name: "ledger", open: openLedgerQueue},
 			{name: "bare", open: openBareQueue},
@@ -56,9 +60,10 @@ var peerEngines = []engine{
 	{
 		name:  "PostgreSQL",
 		title: "PostgreSQL: the ledger, bare pgx and River, on 16 connections",
-		note: "As above. Each of our workers claims and finishes one action at a time, and each step is durable when it is answered. River's client " +
-			"fetches up to 64 jobs in one statement and completes in batches, so a worker whose result waits in a batch loses it in a crash, and River " +
-			"runs that job again. Each insert of every side is one call.",
+		note: "As above. Each of the ledger's workers claims and finishes one action at a time, and each step is " +
+			"durable when its call returns. River's client fetches up to 64 jobs in one statement and completes jobs " +
+			"in batches. So a crash can lose a result that waits in a batch, and River then runs that job again. On " +
+			"every side, an insert is one call.",
 		peers: []peer{
 			{name: "ledger", open: openLedgerPostgres},
 			{name: "bare", open: openBarePostgres},
@@ -67,7 +72,7 @@ var peerEngines = []engine{
 	},
 }
 
-// target is how many times faster than a peer the ledger is meant to be; 0 is no target.
+// target is how many times as fast as a peer the ledger should be. 0 means no target.
 type target struct{ insert, work, steps float64 }
 
 // peers measures the ledger against other queues on the same databases.
@@ -108,7 +113,7 @@ func peers(ctx context.Context, c config) (*report, error) {
 	return r, nil
 }
 
-// comparePeers lets each peer fill and drain a queue of its own, in turns.
+// comparePeers measures all peers with that many callers. Each has its own database; they alternate with each round.
 func comparePeers(ctx context.Context, c config, engine string, callers int, all []*peer) error {
 	var queues []queue
 	defer func() {
@@ -134,8 +139,9 @@ func comparePeers(ctx context.Context, c config, engine string, callers int, all
 	return nil
 }
 
+// round fills the queue and drains it.
 func (p *peer) round(ctx context.Context, c config, q queue, callers int) error {
-	inserted, err := together(callers, func(caller int) (int, error) {
+	inserted, err := concurrently(callers, func(caller int) (int, error) {
 		return during(ctx, c.duration/rounds, func() error { return q.insert(ctx, caller) })
 	})
 	if err != nil {
@@ -153,20 +159,25 @@ func (p *peer) round(ctx context.Context, c config, q queue, callers int) error 
 	return nil
 }
 
-var peerHeader = []string{"callers", "", "insert/s", "work/s", "steps/s", "ledger's insert", "ledger's work", "ledger's steps", "target"}
+var peerHeader = []string{
+	"callers", "", "insert/s", "work/s", "steps/s", "ledger's insert", "ledger's work", "ledger's steps", "target",
+}
 
-// peerRows adds a row for each peer, and by how much the ledger, which is the first, is faster.
+// peerRows adds a row for each peer, with the ratios of the ledger's speed to the peer's. The ledger is the first peer.
 func peerRows(t *table, callers int, all []*peer) {
 	ledger := all[0]
 	for _, p := range all {
-		cells := []string{fmt.Sprint(callers), p.name, perSecond(p.inserted.perSecond()), perSecond(p.worked.perSecond()), perSecond(p.perStep())}
-		var missedOrMet []string
+		cells := []string{
+			fmt.Sprint(callers), p.name,
+			perSecond(p.inserted.perSecond()), perSecond(p.worked.perSecond()), perSecond(p.perStep()),
+		}
+		var verdicts []string
 		faster := func(name string, ours, theirs, target float64) string {
 			if p == ledger {
 				return ""
 			}
 			if target > 0 {
-				missedOrMet = append(missedOrMet, name+" "+atLeast(ours/theirs, target))
+				verdicts = append(verdicts, name+" "+atLeast(ours/theirs, target))
 			}
 			return times(ours/theirs) + "x"
 		}
@@ -175,12 +186,13 @@ func peerRows(t *table, callers int, all []*peer) {
 			faster("insert", ledger.inserted.perSecond(), p.inserted.perSecond(), want.insert),
 			faster("work", ledger.worked.perSecond(), p.worked.perSecond(), want.work),
 			faster("steps", ledger.perStep(), p.perStep(), want.steps),
-			strings.Join(missedOrMet, ", "))
+			strings.Join(verdicts, ", "))
 		t.row(cells...)
 	}
 }
 
-// steps is the ledger, or its bare statements, as a queue: a caller is a server and its agent.
+// steps is the ledger, or its bare statements, as a queue. Each caller inserts for its own server, and each worker is
+// the agent of one server.
 type steps struct {
 	lifecycle
 	done func()
@@ -192,7 +204,7 @@ func (s steps) insert(ctx context.Context, caller int) error {
 }
 
 func (s steps) drain(ctx context.Context, workers int) (rate, error) {
-	return together(workers, func(worker int) (n int, err error) {
+	return concurrently(workers, func(worker int) (n int, err error) {
 		for ; ; n++ {
 			id, err := s.claim(ctx, serverOf(worker))
 			if nothingLeft(err) {
@@ -232,7 +244,7 @@ func openBarePostgres(ctx context.Context, c config, callers int) (queue, error)
 	return steps{barePostgres{postgresdb.New(pool)}, drop}, err
 }
 
-// nothingLeft is how a claim ends on an empty queue, on every side.
+// nothingLeft reports whether a claim failed because the queue is empty.
 func nothingLeft(err error) bool {
 	return errors.Is(err, remediation.ErrNothingToClaim) || isNoRows(err)
 }

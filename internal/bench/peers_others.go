@@ -23,7 +23,9 @@ import (
 	"maragu.dev/goqite"
 )
 
-// job is what the peers carry: the fields that an action has.
+// This file has the queues of other libraries: goqite on SQLite, River on both engines.
+
+// job is the payload of a job in the other queues: the fields of a new action.
 type job struct {
 	Server    string `json:"server_id"`
 	Type      string `json:"action_type"`
@@ -35,7 +37,7 @@ func newJob(caller int) job { return job{serverOf(caller), actionType, command, 
 
 func isNoRows(err error) bool { return errors.Is(err, sql.ErrNoRows) || errors.Is(err, pgx.ErrNoRows) }
 
-// goqitePeer is one goqite queue, on one connection as its README advises.
+// goqitePeer is a goqite queue on one connection, as its README advises.
 type goqitePeer struct {
 	*goqite.Queue
 	db   *sql.DB
@@ -55,7 +57,7 @@ func openGoqite(ctx context.Context, c config, _ int) (queue, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	// A lease that outlasts the run: nothing is delivered twice here.
+	// The lease outlasts the run, so that no job is delivered twice.
 	return goqitePeer{goqite.New(goqite.NewOpts{DB: db, Name: "bench", Timeout: time.Hour}), db, path}, nil
 }
 
@@ -68,7 +70,7 @@ func (p goqitePeer) insert(ctx context.Context, caller int) error {
 }
 
 func (p goqitePeer) drain(ctx context.Context, workers int) (rate, error) {
-	return together(workers, func(int) (n int, err error) {
+	return concurrently(workers, func(int) (n int, err error) {
 		for ; ; n++ {
 			m, err := p.Receive(ctx)
 			if err != nil || m == nil {
@@ -86,7 +88,7 @@ func (p goqitePeer) close() {
 	remove(p.path)
 }
 
-// goqiteSchema is goqite's schema_sqlite.sql, which its module has as a file and doesn't export.
+// goqiteSchema reads schema_sqlite.sql from goqite's module, which doesn't export it.
 func goqiteSchema(ctx context.Context) (string, error) {
 	dir, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "maragu.dev/goqite").Output()
 	if err != nil {
@@ -96,18 +98,18 @@ func goqiteSchema(ctx context.Context) (string, error) {
 	return string(schema), err
 }
 
-// riverPeer is a River client to insert with, and one for each drain that works.
+// riverPeer is a River queue. One client inserts; each drain starts another client, which works.
 type riverPeer[TTx any] struct {
 	driver   riverdriver.Driver[TTx]
 	inserter *river.Client[TTx]
-	waiting  atomic.Int64 // inserted and not worked yet
+	waiting  atomic.Int64 // jobs that are inserted and not worked yet
 	poll     bool
 	done     func()
 }
 
 func (job) Kind() string { return "bench" }
 
-// worker does nothing: what is measured is the queue.
+// worker does nothing, so that only the queue is measured.
 type worker struct{ river.WorkerDefaults[job] }
 
 func (worker) Work(context.Context, *river.Job[job]) error { return nil }
@@ -159,8 +161,8 @@ func (p *riverPeer[TTx]) drain(ctx context.Context, workers int) (rate, error) {
 	client, err := river.NewClient(p.driver, &river.Config{
 		Queues:            map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: workers}},
 		Workers:           registry,
-		FetchCooldown:     river.FetchCooldownMin,     // its default of 100 ms would be all that one sees
-		FetchPollInterval: river.FetchPollIntervalMin, // likewise
+		FetchCooldown:     river.FetchCooldownMin, // the defaults, such as 100 ms here, would dominate the result
+		FetchPollInterval: river.FetchPollIntervalMin,
 		PollOnly:          p.poll,
 		Logger:            slog.New(slog.DiscardHandler),
 	})
@@ -186,7 +188,7 @@ func (p *riverPeer[TTx]) drain(ctx context.Context, workers int) (rate, error) {
 		}
 	}
 	all.elapsed = time.Since(start)
-	// Not part of the work, but the next peer must have the machine to itself.
+	// Stop is not measured. It must end before the next peer runs, so that only one peer uses the machine.
 	return all, client.Stop(ctx)
 }
 

@@ -14,9 +14,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// readers measures Get and List alone and beside writers that never rest.
+// readers measures one reader's Get and List, first on an idle ledger and then with 64 writers that don't pause.
 func readers(ctx context.Context, c config) (*table, error) {
-	progress("ours: readers beside writers")
+	progress("ours: readers and writers")
 	const history, writers = 20_000, 64
 	d, err := buildSQLite(ctx, c.path("readers"), history, 100)
 	if err != nil {
@@ -57,14 +57,14 @@ func readers(ctx context.Context, c config) (*table, error) {
 		var wg sync.WaitGroup
 		var failed error
 		wg.Go(func() {
-			r, err := together(writers, func(w int) (n int, err error) {
+			r, err := concurrently(writers, func(w int) (n int, err error) {
 				for {
 					select {
 					case <-stop:
 						return n, nil
 					default:
 					}
-					if err := wholeWay(ctx, byLedger{d.ledger}, "writer-"+strconv.Itoa(w)); err != nil {
+					if err := runAction(ctx, byLedger{d.ledger}, "writer-"+strconv.Itoa(w)); err != nil {
 						return n, err
 					}
 					n += len(stepNames)
@@ -84,25 +84,26 @@ func readers(ctx context.Context, c config) (*table, error) {
 		}
 	}
 	t := &table{
-		title: "SQLite: one reader, idle and beside 64 writers",
-		note: fmt.Sprintf("Microseconds per call on a history of %d actions, at a random place in it. The writers made %s steps per second "+
-			"meanwhile and share the cores with the reader.", history, perSecond(written.perSecond())),
+		title: "SQLite: one reader, idle and with 64 writers",
+		note: fmt.Sprintf("Microseconds per call, at random places of a history of %d actions. The writers made %s steps "+
+			"per second and share the cores with the reader.", history, perSecond(written.perSecond())),
 		header: []string{"call", "idle p50", "idle p99", "busy p50", "busy p99", "p50 ratio", "p99 ratio", "target"},
 	}
 	for i, name := range []string{"Get", "List of 50"} {
 		p99 := ratio(busy[i].quantile(0.99), idle[i].quantile(0.99))
-		t.row(name, micros(idle[i].median()), micros(idle[i].quantile(0.99)), micros(busy[i].median()), micros(busy[i].quantile(0.99)),
+		t.row(name, micros(idle[i].median()), micros(idle[i].quantile(0.99)),
+			micros(busy[i].median()), micros(busy[i].quantile(0.99)),
 			times(ratio(busy[i].median(), idle[i].median())), times(p99), atMost(p99, 3))
 	}
 	return t, nil
 }
 
-// listOutputs measures what a page costs whose rows carry large outputs that List doesn't return.
+// listOutputs measures a List of rows with large outputs, which List doesn't return.
 func listOutputs(ctx context.Context, c config) (*table, error) {
 	t := &table{
 		title: "SQLite: List of 1,000 actions by the size of their outputs",
-		note: "Each on a file and a connection of its own, opened for it: bytes that Go allocated, and bytes read by system calls " +
-			"(rchar). The ratio is to the same rows with empty outputs.",
+		note: "Each list is on a new connection to its own file. MB allocated is what Go allocated, MB read is what " +
+			"system calls read (rchar). The ratio is to the same rows with empty outputs.",
 		header: []string{"rows", "MB allocated", "MB read", "milliseconds", "read ratio"},
 	}
 	var empty uint64
@@ -115,7 +116,7 @@ func listOutputs(ctx context.Context, c config) (*table, error) {
 		{"1 MiB outputs", 1 << 20, "NULL"},
 		{"1 MiB outputs, with a dedupe_key", 1 << 20, "'key-' || n"},
 	} {
-		progress("ours: List beside %s", shape.name)
+		progress("ours: List with %s", shape.name)
 		path := c.path("outputs")
 		if err := buildOutputs(ctx, path, shape.size, shape.key); err != nil {
 			return nil, err
@@ -128,11 +129,13 @@ func listOutputs(ctx context.Context, c config) (*table, error) {
 		if empty == 0 {
 			empty = read
 		}
-		t.row(shape.name, megabytes(allocated), megabytes(read), millis(took.median()), times(float64(read)/float64(empty)))
+		t.row(shape.name, megabytes(allocated), megabytes(read), millis(took.median()),
+			times(float64(read)/float64(empty)))
 	}
 	return t, nil
 }
 
+// listFresh lists 1,000 actions on a new connection.
 func listFresh(ctx context.Context, path string) (allocated, read uint64, took samples, err error) {
 	store, err := sqlite.Open(ctx, path)
 	if err != nil {
@@ -158,7 +161,7 @@ func listFresh(ctx context.Context, path string) (allocated, read uint64, took s
 	return after.TotalAlloc - before.TotalAlloc, readAfter - readBefore, took, err
 }
 
-// bytesRead is how much this process has asked the kernel for, from the disk or its cache.
+// bytesRead returns the bytes that this process has read by system calls, from the disk or from its cache.
 func bytesRead() uint64 {
 	f, err := os.Open("/proc/self/io")
 	if err != nil {

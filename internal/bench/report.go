@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// report is what a command measured.
+// report is the result of a command, to print or to write into RESULTS.md.
 type report struct{ tables []*table }
 
-// table is one comparison. Its note says what each number contains.
+// table is one comparison. Its note explains the numbers.
 type table struct {
 	title, note string
 	header      []string
@@ -52,20 +52,21 @@ func (r *report) markdown() string {
 	return b.String()
 }
 
-// intro begins the results file.
+// intro is the start of a new results file.
 const intro = `# Measured
 
-How to read this: every table compares sides that ran in turns within one run, on one machine and one file system, so
-the **ratios** are the result; the absolute numbers change with the disk and with what else the machine does. "Bare" is
-the generated statement on the driver, prepared once, without the ledger around it. Guards and events are part of the
-schema, so both sides of such a comparison pay for them. Every commit is durable on all sides (SQLite: WAL and synchronous
-FULL; PostgreSQL: fsync and synchronous_commit on). "Missed" marks a ratio outside its target. All of it is written by
-the program in this folder; each section says by which command.
+The sides of each comparison alternate within one run, on one machine and one file system. So the **ratios** are the
+result: the absolute numbers change with the disk and with the other load on the machine. "Bare" is the generated
+statement on the driver, prepared once, without the ledger. Guards and events are part of the schema, so both the ledger
+and bare include their cost. Every commit is durable on all sides (SQLite: WAL and synchronous FULL; PostgreSQL: fsync
+and synchronous_commit on). "Missed" marks a ratio outside its target. The program in this folder writes the tables; each
+section names its command.
 
 ![Throughput by number of callers](throughput.svg)
 `
 
-// replaceSection puts text between the markers of its section, and makes the file or the section if it isn't there.
+// replaceSection puts text between the markers of its section. It creates the file, or appends the section, if there is
+// none.
 func replaceSection(path, name, text string) error {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -87,7 +88,7 @@ func replaceSection(path, name, text string) error {
 	return os.WriteFile(path, []byte(before+section+after), 0o644)
 }
 
-// atMost and atLeast judge a ratio by its target.
+// atMost and atLeast say whether a ratio meets its target.
 func atMost(ratio, target float64) string  { return verdict(ratio <= target, "<=", target) }
 func atLeast(ratio, target float64) string { return verdict(ratio >= target, ">=", target) }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// scale measures how the cost of each call grows with the history.
+// scale measures how the time of each call and of each migration grows with the history.
 func scale(ctx context.Context, c config) (*report, error) {
 	if c.engine != "sqlite" && c.engine != "postgres" {
 		return nil, fmt.Errorf("there is no engine %q", c.engine)
@@ -34,9 +34,9 @@ func scale(ctx context.Context, c config) (*report, error) {
 	}
 	for _, o := range scaleOps {
 		progress("scale: %s", o.name)
-		for round := -1; round < rounds; round++ { // the first round is not measured: it fills caches
+		for round := -1; round < rounds; round++ { // round -1 fills the caches and is not measured
 			for _, d := range all {
-				if err := o.turn(ctx, d, round >= 0); err != nil {
+				if err := o.run(ctx, d, round >= 0); err != nil {
 					return nil, fmt.Errorf("%s on %d actions: %w", o.name, d.rows, err)
 				}
 			}
@@ -52,7 +52,7 @@ func (c config) build(ctx context.Context, rows int) (*scaled, error) {
 	return buildSQLite(ctx, c.path(fmt.Sprintf("scale-%d", rows)), rows, c.open)
 }
 
-// pauseOdd puts every second server into maintenance, for Approve to have something to do.
+// pauseOdd puts every second server into maintenance, so that there are actions to approve.
 func pauseOdd(ctx context.Context, l *remediation.Ledger) error {
 	for i := 1; i < scaleServers; i += 2 {
 		if err := l.Pause(ctx, serverOf(i)); err != nil {
@@ -62,7 +62,8 @@ func pauseOdd(ctx context.Context, l *remediation.Ledger) error {
 	return nil
 }
 
-func (o scaleOp) turn(ctx context.Context, d *scaled, measured bool) error {
+// run makes the calls of one round.
+func (o scaleOp) run(ctx context.Context, d *scaled, measured bool) error {
 	var took samples
 	for range o.calls {
 		if err := took.time(func() error { return o.call(ctx, d) }); err != nil {
@@ -79,10 +80,11 @@ func callTable(c config, all []*scaled) *table {
 	first, last := all[0], all[len(all)-1]
 	t := &table{
 		title: fmt.Sprintf("%s: the cost of each call by the length of the history", engineName(c)),
-		note: fmt.Sprintf("Median (p99) in microseconds, one caller, at random places of the history. %d servers; %d actions are open in each "+
-			"history and the rest is terminal, so that what grows is the history alone. A page has 50 actions, a server's and a rare type's 4, an alert's about 10. \"Deep\" pages begin in the middle of it. Growth is the "+
-			"median (p99) on the longest history to the one on the shortest; the target is 1.5 for the median. The p99 of a write is "+
-			"that of the disk's fsync.", scaleServers, c.open),
+		note: fmt.Sprintf("Median (p99) in microseconds, for one caller at random places of the history. There are %d "+
+			"servers. Every history has %d open actions and the others are terminal, so only the history grows. A page "+
+			"has 50 actions; by server or rare type it has 4, and by alert about 10. \"Deep\" pages begin in the middle "+
+			"of the history. Growth is the median (p99) on the longest history divided by that on the shortest; the "+
+			"target is 1.5 for the median. The p99 of a write is that of the disk's fsync.", scaleServers, c.open),
 		header: []string{"call"},
 	}
 	for _, d := range all {
@@ -105,8 +107,9 @@ func callTable(c config, all []*scaled) *table {
 func migrationTable(c config, all []*scaled) *table {
 	t := &table{
 		title: fmt.Sprintf("%s: each migration by the length of the history", engineName(c)),
-		note: "Milliseconds, each file in one transaction, its commit included. 000003 and 000004 run on the seed's table, the later ones " +
-			"on full rows. Migrate runs all that are due in one transaction: others write after their sum.",
+		note: "Milliseconds, each file in its own transaction, with its commit. 000003 and 000004 run on the table " +
+			"of version 2, the later ones on rows with audit fields. Migrate runs all pending migrations in one " +
+			"transaction, so other writers wait for the sum.",
 		header: []string{"migration"},
 	}
 	for _, d := range all {

@@ -12,40 +12,42 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// scaled is a ledger with a long history.
+// This file builds the long histories that scale measures, and times the migrations on them.
+
+// scaled is a ledger with a long history, and what was measured on it.
 type scaled struct {
 	rows   int
 	ledger *remediation.Ledger
 	close  func()
-	bytes  int64
+	bytes  int64 // size of the database
 	steps  []migrationTime
 
-	pending   []int64     // made by Create in maintenance, for Approve
-	queued    []string    // servers with something to claim
-	executing []executing // for Finish
-	took      map[string]samples
+	pending   []int64            // actions for Approve, created in maintenance
+	queued    []string           // servers with an approved action, for Claim
+	executing []executing        // actions for Finish
+	took      map[string]samples // by the name of the call
 }
 
-// migrationTime is how long one migration took on all rows.
+// migrationTime is the duration of one migration.
 type migrationTime struct {
 	file string
 	took time.Duration
 }
 
-// scaleServers is how many servers share a history.
+// scaleServers is the number of servers in each history.
 const scaleServers = 1000
 
-// builder runs SQL in one engine while a history is made.
+// builder builds a history by SQL, in the dialect of one engine.
 type builder struct {
 	files fs.FS
 	exec  func(ctx context.Context, statement string) error
-	// loose lets the filling go on without durability, strict brings it back for what is timed.
-	loose, strict string
-	// at and text are SQL for a time from unix seconds, and for text of that many characters.
+	// notDurable is SQL that turns durability off, to fill rows faster. durable turns it on again.
+	notDurable, durable string
+	// at returns SQL that converts Unix seconds to a time; text returns SQL for a text of that many characters.
 	at, text func(expression string) string
 }
 
-// migrate executes the migrations of these versions, each in a transaction of its own, and returns how long each took.
+// migrate runs the migrations of these versions, each in its own transaction, and returns how long each took.
 func (b builder) migrate(ctx context.Context, from, to int) (steps []migrationTime, err error) {
 	for version := from; version <= to; version++ {
 		found, err := fs.Glob(b.files, fmt.Sprintf("%06d_*.up.sql", version))
@@ -68,24 +70,24 @@ func (b builder) migrate(ctx context.Context, from, to int) (steps []migrationTi
 	return steps, nil
 }
 
-// newest is the last version in the schema.
+// newest returns the version of the last migration.
 func (b builder) newest() (int, error) {
 	found, err := fs.Glob(b.files, "*.up.sql")
 	return len(found), err
 }
 
-// fill runs statements that nobody times.
+// fill runs statements without durability. They are not timed.
 func (b builder) fill(ctx context.Context, statements ...string) error {
-	for _, statement := range slices.Concat([]string{b.loose}, statements, []string{b.strict}) {
+	for _, statement := range slices.Concat([]string{b.notDurable}, statements, []string{b.durable}) {
 		if err := b.exec(ctx, statement); err != nil {
 			return err
 		}
 	}
-	syscall.Sync() // or the first durable write that is timed would wait for all of it
+	syscall.Sync() // otherwise the first timed commit would wait for these writes
 	return nil
 }
 
-// series is SQL for a table s of n from 1.
+// series returns SQL for a table s with the numbers n from 1 to rows.
 func series(rows int) string {
 	return fmt.Sprintf("WITH RECURSIVE s(n) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT n + 1 FROM s WHERE n < %d)", rows)
 }
@@ -94,8 +96,8 @@ func (b builder) servers(ctx context.Context) error {
 	return b.fill(ctx, "INSERT INTO servers (id) "+series(scaleServers)+" SELECT 'server-' || (n - 1) FROM s")
 }
 
-// history fills alerts and actions at version 4, before the rules, so that none of them runs row by row. The open
-// actions are spread over it; of the others 90 in 100 completed, 7 failed and 3 were rejected.
+// history fills alerts and actions at version 4, which has no triggers yet that would run for each row. The open
+// actions are spread evenly. Of the others, 90% are completed, 7% failed and 3% rejected.
 func (b builder) history(ctx context.Context, rows, open int) error {
 	alerts := max(rows/100, 1)
 	gap := max(rows/open, 1)
@@ -125,8 +127,9 @@ func (b builder) history(ctx context.Context, rows, open int) error {
 		CASE WHEN status IN ('completed', 'failed') THEN '' END
 	FROM a`
 	sql = strings.NewReplacer(
-		"{rows}", fmt.Sprint(rows), "{gap}", fmt.Sprint(gap), "{alerts}", fmt.Sprint(alerts), "{year}", "31000000", "{servers}", fmt.Sprint(scaleServers),
-		"{created}", b.at("created"), "{executed}", b.at("created + 1"), "{completed}", b.at("created + 5"), "{text}", b.text("size"),
+		"{rows}", fmt.Sprint(rows), "{gap}", fmt.Sprint(gap), "{alerts}", fmt.Sprint(alerts), "{year}", "31000000",
+		"{servers}", fmt.Sprint(scaleServers), "{created}", b.at("created"), "{executed}", b.at("created + 1"),
+		"{completed}", b.at("created + 5"), "{text}", b.text("size"),
 	).Replace(sql)
 	return b.fill(ctx,
 		"INSERT INTO alerts (server_id, title) "+series(alerts)+" SELECT 'server-' || (n % 1000), 'disk full' FROM s",
@@ -134,13 +137,13 @@ func (b builder) history(ctx context.Context, rows, open int) error {
 			approved_at, approved_by, rejected_at, rejected_by, rejection_reason, executed_at, completed_at, exit_code, stdout, stderr) `+sql)
 }
 
-// seed fills the table as the seed found it, at version 2.
+// seed fills the table of version 2, which is that of the Python original.
 func (b builder) seed(ctx context.Context, rows int) error {
 	return b.fill(ctx, `INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by) `+series(rows)+
 		` SELECT 'server-' || (n % 1000), 'restart_service', 'completed', 'systemctl restart nginx.service', `+b.at("1735689600 + n")+`, 'alice' FROM s`)
 }
 
-// events writes what the triggers would have written.
+// events inserts the events that the triggers would have inserted.
 func (b builder) events(ctx context.Context) error {
 	var statements []string
 	for _, query := range []string{
@@ -156,7 +159,7 @@ func (b builder) events(ctx context.Context) error {
 	return b.fill(ctx, statements...)
 }
 
-// timeSeed times what adopting the seed's table costs.
+// timeSeed times migrations 3 and 4 on a table of version 2 that is full.
 func (b builder) timeSeed(ctx context.Context, rows int) ([]migrationTime, error) {
 	if _, err := b.migrate(ctx, 1, 2); err != nil {
 		return nil, err
@@ -170,7 +173,7 @@ func (b builder) timeSeed(ctx context.Context, rows int) ([]migrationTime, error
 	return b.migrate(ctx, 3, 4)
 }
 
-// build makes the history at version 4, brings it up, and times the way.
+// build fills the history at version 4, and times the migrations from there to the newest version.
 func (b builder) build(ctx context.Context, rows, open int) ([]migrationTime, error) {
 	newest, err := b.newest()
 	if err != nil {

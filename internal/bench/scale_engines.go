@@ -16,6 +16,8 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
+// This file builds a history on each engine: on SQLite in a file, on PostgreSQL in a database.
+
 func sqliteBuilder(db *sql.DB) builder {
 	return builder{
 		files: schema.SQLite,
@@ -23,10 +25,10 @@ func sqliteBuilder(db *sql.DB) builder {
 			_, err := db.ExecContext(ctx, statement)
 			return err
 		},
-		loose:  "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF",
-		strict: "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL",
-		at:     func(e string) string { return "strftime('%Y-%m-%d %H:%M:%S+00:00', " + e + ", 'unixepoch')" },
-		text:   func(e string) string { return "hex(zeroblob((" + e + ") / 2))" },
+		notDurable: "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF",
+		durable:    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL",
+		at:         func(e string) string { return "strftime('%Y-%m-%d %H:%M:%S+00:00', " + e + ", 'unixepoch')" },
+		text:       func(e string) string { return "hex(zeroblob((" + e + ") / 2))" },
 	}
 }
 
@@ -37,14 +39,14 @@ func postgresBuilder(pool *pgxpool.Pool) builder {
 			_, err := pool.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol)
 			return err
 		},
-		loose:  "SET synchronous_commit = off",
-		strict: "SET synchronous_commit = on",
-		at:     func(e string) string { return "to_timestamp(" + e + ")" },
-		text:   func(e string) string { return "repeat(md5(CAST(n AS TEXT)), CAST(" + e + " AS INTEGER) / 32)" },
+		notDurable: "SET synchronous_commit = off",
+		durable:    "SET synchronous_commit = on",
+		at:         func(e string) string { return "to_timestamp(" + e + ")" },
+		text:       func(e string) string { return "repeat(md5(CAST(n AS TEXT)), CAST(" + e + " AS INTEGER) / 32)" },
 	}
 }
 
-// postgresScaled builds a history in a database of its own. Referential triggers are off while it is filled.
+// postgresScaled builds a history in its own database. Triggers, with those of foreign keys, are off during the build.
 func postgresScaled(ctx context.Context, c config, rows, open int) (_ *scaled, err error) {
 	pool, drop, err := newPostgres(ctx, c, 1)
 	if err != nil {
@@ -60,7 +62,8 @@ func postgresScaled(ctx context.Context, c config, rows, open int) (_ *scaled, e
 	if err != nil {
 		return nil, err
 	}
-	if err := b.exec(ctx, "DROP SCHEMA public CASCADE; CREATE SCHEMA public; SET session_replication_role = replica"); err != nil {
+	err = b.exec(ctx, "DROP SCHEMA public CASCADE; CREATE SCHEMA public; SET session_replication_role = replica")
+	if err != nil {
 		return nil, err
 	}
 	later, err := b.build(ctx, rows, open)
@@ -97,7 +100,7 @@ func postgresScaled(ctx context.Context, c config, rows, open int) (_ *scaled, e
 	return d, nil
 }
 
-// buildSQLite builds a history in a file of its own.
+// buildSQLite builds a history in its own file.
 func buildSQLite(ctx context.Context, path string, rows, open int) (*scaled, error) {
 	early := path + ".seed"
 	steps, err := withFile(ctx, early, func(b builder) ([]migrationTime, error) { return b.timeSeed(ctx, rows) })
@@ -114,7 +117,7 @@ func buildSQLite(ctx context.Context, path string, rows, open int) (*scaled, err
 		if err != nil {
 			return nil, err
 		}
-		// As Migrate makes it.
+		// The same table as Migrate creates.
 		err = b.exec(ctx, fmt.Sprintf(`CREATE TABLE schema_migrations (version uint64,dirty bool);
 			CREATE UNIQUE INDEX version_unique ON schema_migrations (version);
 			INSERT INTO schema_migrations VALUES (%d, FALSE);`, newest))
@@ -142,9 +145,10 @@ func buildSQLite(ctx context.Context, path string, rows, open int) (*scaled, err
 	return d, nil
 }
 
-// withFile lets fill work on a file.
+// withFile opens an SQLite file for the time of fill.
 func withFile(ctx context.Context, path string, fill func(builder) ([]migrationTime, error)) ([]migrationTime, error) {
-	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=cache_size(-262144)")
+	db, err := sql.Open("sqlite", "file:"+path+
+		"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=cache_size(-262144)")
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +157,8 @@ func withFile(ctx context.Context, path string, fill func(builder) ([]migrationT
 	return steps, errors.Join(err, db.Close())
 }
 
-// buildOutputs makes 1,000 completed actions with outputs of that size, and a dedupe_key of that SQL expression.
+// buildOutputs inserts 1,000 completed actions. size is the length of each output, key the SQL expression of its
+// dedupe_key.
 func buildOutputs(ctx context.Context, path string, size int, key string) error {
 	_, store, err := newLedger(ctx, path, 1, normal)
 	if err != nil {

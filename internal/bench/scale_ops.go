@@ -7,14 +7,14 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// scaleOp is one call, made that often in a turn.
+// scaleOp is a call of the ledger that scale measures. It is made calls times in each round.
 type scaleOp struct {
 	name  string
 	calls int
 	call  func(ctx context.Context, d *scaled) error
 }
 
-// scaleOps run in this order: the later steps of the lifecycle take what the earlier ones made.
+// scaleOps run in this order, because the later steps of the lifecycle need the actions of the earlier ones.
 var scaleOps = []scaleOp{
 	{"Create", 100, func(ctx context.Context, d *scaled) error {
 		server := serverOf(2 * int(upTo(scaleServers/2-1)))
@@ -81,7 +81,7 @@ var scaleOps = []scaleOp{
 	}},
 }
 
-// executing is an action that an agent has.
+// executing is an action that the agent of a server executes.
 type executing struct {
 	server string
 	id     int64
@@ -92,10 +92,10 @@ const (
 	deep  = true
 
 	pageRows = 50
-	fewRows  = 4 // a page of a server or a rare type, which even the shortest history fills
+	fewRows  = 4 // for a server or a rare type, so that even the shortest history fills a page
 )
 
-// list reads a page; without a filter, one by a random alert.
+// list measures one page. Without a filter, the page is that of a random alert.
 func list(name string, fromTheMiddle bool, limit int, filter func() remediation.Filter) scaleOp {
 	return scaleOp{name, 100, func(ctx context.Context, d *scaled) error {
 		var f remediation.Filter
@@ -130,7 +130,7 @@ func byStatus(s remediation.Status) func() remediation.Filter {
 
 func byType() remediation.Filter { return remediation.Filter{ActionType: actionType} }
 
-// pop takes the oldest.
+// pop removes the oldest item and returns it.
 func pop[T any](queue *[]T) T {
 	head := (*queue)[0]
 	*queue = (*queue)[1:]

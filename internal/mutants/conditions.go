@@ -2,7 +2,9 @@ package main
 
 import "slices"
 
-// whole collects the mutants of a condition that stands alone, which may be dropped as a whole.
+// This file collects the mutants of conditions: of WHERE, WHEN, IF and JOIN … ON.
+
+// whole collects the mutants of a complete condition. If it has only one part, that part is dropped too.
 func (s *source) whole(from, to int) {
 	if len(s.sql.split(from, to, "OR")) == 1 && len(s.sql.split(from, to, "AND")) == 1 {
 		s.weaken(from, to, "TRUE")
@@ -10,7 +12,8 @@ func (s *source) whole(from, to int) {
 	s.condition(from, to)
 }
 
-// weaken drops one part of a condition: its value no longer matters, but it stays, and its parameters with it.
+// weaken adds a mutant in which one part of a condition has no effect. The text of the part stays, so that the
+// statement keeps its parameters. neutral is TRUE or FALSE, the value that takes the part out of an AND or an OR.
 func (s *source) weaken(from, to int, neutral string) {
 	operator := " OR "
 	if neutral == "FALSE" {
@@ -19,7 +22,7 @@ func (s *source) weaken(from, to int, neutral string) {
 	s.drop("without "+s.words(from, to), cut{from, to, "(" + s.original(from, to) + operator + neutral + ")"})
 }
 
-// condition collects a mutant for each part of a condition.
+// condition collects a mutant for each part of a condition, and for each part of these parts.
 func (s *source) condition(from, to int) {
 	for _, o := range []struct{ operator, neutral string }{{"OR", "FALSE"}, {"AND", "TRUE"}} {
 		parts := s.sql.split(from, to, o.operator)
@@ -49,7 +52,7 @@ func (s *source) condition(from, to int) {
 	}
 }
 
-// parenthesized is for (condition), (condition) IS NOT TRUE, and (a, b) IS NOT (c, d).
+// parenthesized collects the mutants of (condition), (condition) IS NOT TRUE, and (a, b) IS NOT (c, d).
 func (s *source) parenthesized(from, to int) {
 	end := s.sql.until(from + 1)
 	left := s.sql.split(from+1, end, ",")
@@ -65,7 +68,7 @@ func (s *source) parenthesized(from, to int) {
 	}
 	right := s.sql.split(open+1, to-1, ",")
 	if len(right) != len(left) || s.sql.is(open-1, "IN") {
-		return // a list of rows, each of which allows something
+		return // a list of allowed rows: without one, the condition would be stricter
 	}
 	for i := range left {
 		s.drop("without "+s.words(left[i][0], left[i][1])+" in "+s.words(from, from+2)+"…",
@@ -73,7 +76,7 @@ func (s *source) parenthesized(from, to int) {
 	}
 }
 
-// cases is for CASE … THEN condition … END.
+// cases collects the mutants of the results in CASE … THEN condition … ELSE condition END.
 func (s *source) cases(from, to int) {
 	to = min(to, s.sql.until(from+1)+1)
 	for i := from + 1; i < to-1; i++ {
@@ -85,7 +88,8 @@ func (s *source) cases(from, to int) {
 	}
 }
 
-// extreme is for the greatest or the least of several values, if a condition compares it: another takes the place of each.
+// extreme collects the mutants of greatest, least or max, if the result is compared. In each mutant, one of the values
+// is replaced by another of them.
 func (s *source) extreme(i int) {
 	end := s.sql.until(i + 2)
 	compares := func(i int) bool {
@@ -102,7 +106,7 @@ func (s *source) extreme(i int) {
 	}
 }
 
-// columns adds a mutant without each of the columns of a trigger.
+// columns adds a mutant for each column in a trigger's UPDATE OF list: the trigger without that column.
 func (s *source) columns(from, to int) {
 	list := s.sql.split(from, to, ",")
 	if len(list) == 1 {
@@ -113,7 +117,7 @@ func (s *source) columns(from, to int) {
 	}
 }
 
-// member is the cut that takes a member and one comma out of a list.
+// member returns the cut that removes a member, and one comma, from a list.
 func (s *source) member(list [][2]int, i int) cut {
 	if i > 0 {
 		return cut{list[i][0] - 1, list[i][1], ""}

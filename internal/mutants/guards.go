@@ -5,7 +5,10 @@ import (
 	"strings"
 )
 
-// schema collects the guards of migrations: constraints, triggers, what the functions of triggers check, and views.
+// This file finds the guards in SQL: it walks the tokens, and adds a mutant for each guard.
+
+// schema collects the guards of a migration: constraints, triggers, the checks in functions, and the conditions of
+// views.
 func (s *source) schema() {
 	kind, column, depth := "", "", 0
 	for i := range s.sql {
@@ -56,7 +59,8 @@ func (s *source) query() {
 	}
 }
 
-// clause collects what a statement is held by, if it begins at i.
+// clause collects the clause of a statement that begins at i, if that is a guard: a condition, an order, a limit, a
+// lock, or ON CONFLICT.
 func (s *source) clause(i int) {
 	end := func(words ...string) int { return s.sql.until(i+1, append(words, ";", "RETURNING")...) }
 	switch {
@@ -72,7 +76,7 @@ func (s *source) clause(i int) {
 		s.remove(i, end("LIMIT", "FOR"))
 	case s.sql.is(i, "LIMIT"):
 		to := end("FOR")
-		// A parameter must stay, or the call could not bind it.
+		// The limit is raised, not removed: a call must be able to bind its parameter.
 		s.drop("without "+s.words(i, to), cut{i + 1, i + 1, "1000000 + "})
 	case s.sql.is(i, "FOR", "UPDATE"), s.sql.is(i, "FOR", "SHARE"):
 		s.remove(i, end("FOR", "ON"))
@@ -83,7 +87,7 @@ func (s *source) clause(i int) {
 	}
 }
 
-// row collects the value of one SELECT without a table in a UNION, if it begins at i.
+// row collects the value of a SELECT in a UNION that begins at i, if it has no FROM.
 func (s *source) row(i int) {
 	to := s.sql.until(i, "UNION", ";")
 	if value := s.sql.until(i+1, "AS", "UNION", ";"); !s.sql.is(s.sql.until(i, "FROM", "UNION", ";"), "FROM") && value <= to {
@@ -91,7 +95,7 @@ func (s *source) row(i int) {
 	}
 }
 
-// constraint collects the constraint of a column that begins at i.
+// constraint collects the constraint of a column that begins at i, if there is one.
 func (s *source) constraint(i int, column string) {
 	without := func(from, to int) { s.drop(column+" without "+s.words(from, to), cut{from, to, ""}) }
 	switch {
@@ -112,8 +116,8 @@ func (s *source) constraint(i int, column string) {
 	}
 }
 
-// trigger collects the guards of a trigger whose header begins at i. It never loses the trigger as such: a mutant that
-// fails in a down migration would prove nothing.
+// trigger collects the guards of a trigger whose header begins at i. Every mutant still creates the trigger, because
+// down migrations drop it: a mutant that fails there would prove nothing.
 func (s *source) trigger(i int) {
 	events := i + 1
 	body := slices.IndexFunc(s.sql[i:], func(t token) bool { return t.text == "BEGIN" || t.text == "EXECUTE" }) + i
@@ -134,12 +138,13 @@ func (s *source) trigger(i int) {
 	}
 }
 
-// function collects what a function does, or has, for the sake of its callers' safety, if it begins at i.
+// function collects the guard of a function that begins at i, if there is one: a condition, a PERFORM statement,
+// SECURITY DEFINER, or the search_path.
 func (s *source) function(i int) {
 	switch {
 	case s.sql.is(i, "IF") && !s.sql.is(i-1, "END"):
 		s.whole(i+1, s.sql.until(i, "THEN"))
-	case s.sql.is(i, "WHEN"): // of the CASE that names the rule which refuses a row
+	case s.sql.is(i, "WHEN"): // in a CASE whose result is the name of the rule that refuses a row
 		if then := s.sql.until(i+1, "THEN"); strings.HasPrefix(s.sql[then+1].text, "'remediation_") {
 			s.whole(i+1, then)
 		}

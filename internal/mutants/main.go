@@ -1,10 +1,10 @@
-// Mutants drops the guards of the ledger one at a time, from a copy of the repository, and runs the tests that should
-// notice: a mutant that passes them all has survived, and either a test is missing or the guard is. A guard is a trigger,
-// each condition of it, a constraint, and each condition, order, limit and lock of a query. What is tried is read off the
-// SQL itself, so that a new rule becomes a mutant without anybody adding it here.
+// Command mutants does mutation testing of the ledger's SQL. It drops one guard at a time, in a copy of the repository,
+// and runs the tests. A mutant that passes all tests has survived: either a test is missing, or the guard does nothing.
+// A guard is a trigger, a part of a trigger's condition, a constraint, or a condition, order, limit or lock of a query.
+// The guards are found by reading the SQL, so a new rule becomes a mutant without a change here.
 //
-// The directory it runs in is the repository's root. TMPDIR on a RAM disk, and a server with fsync off, save most of the
-// time.
+// Run it in the root of the repository. It takes much less time with TMPDIR on a RAM disk and on a server with fsync
+// off.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	engine = flag.String("engine", "both", "whose guards to drop: sqlite, postgres (needs POSTGRES_URL) or both")
+	engine = flag.String("engine", "both", "drop the guards of sqlite, postgres (needs POSTGRES_URL) or both")
 	only   = flag.String("only", "", "drop only guards whose name matches this regular expression")
 	jobs   = flag.Int("jobs", 2, "how many mutants to run at once")
 	list   = flag.Bool("list", false, "list the mutants instead of running them")
@@ -53,11 +53,11 @@ func run(ctx context.Context) (bool, error) {
 	}
 	var mutants []mutant
 	for _, e := range engines {
-		of, err := e.mutants(".")
+		all, err := e.mutants(".")
 		if err != nil {
 			return false, err
 		}
-		for _, m := range of {
+		for _, m := range all {
 			if !wanted.MatchString(m.name) {
 				continue
 			}
@@ -82,6 +82,7 @@ func run(ctx context.Context) (bool, error) {
 	return report(results), nil
 }
 
+// chosen returns the dialects that -engine names.
 func chosen() ([]dialect, error) {
 	var engines []dialect
 	for _, e := range dialects {
@@ -100,14 +101,15 @@ func chosen() ([]dialect, error) {
 
 func noServer() bool { return os.Getenv("POSTGRES_URL") == "" }
 
-// tryAll tries the mutants in as many copies of the repository as there are jobs.
+// tryAll tries the mutants, each in one of several copies of the repository. There is one copy for each job. First it
+// checks that the tests pass without a mutant.
 func tryAll(ctx context.Context, engines []dialect, mutants []mutant) ([]result, error) {
 	dir, err := os.MkdirTemp("", "mutants")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // a test reads the schema as another user
+	if err := os.Chmod(dir, 0o755); err != nil { // a test reads the schema as a different user
 		return nil, err
 	}
 	copies := make([]*workspace, max(1, *jobs))
@@ -159,7 +161,7 @@ func tryAll(ctx context.Context, engines []dialect, mutants []mutant) ([]result,
 	return results, context.Cause(ctx)
 }
 
-// report prints what became of all mutants, and reports whether each was noticed or changes nothing.
+// report prints the results. It returns whether no mutant survived or is undecided.
 func report(results []result) bool {
 	byOutcome := map[outcome][]result{}
 	for _, r := range results {
@@ -175,7 +177,7 @@ func report(results []result) bool {
 		}
 	}
 	print("are not valid SQL, and prove nothing", byOutcome[invalid])
-	print("change nothing, because", byOutcome[equivalent])
+	print("change nothing, for this reason", byOutcome[equivalent])
 	print("UNDECIDED", byOutcome[undecided])
 	print("SURVIVED", byOutcome[survived])
 	fmt.Printf("\n%d mutants: %d noticed, %d survived, %d undecided, %d not valid, %d that change nothing\n", len(results),

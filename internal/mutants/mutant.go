@@ -17,7 +17,7 @@ type mutant struct {
 	text   string
 }
 
-// dialect is where an engine's SQL and its tests are.
+// dialect is an engine, with the paths of its SQL and of its tests.
 type dialect struct{ name, schema, queries, tests string }
 
 var dialects = []dialect{
@@ -25,10 +25,11 @@ var dialects = []dialect{
 	{"postgres", "schema/postgres/*.up.sql", "db/postgresdb/*.sql.go", "remediation/postgres"},
 }
 
-// needsServer reports whether the tests are those of PostgreSQL.
+// needsServer reports whether the tests run on PostgreSQL.
 func (d dialect) needsServer() bool { return d.tests == "remediation/postgres" }
 
-// Queries are taken from the generated code: it is what runs, and the text of queries/ but for the parameters' names.
+// generated matches a query in the generated code. The queries are read there, and not in queries/, because that is the
+// code that runs. The two texts differ only in the names of parameters.
 var generated = regexp.MustCompile("const (\\w+) = (`-- name: (\\w+) :\\w+\n[^`]*`)")
 
 // mutants derives all mutants of the engine from the files under root.
@@ -53,7 +54,7 @@ func (d dialect) mutants(root string) ([]mutant, error) {
 			for _, q := range generated.FindAllStringSubmatch(string(text), -1) {
 				body := strings.Trim(q[2], "`")
 				query := source{engine: d, text: body, sql: tokens(body), subject: q[3]}
-				if strings.HasPrefix(query.subject, "Export") { // for Import, which is PostgreSQL's
+				if strings.HasPrefix(query.subject, "Export") { // postgres.Import calls these, so its tests check them
 					query.engine.tests = dialects[1].tests
 				}
 				query.query()
@@ -70,27 +71,27 @@ func (d dialect) mutants(root string) ([]mutant, error) {
 	return list, nil
 }
 
-// source is a migration or a query whose guards are being collected.
+// source collects the mutants of one migration or query.
 type source struct {
 	engine     dialect
 	path, text string
 	sql        sql
-	subject    string // the trigger, table, function or query that is being read
+	subject    string // the current trigger, table, function or query
 	mutants    []mutant
 }
 
-// cut replaces the tokens from and to with other text.
+// cut replaces the tokens from (inclusive) to (exclusive) by other text.
 type cut struct {
 	from, to int
 	with     string
 }
 
-// drop adds a mutant in which the cuts were made.
+// drop adds a mutant with these cuts. how is the end of its name.
 func (s *source) drop(how string, cuts ...cut) {
 	slices.SortFunc(cuts, func(a, b cut) int { return b.from - a.from })
 	text := s.text
 	for _, c := range cuts {
-		at, end := s.sql[c.from].at, s.sql[c.from].at // nothing is replaced by what is put in between
+		at, end := s.sql[c.from].at, s.sql[c.from].at // an empty range inserts the text
 		if c.to > c.from {
 			end = s.sql[c.to-1].end
 		}
@@ -103,10 +104,10 @@ func (s *source) drop(how string, cuts ...cut) {
 // remove adds a mutant without these tokens.
 func (s *source) remove(from, to int) { s.drop("without "+s.words(from, to), cut{from, to, ""}) }
 
-// original is the text of tokens as it stands in the file, with the comments in it.
+// original returns the source text of tokens, with its comments.
 func (s *source) original(from, to int) string { return s.text[s.sql[from].at:s.sql[to-1].end] }
 
-// words is tokens on one line, short enough for a name.
+// words returns tokens on one line, shortened for a name.
 func (s *source) words(from, to int) string {
 	var line strings.Builder
 	for i := from; i < to; i++ {

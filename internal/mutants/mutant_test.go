@@ -10,7 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// changes is each mutant's name and the lines that differ from the text.
+// These tests check which mutants are derived from SQL.
+
+// changes returns, by the name of each mutant, its lines that are not in text.
 func changes(text string, mutants []mutant) map[string]string {
 	was := map[string]bool{}
 	for line := range strings.Lines(text) {
@@ -130,7 +132,8 @@ END;
 	}
 }
 
-// What the reader of the SQL does not understand it would pass over in silence.
+// The code that reads the SQL skips syntax that it does not know, so this test looks for the triggers and the writing
+// queries by pattern.
 func TestEveryTriggerAndEveryChangeHasAMutant(t *testing.T) {
 	wanted := map[string]*regexp.Regexp{
 		"never fires": regexp.MustCompile(`CREATE TRIGGER (\w+)`),

@@ -5,32 +5,35 @@ import (
 	"slices"
 )
 
-// token is one word, literal or sign of a text: text[at:end].
+// This file splits SQL into tokens, and finds the ends of clauses and lists.
+
+// token is a word, a literal or an operator at text[at:end].
 type token struct {
 	text    string
 	at, end int
 }
 
-// Comments and white space are lexemes too, but no tokens. $$ around a function's body is passed over, so that the body
-// is read like any other SQL.
+// lexeme matches a token, or a comment or white space.
 var lexeme = regexp.MustCompile(`--[^\n]*|\s+|\$\$|'(?:[^']|'')*'|[A-Za-z_?$][\w.]*|\d+|<>|<=|>=|\|\||::|.`)
 
-var silent = regexp.MustCompile(`^(--|\s|\$\$)`)
+// ignored matches the lexemes that are not tokens. $$ is one of them, so that the body of a function is read like other
+// SQL.
+var ignored = regexp.MustCompile(`^(--|\s|\$\$)`)
 
 func tokens(text string) []token {
 	var list []token
 	for _, at := range lexeme.FindAllStringIndex(text, -1) {
-		if t := text[at[0]:at[1]]; !silent.MatchString(t) {
+		if t := text[at[0]:at[1]]; !ignored.MatchString(t) {
 			list = append(list, token{t, at[0], at[1]})
 		}
 	}
 	return list
 }
 
-// sql is a stretch of tokens; a position counts from its first.
+// sql is the tokens of a text. Positions are indexes of tokens.
 type sql []token
 
-// is reports whether these words stand at i.
+// is reports whether the tokens from i on are these words.
 func (s sql) is(i int, words ...string) bool {
 	if i < 0 || i+len(words) > len(s) {
 		return false
@@ -46,7 +49,8 @@ func (s sql) is(i int, words ...string) bool {
 func (s sql) opens(i int) bool  { return s[i].text == "(" || s[i].text == "CASE" }
 func (s sql) closes(i int) bool { return s[i].text == ")" || s[i].text == "END" }
 
-// until returns the first position from i on, in the same parentheses, at which one of the words stands, or they close.
+// until returns the first position from i on that is one of the words, or the end of the enclosing parentheses or CASE.
+// It skips nested parentheses and CASEs.
 func (s sql) until(i int, words ...string) int {
 	for depth := 0; i < len(s); i++ {
 		switch {
@@ -61,8 +65,8 @@ func (s sql) until(i int, words ...string) int {
 	return len(s)
 }
 
-// split cuts at a word where it stands outside of parentheses, and returns the pieces as from and to. The AND of a BETWEEN
-// is none.
+// split splits at each occurrence of a word that is not in parentheses, and returns the start and end of each piece. It
+// does not split at the AND of a BETWEEN.
 func (s sql) split(from, to int, word string) [][2]int {
 	var pieces [][2]int
 	for i := from; ; i++ {

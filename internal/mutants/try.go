@@ -13,20 +13,22 @@ import (
 	"time"
 )
 
+// This file runs the tests on a mutant.
+
 type outcome int
 
 const (
-	survived outcome = iota
-	noticed
-	invalid
-	equivalent
-	undecided
+	survived   outcome = iota // all tests pass
+	noticed                   // a test fails
+	invalid                   // an engine can't run the SQL
+	equivalent                // behaves like the original, so it is not tried
+	undecided                 // the tests timed out
 )
 
 type result struct {
 	mutant  mutant
 	outcome outcome
-	why     string // the test that noticed, or the reason
+	why     string // the test that failed, the error, or the reason for equivalent
 	output  string
 }
 
@@ -48,10 +50,10 @@ func (r result) String() string {
 type suite struct {
 	module, folder string
 	args           []string
-	kill           bool // at the first failure; only for tests that leave nothing behind but a database
+	kill           bool // kill it at the first failure; only for tests that leave nothing but a database
 }
 
-// try runs tests on a mutant until one fails: first what is fast and finds most.
+// try runs the tests on a mutant until one fails. Fast tests that find most mutants run first.
 func (w *workspace) try(ctx context.Context, m mutant) (result, error) {
 	if reason := reasonFor(m.name); reason != "" {
 		return result{mutant: m, outcome: equivalent, why: reason}, nil
@@ -71,9 +73,9 @@ func (w *workspace) try(ctx context.Context, m mutant) (result, error) {
 		{module: ".", folder: m.engine.tests},
 		{module: "internal/soak", folder: ".", args: []string{"-test.short"}},
 	}
-	if len(w.lately) > 0 {
+	if len(w.recent) > 0 {
 		first := suites[0]
-		first.args = []string{"-test.run=^TestConformance$/^(" + strings.Join(w.lately, "|") + ")$", "-test.short"}
+		first.args = []string{"-test.run=^TestConformance$/^(" + strings.Join(w.recent, "|") + ")$", "-test.short"}
 		suites = slices.Insert(suites, 0, first)
 	}
 	for _, s := range suites {
@@ -89,25 +91,26 @@ func (w *workspace) try(ctx context.Context, m mutant) (result, error) {
 	return result{mutant: m}, nil
 }
 
-// remember keeps the behaviours that noticed the last mutants: the next one is often a part of the same guard.
+// remember keeps the conformance tests that noticed the last mutants, to run them first: the next mutant is often a
+// part of the same guard.
 func (w *workspace) remember(test string) {
 	parts := strings.Split(test, "/")
 	if parts[0] != "TestConformance" || len(parts) == 1 {
 		return
 	}
-	w.lately = slices.DeleteFunc(w.lately, func(name string) bool { return name == parts[1] })
-	w.lately = slices.Insert(w.lately, 0, parts[1])
-	w.lately = w.lately[:min(len(w.lately), 4)]
+	w.recent = slices.DeleteFunc(w.recent, func(name string) bool { return name == parts[1] })
+	w.recent = slices.Insert(w.recent, 0, parts[1])
+	w.recent = w.recent[:min(len(w.recent), 4)]
 }
 
 var (
-	// A subtest's end is printed at once only in the form for test2json, which marks such lines.
+	// The end of a subtest is printed at once only in the format of test2json, which puts \x16 before such lines.
 	failure = regexp.MustCompile(`^\x16?\s*--- FAIL: (\S+)`)
-	// What an engine says to SQL that it can't run at all. PostgreSQL: syntax, types, and what fits no index or key.
-	notSQL = regexp.MustCompile(`SQL logic error[^\n]*|[^\n]*SQLSTATE (42601|42P08|42P10|42P18|42804|42830)`)
+	// The errors for SQL that an engine can't run. PostgreSQL's are for syntax, types, and a missing index or key.
+	invalidSQL = regexp.MustCompile(`SQL logic error[^\n]*|[^\n]*SQLSTATE (42601|42P08|42P10|42P18|42804|42830)`)
 )
 
-// run runs a suite on the mutant that the workspace holds.
+// run runs a suite on the workspace, which has the mutant in it.
 func (w *workspace) run(ctx context.Context, m mutant, s suite) (result, error) {
 	binary, err := w.build(ctx, s)
 	if err != nil {
@@ -135,20 +138,20 @@ func (w *workspace) run(ctx context.Context, m mutant, s suite) (result, error) 
 		return result{}, err
 	}
 	var output strings.Builder
-	by := ""
+	failed := "" // the first test that failed, or a panic
 	lines := bufio.NewScanner(pipe)
 	lines.Buffer(nil, 1<<24)
 	for lines.Scan() {
 		fmt.Fprintln(&output, lines.Text())
-		if by != "" {
+		if failed != "" {
 			continue
 		}
 		if f := failure.FindStringSubmatch(lines.Text()); f != nil {
-			by = f[1]
+			failed = f[1]
 		} else if strings.HasPrefix(lines.Text(), "panic: ") {
-			by = lines.Text()
+			failed = lines.Text()
 		}
-		if by != "" && s.kill {
+		if failed != "" && s.kill {
 			kill()
 		}
 	}
@@ -160,22 +163,22 @@ func (w *workspace) run(ctx context.Context, m mutant, s suite) (result, error) 
 		dropDatabases(test.Process.Pid)
 	}
 	r := result{mutant: m, output: output.String()}
-	switch sql := notSQL.FindString(r.output); {
+	switch sql := invalidSQL.FindString(r.output); {
 	case err == nil:
 		r.outcome = survived
 	case sql != "":
 		r.outcome, r.why = invalid, strings.TrimSpace(sql)
-	case strings.HasPrefix(by, "panic: test timed out"): // a slow machine would do that too
-		r.outcome, r.why = undecided, by
-	case by != "":
-		r.outcome, r.why = noticed, by
-	default: // somebody else ended it, which proves nothing
+	case strings.HasPrefix(failed, "panic: test timed out"): // may only mean that the machine is slow
+		r.outcome, r.why = undecided, failed
+	case failed != "":
+		r.outcome, r.why = noticed, failed
+	default: // the process ended without a failed test, which proves nothing
 		return result{}, fmt.Errorf("run the tests of %s: %w\n%s", s.folder, err, r.output)
 	}
 	return r, nil
 }
 
-// build builds the tests of a suite when they are first needed.
+// build returns the test binary of a suite, and builds it the first time.
 func (w *workspace) build(ctx context.Context, s suite) (string, error) {
 	folder := filepath.Join(s.module, s.folder)
 	if w.built[folder] == "" {
@@ -190,7 +193,7 @@ func (w *workspace) build(ctx context.Context, s suite) (string, error) {
 	return w.built[folder], nil
 }
 
-// dropDatabases drops what a killed test has left on the server.
+// dropDatabases drops the databases that a killed test left on the server.
 func dropDatabases(pid int) {
 	psql := exec.Command("psql", "-qX", os.Getenv("POSTGRES_URL"))
 	psql.Stdin = strings.NewReader(fmt.Sprintf(`SELECT format('DROP DATABASE %%I WITH (FORCE)', datname)

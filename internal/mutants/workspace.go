@@ -7,12 +7,12 @@ import (
 	"path/filepath"
 )
 
-// workspace is a copy of the repository, in which one mutant at a time is tried. Its schema and queries are read when the
-// tests run, so that the tests are built once and not for each mutant.
+// workspace is a copy of the repository, in which one mutant at a time is tried. The copy reads its schema and queries
+// when the tests run, so that the tests are built only once.
 type workspace struct {
 	dir    string
-	built  map[string]string // the test binaries
-	lately []string          // behaviours that noticed a mutant, the last one first
+	built  map[string]string // test binaries by folder
+	recent []string          // conformance tests that noticed a mutant, the latest first
 }
 
 func newWorkspace(dir, root string) (*workspace, error) {
@@ -30,7 +30,7 @@ func newWorkspace(dir, root string) (*workspace, error) {
 		return nil, err
 	}
 	for _, d := range dialects {
-		if err := w.openQueries(d); err != nil {
+		if err := w.replaceQueries(d); err != nil {
 			return nil, err
 		}
 	}
@@ -42,7 +42,7 @@ func (w *workspace) copy(root string) error {
 		switch {
 		case err != nil:
 			return err
-		case entry.Name() == ".git" && entry.IsDir(): // in a linked worktree it is a file
+		case entry.Name() == ".git" && entry.IsDir(): // a directory, except in a linked worktree
 			return fs.SkipDir
 		case !entry.Type().IsRegular():
 			return nil
@@ -55,11 +55,12 @@ func (w *workspace) copy(root string) error {
 	})
 }
 
-// queryEnv holds the engine and the text of the query that is the mutant: both engines have queries of the same names.
+// queryEnv is the environment variable with the mutant of a query: the engine, a space and the text. Both engines have
+// queries of the same names.
 const queryEnv = "ACTIONLEDGER_MUTANT_QUERY"
 
-// openQueries lets the mutant stand in for the generated query of the same name.
-func (w *workspace) openQueries(d dialect) error {
+// replaceQueries changes the generated code so that the mutant in queryEnv replaces the query of the same name.
+func (w *workspace) replaceQueries(d dialect) error {
 	paths, err := filepath.Glob(filepath.Join(w.dir, d.queries))
 	if err != nil {
 		return err
@@ -69,8 +70,8 @@ func (w *workspace) openQueries(d dialect) error {
 		if err != nil {
 			return err
 		}
-		open := generated.ReplaceAllString(string(text), "var $1 = mutant($2)")
-		if err := os.WriteFile(path, []byte(open), 0o644); err != nil {
+		replaceable := generated.ReplaceAllString(string(text), "var $1 = mutant($2)")
+		if err := os.WriteFile(path, []byte(replaceable), 0o644); err != nil {
 			return err
 		}
 	}

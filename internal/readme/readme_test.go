@@ -14,11 +14,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// These tests keep every Markdown file of the repository true.
+// These tests check every Markdown file of the repository: its code blocks, make targets, versions and links.
 //
-// A Go block is a copy of code that compiles and runs in a test. The comment above the block names that code: a file, as
-// in <!-- internal/readme/main.go -->, or a region of one, as in <!-- remediation/example_test.go#claim -->. In the file,
-// the region is between the lines "// region: claim" and "// endregion".
+// A Go block is a copy of code that compiles and runs in a test. The comment above the block names that code. It is a
+// file, such as <!-- internal/readme/main.go -->, or a region of a file, such as <!-- remediation/example_test.go#claim
+// -->. In the file, the region is between the lines "// region: claim" and "// endregion".
 
 const (
 	root       = "../.."
@@ -51,7 +51,7 @@ func TestProgramPrintsWhatReadmeShows(t *testing.T) {
 		t.Fatal("README.md does not show the program and, in a text block after it, what it prints")
 	}
 	if diff := cmp.Diff(string(printed), blocks[at+1].text); diff != "" {
-		t.Errorf("the program prints -, README.md shows +:\n%s", diff)
+		t.Errorf("output of the program (-printed +in README.md):\n%s", diff)
 	}
 }
 
@@ -66,7 +66,7 @@ func TestGoBlocksAreCodeThatRuns(t *testing.T) {
 			if b.code == "" {
 				t.Errorf("%s: no comment names the code of this block:\n%s", path, b.text)
 			} else if diff := cmp.Diff(codeOf(t, b.code), b.text); diff != "" {
-				t.Errorf("%s: %q has -, the block has +:\n%s", path, b.code, diff)
+				t.Errorf("%s: block of %q (-code +block):\n%s", path, b.code, diff)
 			}
 		}
 	}
@@ -126,7 +126,7 @@ var (
 	heading = regexp.MustCompile(`(?m)^#+ (.+)$`)
 )
 
-func TestLinksLeadSomewhere(t *testing.T) {
+func TestLinkTargetsExist(t *testing.T) {
 	for _, path := range files(t, ".md") {
 		for _, to := range link.FindAllStringSubmatch(fence.ReplaceAllString(read(t, path), ""), -1) {
 			file, anchor := filepath.Join(filepath.Dir(path), to[1]), to[2]
@@ -145,7 +145,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
-// anchors are the headings of a Markdown file as links name them.
+// anchors returns the anchors of a Markdown file's headings, such as "#set-up".
 func anchors(t *testing.T, path string) (anchors []string) {
 	for _, h := range heading.FindAllStringSubmatch(fence.ReplaceAllString(read(t, path), ""), -1) {
 		words := regexp.MustCompile(`[^\w -]`).ReplaceAllString(strings.ToLower(h[1]), "")
@@ -154,7 +154,7 @@ func anchors(t *testing.T, path string) (anchors []string) {
 	return anchors
 }
 
-// block is one fenced block of a Markdown file.
+// block is a fenced block of a Markdown file. code is the comment above it, which names its source.
 type block struct{ code, lang, text string }
 
 var fence = regexp.MustCompile("(?ms)^(?:<!-- (\\S+) -->\n)?```(\\w*)\n(.*?)^```$")
@@ -166,12 +166,12 @@ func blocksOf(t *testing.T, path string) (blocks []block) {
 		blocks = append(blocks, block{b[1], b[2], b[3]})
 	}
 	if strings.Count(text, "```") != 2*len(blocks) {
-		t.Errorf("%s has a fence that is not closed or does not begin its line", path)
+		t.Errorf("%s has a fence that is not closed, or that is not at the start of its line", path)
 	}
 	return blocks
 }
 
-// codeOf returns the code that a comment above a block names, without the indentation that a region has in its file.
+// codeOf returns the code that a comment above a block names. It removes the indentation of a region.
 func codeOf(t *testing.T, name string) string {
 	t.Helper()
 	path, region, isRegion := strings.Cut(name, "#")
@@ -208,7 +208,7 @@ func read(t *testing.T, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, path))
 	if err != nil {
-		t.Fatal(fmt.Errorf("read what a Markdown file names: %w", err))
+		t.Fatal(fmt.Errorf("read a file of the repository: %w", err))
 	}
 	return string(text)
 }

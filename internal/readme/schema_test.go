@@ -16,7 +16,8 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// The diagram in schema/README.md is the schema of SQLite; PostgreSQL has the same tables and columns, and some more.
+// The diagram in schema/README.md shows exactly the tables and columns of SQLite. PostgreSQL has the same, and some
+// more.
 func TestDiagramIsTheSchema(t *testing.T) {
 	db, err := sql.Open("sqlite", filepath.Join(t.TempDir(), "ledger.db"))
 	if err != nil {
@@ -52,7 +53,7 @@ func TestDiagramIsTheSchema(t *testing.T) {
 	}
 	slices.Sort(shown)
 	if diff := cmp.Diff(want, shown); diff != "" {
-		t.Errorf("the schema has -, the diagram has +:\n%s", diff)
+		t.Errorf("columns (-schema +diagram):\n%s", diff)
 	}
 }
 

@@ -18,8 +18,10 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// The history of 500 servers: the last 500 actions are open, one for each server, and the others ended. Every tenth of
-// those failed; 50 have an alert. $n is the number of actions, $at when all of it happened.
+// These tests count the pages that each call reads on a short and on a long history.
+//
+// The history has 500 servers and $n actions. The last 500 actions are open, one for each server, and the others are
+// terminal. Of every ten terminal actions one failed. 50 actions have an alert. All times are $at.
 const (
 	fillSQLite = `WITH RECURSIVE series (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM series WHERE i < $n)` + fill
 	fillServer = `INSERT INTO servers (id, is_paused) WITH RECURSIVE s (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM s WHERE i < 499)
@@ -41,16 +43,17 @@ const (
 	fillPostgres = `WITH series AS (SELECT i FROM generate_series(1, $n) AS i)`
 )
 
-// calls are the queries whose pages are counted, and their parameters. The others are NULL.
+// calls returns the queries whose pages are counted, by name, and the values of their parameters as SQL. Parameters
+// without a value are NULL.
 func calls(n int) map[string]map[string]string {
-	last := func(rest int) string { // the last action with that rest of its id by 3, which says its status
+	last := func(remainder int) string { // the last action with id % 3 = remainder, which determines its status
 		id := n
-		for id%3 != rest {
+		for id%3 != remainder {
 			id--
 		}
 		return strconv.Itoa(id)
 	}
-	server := func(id string) string {
+	server := func(id string) string { // the server of an action
 		i, _ := strconv.Atoi(id)
 		return fmt.Sprintf("'web-%d'", i%500)
 	}
@@ -78,18 +81,19 @@ func calls(n int) map[string]map[string]string {
 			"created_by": "'ann'"},
 		"ApproveAction": {"id": last(0), "approved_by": "'bob'", "approved_at": at, "skip_unreadable": "FALSE"},
 		"ClaimAction":   {"server_id": server(last(1)), "executed_at": at, "skip_unreadable": "FALSE"},
-		"FinishAction": {"id": last(2), "server_id": server(last(2)), "completed_at": at, "exit_code": "0", "stdout": "''", "stderr": "''",
+		"FinishAction": {"id": last(2), "server_id": server(last(2)), "completed_at": at, "exit_code": "0",
+			"stdout": "''", "stderr": "''", "skip_unreadable": "FALSE"},
+		"ExpireActions": {"rejected_at": at, "max_rows": "10"},
+		"FailOverdueActions": {"alive_before": at, "completed_at": at, "stderr": "'late'", "max_rows": "10",
 			"skip_unreadable": "FALSE"},
-		"ExpireActions":      {"rejected_at": at, "max_rows": "10"},
-		"FailOverdueActions": {"alive_before": at, "completed_at": at, "stderr": "'late'", "max_rows": "10", "skip_unreadable": "FALSE"},
-		"PruneActions":       {"before": at, "max_rows": "10"},
-		"ClearOutput":        {"before": at, "max_rows": "10"},
+		"PruneActions": {"before": at, "max_rows": "10"},
+		"ClearOutput":  {"before": at, "max_rows": "10"},
 	}
 }
 
-// flat expects that no call reads more pages of a history of 40,000 actions than of one of 2,000, but for one page in each
-// search: the trees are one level higher.
-func flat(t *testing.T, pages func(n int) map[string]int) {
+// expectFewPages expects that no call reads many more pages of a history of 40,000 actions than of one of 2,000. It
+// allows for one more page in each search, because the trees are one level higher.
+func expectFewPages(t *testing.T, pages func(n int) map[string]int) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("it takes seconds to fill the databases, and a minute under the race detector")
@@ -103,7 +107,7 @@ func flat(t *testing.T, pages func(n int) map[string]int) {
 	}
 }
 
-// literal puts values in the place of a query's parameters.
+// literal replaces the parameters of a query by values.
 func literal(text string, values map[string]string) string {
 	return parameter.ReplaceAllStringFunc(text, func(p string) string {
 		if value, given := values[parameter.ReplaceAllString(p, "$1$2")]; given {
@@ -118,10 +122,10 @@ var cacheUse = regexp.MustCompile(`Page cache (?:hits|misses): +(\d+)`)
 func TestSQLiteCallsReadNoMorePagesOfALongHistory(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("sqlite3"); err != nil {
-		t.Skip("SQLite's shell, which counts pages, is not installed")
+		t.Skip("the sqlite3 shell, which counts pages, is not installed")
 	}
 	queries := textsOf(t, "shared", "sqlite")
-	flat(t, func(n int) map[string]int {
+	expectFewPages(t, func(n int) map[string]int {
 		path := filepath.Join(t.TempDir(), "pages.db")
 		store, err := sqlite.Open(t.Context(), path)
 		if err != nil {
@@ -138,7 +142,7 @@ func TestSQLiteCallsReadNoMorePagesOfALongHistory(t *testing.T) {
 		defer db.Close()
 		for _, statement := range []string{
 			fillServer, "INSERT INTO alerts (server_id, title) VALUES ('web-0', 'down')",
-			// The rule that an alert is of the action's server does not matter here.
+			// The one alert is of web-0. This trigger would refuse it for actions of other servers.
 			"DROP TRIGGER remediation_actions_insert",
 			strings.NewReplacer("$n", strconv.Itoa(n), "$at", "'2026-11-25 10:00:00+00:00'").Replace(fillSQLite),
 			"PRAGMA wal_checkpoint(TRUNCATE)",
@@ -155,7 +159,7 @@ func TestSQLiteCallsReadNoMorePagesOfALongHistory(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v\n%s", name, err, out)
 			}
-			found := cacheUse.FindAllSubmatch(out, -1) // two of each statement
+			found := cacheUse.FindAllSubmatch(out, -1) // hits and misses of each statement; the last is ROLLBACK
 			for _, use := range found[len(found)-4 : len(found)-2] {
 				pages, _ := strconv.Atoi(string(use[1]))
 				used[name] += pages
@@ -168,7 +172,7 @@ func TestSQLiteCallsReadNoMorePagesOfALongHistory(t *testing.T) {
 func TestPostgreSQLCallsReadNoMorePagesOfALongHistory(t *testing.T) {
 	t.Parallel()
 	queries := textsOf(t, "shared", "postgres")
-	flat(t, func(n int) map[string]int {
+	expectFewPages(t, func(n int) map[string]int {
 		conn, err := pgx.Connect(t.Context(), pgtest.URL(t))
 		if err != nil {
 			t.Fatal(err)
@@ -190,7 +194,7 @@ func TestPostgreSQLCallsReadNoMorePagesOfALongHistory(t *testing.T) {
 				t.Fatal(err)
 			}
 			var text string
-			// Twice, because the first time also reads the catalog.
+			// The first execution also reads the catalog, so only the second counts.
 			for range 2 {
 				if _, err := tx.Exec(t.Context(), "SAVEPOINT a"); err != nil {
 					t.Fatal(err)

@@ -26,12 +26,15 @@ var (
 	parameter = regexp.MustCompile(`@(\w+)|sqlc\.narg\('(\w+)'\)`)
 )
 
-// query is one query with its parameters numbered, as in ?1 or $1.
+// These tests check the plan of each query on both engines: it searches by index.
+
+// query is a query with numbered parameters, such as ?1 or $1.
 type query struct {
 	text       string
 	parameters int
 }
 
+// numbered replaces the named parameters of a query by numbered ones. mark is ? or $.
 func numbered(text, mark string) query {
 	numbers := map[string]int{}
 	text = parameter.ReplaceAllStringFunc(text, func(p string) string {
@@ -44,7 +47,7 @@ func numbered(text, mark string) query {
 	return query{text, len(numbers)}
 }
 
-// queriesOf returns the queries of folders by name.
+// queriesOf returns the queries of these folders by name, with numbered parameters.
 func queriesOf(t *testing.T, mark string, folders ...string) map[string]query {
 	t.Helper()
 	queries := map[string]query{}
@@ -54,7 +57,7 @@ func queriesOf(t *testing.T, mark string, folders ...string) map[string]query {
 	return queries
 }
 
-// textsOf returns the queries of folders by name, as they are written.
+// textsOf returns the queries of these folders by name, with named parameters.
 func textsOf(t *testing.T, folders ...string) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
@@ -82,8 +85,9 @@ func textsOf(t *testing.T, folders ...string) map[string]string {
 	return texts
 }
 
-// served is which indexes a query must use, where a plan without them would look as good on an empty table.
-var served = map[string][]string{
+// requiredIndexes are the indexes that a query must use, for queries whose plan without them would also pass on an
+// empty table.
+var requiredIndexes = map[string][]string{
 	"ClaimAction":      {"remediation_actions_claim", "remediation_actions_claim_limited", "remediation_actions_claim_due"},
 	"ExplainAction":    {"remediation_actions_claim", "remediation_actions_claim_due"},
 	"ExpireActions":    {"remediation_actions_expire"},
@@ -94,15 +98,15 @@ var served = map[string][]string{
 
 func usesItsIndexes(t *testing.T, name, plan string) {
 	t.Helper()
-	for _, index := range served[name] {
+	for _, index := range requiredIndexes[name] {
 		if !regexp.MustCompile(`\b` + index + `\b`).MatchString(plan) {
 			t.Errorf("%s does not use %s:\n%s", name, index, plan)
 		}
 	}
 }
 
-// A long history must not make a call slow: SQLite plans every query without a scan of the actions or events, and
-// without sorting in a temporary B-tree.
+// No query scans the actions or the events, or sorts in a temporary B-tree, because that would be slow on a long
+// history.
 func TestSQLitePlansEveryQueryByIndex(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "plan.db")
 	store, err := sqlite.Open(t.Context(), path)
@@ -125,7 +129,7 @@ func TestSQLitePlansEveryQueryByIndex(t *testing.T) {
 	for name, q := range queriesOf(t, "?", "shared", "sqlite") {
 		for _, named := range indexedBy.FindAllStringSubmatch(q.text, -1) {
 			if !slices.ContainsFunc(rules, func(r migration.Rule) bool { return r.Name == named[1] }) {
-				t.Errorf("%s fails without %s, which Migrate does not put back", name, named[1])
+				t.Errorf("%s fails without %s, which Migrate does not restore", name, named[1])
 			}
 		}
 		rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+q.text, make([]any, q.parameters)...)
@@ -141,11 +145,11 @@ func TestSQLitePlansEveryQueryByIndex(t *testing.T) {
 				t.Fatal(err)
 			}
 			plan = append(plan, step)
-			// json_each is the parameter itself, a constant row has nothing to scan, t is the five times of one action, early
-			// the first 32 of a server, c the two candidates of a claim, and oldest what one call prunes.
+			// These scans are bounded: json_each reads a parameter, t is the five times of one action, early the first
+			// 32 actions of a server, c the two candidates of a claim, and oldest the actions that one call prunes.
 			scans := strings.HasPrefix(step, "SCAN ") && !strings.Contains(step, "json_each") &&
 				!slices.Contains([]string{"SCAN CONSTANT ROW", "SCAN 5 CONSTANT ROWS", "SCAN t", "SCAN early", "SCAN c", "SCAN oldest"}, step)
-			// What Claim sorts are one server's approved actions that have limits.
+			// Claim and Explain sort only the approved actions of one server that have limits.
 			sorts := strings.Contains(step, "USE TEMP B-TREE") && name != "ClaimAction" && name != "ExplainAction"
 			if scans || sorts {
 				t.Errorf("%s: %s", name, step)
@@ -159,8 +163,8 @@ func TestSQLitePlansEveryQueryByIndex(t *testing.T) {
 	}
 }
 
-// PostgreSQL would scan a table as small as a test's whatever indexes it has, so scans and sorts are made to look
-// expensive: one that is planned all the same is one that no index serves.
+// PostgreSQL scans small tables even if they have an index. Therefore the test makes scans and sorts look expensive: a
+// plan then has one only if no index can replace it.
 func TestPostgreSQLPlansEveryQueryByIndex(t *testing.T) {
 	conn, err := pgx.Connect(t.Context(), pgtest.URL(t))
 	if err != nil {
@@ -195,20 +199,21 @@ func TestPostgreSQLPlansEveryQueryByIndex(t *testing.T) {
 		}
 		usesItsIndexes(t, name, strings.Join(plan, "\n"))
 		for _, step := range plan {
-			// What Claim and Explain sort is said above; CreateEach sorts the calls of a batch.
+			// Claim and Explain may sort for the same reason as on SQLite. CreateEach sorts the calls of a batch.
 			sorts := strings.Contains(step, "Sort ") && !slices.Contains([]string{"ClaimAction", "ExplainAction", "CreateEach"}, name)
 			if strings.Contains(step, "Seq Scan on remediation_") || sorts {
 				t.Errorf("%s: %s\n%s", name, step, strings.Join(plan, "\n"))
 			}
 		}
 		if strings.HasSuffix(name, "Each") {
-			looksUpEachRow(t, name, plan)
+			searchesEveryTable(t, name, plan)
 		}
 	}
 }
 
-// looksUpEachRow expects that a plan, which is kept for when the tables are large, reads no index from end to end.
-func looksUpEachRow(t *testing.T, name string, plan []string) {
+// searchesEveryTable expects that every scan of an index in a plan has a condition. A scan of a whole index is fast on
+// a small table, but PostgreSQL keeps the plan when the table grows.
+func searchesEveryTable(t *testing.T, name string, plan []string) {
 	t.Helper()
 	for i, step := range plan {
 		if strings.Contains(step, " Scan ") && regexp.MustCompile(` on (remediation_actions|servers|alerts|remediation_servers)\b`).MatchString(step) &&

@@ -17,9 +17,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// notConstant are the functions that give a database a text which is no constant, each with what makes it safe.
+// These tests check that the code passes only constants to a database as SQL, so that no input can become SQL.
+
+// notConstant lists the functions that may pass SQL that is not a constant, and why each is safe.
 var notConstant = map[string]string{
-	"sqlite.setBusyTimeout": "PRAGMA takes no parameters, and what is appended is a whole number",
+	"sqlite.setBusyTimeout": "PRAGMA takes no parameters, and only an integer is appended",
 	"sqlite.driver.Run":     "the text of an embedded migration",
 	"postgres.driver.Run":   "the text of an embedded migration",
 
@@ -28,36 +30,38 @@ var notConstant = map[string]string{
 
 	"postgres.checkRows":   "constants from the list above it",
 	"postgres.checkTable":  "a table of that list, and column names from PostgreSQL's catalog",
-	"postgres.continueIDs": "one of the constants in the map above it; what varies is a parameter",
+	"postgres.continueIDs": "one of the constants in the map above it; the values are parameters",
 }
 
-// takesSQL are the methods of database/sql, pgx and the generated code whose string parameters are SQL.
+// takesSQL lists the methods of database/sql, pgx and the generated code whose string parameters are SQL.
 var takesSQL = map[string]bool{
 	"Exec": true, "ExecContext": true, "Query": true, "QueryContext": true, "QueryRow": true, "QueryRowContext": true,
 	"Prepare": true, "PrepareContext": true, "Queue": true,
 }
 
-// Text from outside reaches SQL only as a parameter, because every SQL text is a constant.
+// Every SQL text is a constant, so input reaches SQL only as a parameter.
 func TestHandwrittenCodeBuildsNoSQL(t *testing.T) {
 	found := map[string]bool{}
 	compiled := exports(t)
 	for _, files := range handwritten(t) {
 		for _, built := range builtSQL(t, compiled, files) {
 			if notConstant[built.function] == "" {
-				t.Errorf("%s: %s gives a database the SQL text %s", built.at, built.function, built.text)
+				t.Errorf("%s: %s passes SQL that is not a constant: %s", built.at, built.function, built.text)
 			}
 			found[built.function] = true
 		}
 	}
 	allowed, used := slices.Sorted(maps.Keys(notConstant)), slices.Sorted(maps.Keys(found))
 	if diff := cmp.Diff(allowed, used); diff != "" {
-		t.Errorf("functions with an SQL text that is no constant (-allowed +found):\n%s", diff)
+		t.Errorf("functions that pass SQL that is not a constant (-allowed +found):\n%s", diff)
 	}
 }
 
-// A check that finds nothing proves nothing: each way to build SQL in here is found, and no constant is.
-func TestBuiltSQLIsFoundHoweverItIsHandedOn(t *testing.T) {
-	want := []string{"asValue", "changed", "formatted", "handedOn", "joined", "prepared", "queued", "store.embedded", "throughAnother"}
+// The check finds every way to build SQL in testdata/built.go, and reports no constant.
+func TestCheckFindsEveryWayToBuildSQL(t *testing.T) {
+	want := []string{
+		"asValue", "changed", "formatted", "handedOn", "joined", "prepared", "queued", "store.embedded", "throughAnother",
+	}
 	var got []string
 	for _, built := range builtSQL(t, exports(t), []string{"testdata/built.go"}) {
 		got = append(got, strings.TrimPrefix(built.function, "sample."))
@@ -68,7 +72,8 @@ func TestBuiltSQLIsFoundHoweverItIsHandedOn(t *testing.T) {
 	}
 }
 
-// handwritten returns the Go files, without tests, of the packages whose code a program runs and that nobody generated.
+// handwritten returns the Go files of the packages that an importer runs, by import path, without tests and generated
+// code.
 func handwritten(t *testing.T) map[string][]string {
 	t.Helper()
 	packages := map[string][]string{}
@@ -94,7 +99,7 @@ func golist(t *testing.T, args ...string) []string {
 	return strings.Split(strings.TrimSpace(string(out)), "\n")
 }
 
-// exports says where the go command keeps what a package exports, for all that the handwritten code imports.
+// exports returns the files with export data, by import path, of all packages that the handwritten code imports.
 func exports(t *testing.T) map[string]string {
 	t.Helper()
 	compiled := map[string]string{}
@@ -105,23 +110,25 @@ func exports(t *testing.T) map[string]string {
 	return compiled
 }
 
-// builtText is an SQL text that is no constant.
+// builtText is an SQL text that is not a constant.
 type builtText struct {
 	function, text string
 	at             token.Position
 }
 
-// source is one package, with what was found in it.
+// source is a package that is checked.
 type source struct {
-	files  *token.FileSet
-	info   *types.Info
-	handOn map[types.Object]bool // functions that hand a parameter of theirs on as SQL: it is looked at where they are called
-	found  []builtText
+	files    *token.FileSet
+	info     *types.Info
+	forwards map[types.Object]bool // functions that pass a parameter on as SQL; their calls are checked instead
+	found    []builtText
 }
 
+// builtSQL returns the SQL texts in a package that are not constants. names are its files, compiled the result of
+// exports.
 func builtSQL(t *testing.T, compiled map[string]string, names []string) []builtText {
 	t.Helper()
-	s := source{files: token.NewFileSet(), handOn: map[types.Object]bool{}, info: &types.Info{
+	s := source{files: token.NewFileSet(), forwards: map[types.Object]bool{}, info: &types.Info{
 		Types: map[ast.Expr]types.TypeAndValue{}, Uses: map[*ast.Ident]types.Object{}, Defs: map[*ast.Ident]types.Object{},
 	}}
 	var parsed []*ast.File
@@ -138,18 +145,22 @@ func builtSQL(t *testing.T, compiled map[string]string, names []string) []builtT
 	if _, err := config.Check("checked", s.files, parsed, s.info); err != nil {
 		t.Fatal(err)
 	}
-	for known := -1; known < len(s.handOn); { // a function found late may be called in a file read early
-		known, s.found = len(s.handOn), nil
+	// Each pass may find functions that forward SQL and are called in a file that was checked before. Repeat until none
+	// is new.
+	for known := -1; known < len(s.forwards); {
+		known, s.found = len(s.forwards), nil
 		for _, file := range parsed {
 			for _, decl := range file.Decls {
-				s.look(file.Name.Name, decl)
+				s.check(file.Name.Name, decl)
 			}
 		}
 	}
 	return s.found
 }
 
-func (s *source) look(within string, decl ast.Decl) {
+// check adds the SQL texts of a declaration that are not constants to s.found, and its function to s.forwards if it
+// passes a parameter on.
+func (s *source) check(within string, decl ast.Decl) {
 	function, _ := decl.(*ast.FuncDecl)
 	if function != nil {
 		within += "." + receiver(function) + function.Name.Name
@@ -165,13 +176,13 @@ func (s *source) look(within string, decl ast.Decl) {
 					continue
 				}
 				if s.isParameter(text, function) && (takesSQL[function.Name.Name] || !function.Name.IsExported()) {
-					s.handOn[s.info.Defs[function.Name]] = true
+					s.forwards[s.info.Defs[function.Name]] = true
 					continue
 				}
 				s.found = append(s.found, builtText{within, types.ExprString(text), s.files.Position(text.Pos())})
 			}
 		case *ast.Ident:
-			if s.sqlParameters(n) != nil && !called[n] { // as a value it is called where nobody looks
+			if s.sqlParameters(n) != nil && !called[n] { // a function value: its calls can't be checked
 				s.found = append(s.found, builtText{within, n.Name, s.files.Position(n.Pos())})
 			}
 		}
@@ -179,10 +190,10 @@ func (s *source) look(within string, decl ast.Decl) {
 	})
 }
 
-// sqlParameters are the positions of the parameters that a function takes SQL in, if it does.
+// sqlParameters returns the positions of a function's parameters that are SQL.
 func (s *source) sqlParameters(name *ast.Ident) (positions []int) {
 	function, ok := s.info.Uses[name].(*types.Func)
-	if !ok || !takesSQL[function.Name()] && !s.handOn[function] {
+	if !ok || !takesSQL[function.Name()] && !s.forwards[function] {
 		return nil
 	}
 	params := function.Signature().Params()
@@ -194,6 +205,7 @@ func (s *source) sqlParameters(name *ast.Ident) (positions []int) {
 	return positions
 }
 
+// sqlOf returns the arguments of a call that are SQL.
 func (s *source) sqlOf(name *ast.Ident, args []ast.Expr) (texts []ast.Expr) {
 	if name == nil {
 		return nil
@@ -204,7 +216,7 @@ func (s *source) sqlOf(name *ast.Ident, args []ast.Expr) (texts []ast.Expr) {
 	return texts
 }
 
-// isParameter reports whether text is a parameter of function, as its caller gave it.
+// isParameter reports whether text is a parameter of function that the function does not change.
 func (s *source) isParameter(text ast.Expr, function *ast.FuncDecl) bool {
 	name, ok := text.(*ast.Ident)
 	if !ok || function == nil {
@@ -229,7 +241,7 @@ func (s *source) isParameter(text ast.Expr, function *ast.FuncDecl) bool {
 	return found
 }
 
-// lastIdent is the name in a call: of a function, or of a method after its dot.
+// lastIdent returns the name of the called function or method.
 func lastIdent(called ast.Expr) *ast.Ident {
 	switch called := called.(type) {
 	case *ast.Ident:
@@ -240,7 +252,7 @@ func lastIdent(called ast.Expr) *ast.Ident {
 	return nil
 }
 
-// receiver is a method's type and a dot.
+// receiver returns the type of a method and a dot, or "" for a function.
 func receiver(function *ast.FuncDecl) string {
 	if function.Recv == nil {
 		return ""

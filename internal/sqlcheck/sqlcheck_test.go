@@ -1,4 +1,5 @@
-// Package sqlcheck holds the generated queries against real, migrated databases of both engines.
+// Package sqlcheck checks the SQL of both engines on migrated databases: queries prepare, use indexes, and read few
+// pages. It also checks that no code builds SQL from input.
 package sqlcheck
 
 import (
@@ -14,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// The parsers of sqlc accept queries that a server refuses, so the built-in rule sqlc/db-prepare prepares each one.
+// sqlc's parsers accept some queries that an engine refuses. Its built-in rule sqlc/db-prepare prepares each query.
 func TestQueriesPrepareOnMigratedDatabases(t *testing.T) {
 	sqlc := strings.Fields(os.Getenv("SQLC"))
 	if len(sqlc) == 0 {
