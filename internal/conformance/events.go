@@ -181,7 +181,7 @@ func (l *ledger) TestEventsTellThatOutputsWereCleared(t *testing.T) {
 }
 
 func (l *ledger) TestEventsOfBulkAndSweepAreThoseOfEachAction(t *testing.T) {
-	approved, rejected := l.pendings(t, 3), l.pendings(t, 3)
+	approved, rejected := l.storePending(t, 3), l.storePending(t, 3)
 	after := l.lastEvent(t)
 	l.clock.tick()
 	if _, err := l.ApproveMany(t.Context(), approved, "bob"); err != nil {

@@ -100,7 +100,7 @@ func (l *ledger) TestFollowShowsEveryKindOfChange(t *testing.T) {
 			shows(s.name)
 		}
 	}
-	approved, rejected := l.pendings(t, 2), l.pendings(t, 2)
+	approved, rejected := l.storePending(t, 2), l.storePending(t, 2)
 	shows("Create of several")
 	if _, err := l.ApproveMany(t.Context(), approved, "bob"); err != nil {
 		t.Fatal(err)

@@ -70,7 +70,7 @@ func (l *ledger) TestIdempotentCreateOfOtherContentIsADuplicate(t *testing.T) {
 		b := a
 		change(&b)
 		got, err := l.Create(t.Context(), b)
-		if duplicateOf(t, err, first.ID); t.Failed() {
+		if wantDuplicate(t, err, first.ID); t.Failed() {
 			t.Fatalf("with another %s: %v", name, err)
 		}
 		same(t, "the action of a refused Create", got, remediation.Action{})
@@ -110,7 +110,7 @@ func (l *ledger) TestIdempotentCreateIsIndependentOfDedupeKey(t *testing.T) {
 	b := keyed(normal, "apt")
 	b.IdempotencyKey = new("second")
 	_, err := l.Create(t.Context(), b)
-	duplicateOf(t, err, first.ID)
+	wantDuplicate(t, err, first.ID)
 	first = l.advance(t, first, start, complete)
 	second := l.mustCreate(t, b) // the refused one holds no key
 	l.again(t, a, first)
@@ -118,7 +118,7 @@ func (l *ledger) TestIdempotentCreateIsIndependentOfDedupeKey(t *testing.T) {
 	c := keyed(normal, "nginx")
 	c.IdempotencyKey = new("first")
 	_, err = l.Create(t.Context(), c)
-	duplicateOf(t, err, first.ID)
+	wantDuplicate(t, err, first.ID)
 }
 
 func (l *ledger) TestIdempotentCreateOutlivesItsReferences(t *testing.T) {
@@ -161,7 +161,7 @@ func (l *ledger) TestIdempotencyKeyInTheCallersTransaction(t *testing.T) {
 		b := a
 		b.Command = "reboot"
 		_, err = inTx.Create(t.Context(), b)
-		duplicateOf(t, err, first.ID)
+		wantDuplicate(t, err, first.ID)
 		outside := make(chan remediation.Action, 1)
 		go func() {
 			got, err := l.Create(t.Context(), a) // waits for what the transaction does
