@@ -175,8 +175,8 @@ func (l *ledger) TestBulkWithBadInputDecidesNothing(t *testing.T) {
 	same(t, "after the refused calls", l.contents(t), before)
 }
 
-// bulkRace lets racers decide the same ids at once, half of them in reverse order. It returns the winner of each id, as an
-// index of racers.
+// bulkRace lets racers decide the same ids at once, half of them in reverse order. It returns the winner of each id, as
+// an index of racers.
 func (l *ledger) bulkRace(t *testing.T, ids []int64, racers []*remediation.Ledger, of func(i int) bulkCall) map[int64]int {
 	t.Helper()
 	outcomes, errs := make([][]remediation.Outcome, len(racers)), make([]error, len(racers))

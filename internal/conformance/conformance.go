@@ -1,6 +1,6 @@
-// Package conformance is the test suite that every engine of the ledger must pass. It covers the acceptance criteria AC1 to
-// AC7 of the specification and the contract around them. A test of a criterion has the criterion's name as its prefix.
-// An engine's own test calls Run with a function that opens a database.
+// Package conformance is the test suite that every engine of the ledger must pass. It covers the acceptance criteria
+// AC1 to AC7 of the specification and the contract around them. A test of a criterion has the criterion's name as its
+// prefix. An engine's own test calls Run with a function that opens a database.
 //
 // Every engine runs the SQL of this package unchanged.
 package conformance
@@ -16,16 +16,18 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Database is one fresh, migrated database of an engine under test. The function that opens it closes it with t.Cleanup.
+// Database is one fresh, migrated database of an engine under test. The function that opens it closes it with
+// t.Cleanup.
 type Database struct {
 	Store   remediation.Store                    // opened as a program opens it
 	Raw     *sql.DB                              // a separate connection, as a database shell has it, with foreign keys on
 	Begin   func(t *testing.T) Tx                // begins a transaction of the caller
-	Another func(t *testing.T) remediation.Store // opens an independent store on the same database, as another process does
+	Another func(t *testing.T) remediation.Store // opens an independent store on the database, as another process does
 
 	Untyped bool // columns accept values of any type unless a constraint or trigger refuses them
 
-	// BeforeRules runs write while the tables of actions and servers have no triggers. It makes rows that predate the rules.
+	// BeforeRules runs write while the tables of actions and servers have no triggers. It makes rows that predate the
+	// rules.
 	BeforeRules func(t *testing.T, write func())
 }
 
@@ -86,7 +88,7 @@ func (c *tally) add(t *testing.T, l *ledger) {
 
 func (c *tally) String() string { return fmt.Sprint(c.kinds) }
 
-// rounds returns how often a test repeats a race: n times, or a fifth of n with -short. The race detector runs with -short.
+// rounds returns how often a test repeats a race: n times, or a fifth of n with -short. `make race` uses -short.
 func rounds(n int) int {
 	if testing.Short() {
 		return max(1, n/5)

@@ -124,8 +124,8 @@ func wantPanic(t *testing.T, what string, call func() error) {
 	})
 }
 
-// withTimeout runs a call and fails the test if it returns an error or takes more than a minute. Without it, a call that
-// hangs would stop the whole run.
+// withTimeout runs a call and fails the test if it returns an error or takes more than a minute. Without it, a call
+// that hangs would stop the whole run.
 func withTimeout(t *testing.T, what string, call func() error) {
 	t.Helper()
 	done := make(chan error, 1)

@@ -41,7 +41,7 @@ func (l *ledger) TestCountsAreLimitedToTheGivenStatuses(t *testing.T) {
 	l.fill(t, append(examples(), examples()...)...)
 	l.exec(t, "DELETE FROM remediation_actions WHERE status = 'failed'")
 	same(t, "one status", l.mustCounts(t, remediation.Pending), map[remediation.Status]int64{remediation.Pending: 2})
-	same(t, "a status without actions", l.mustCounts(t, remediation.Failed), map[remediation.Status]int64{remediation.Failed: 0})
+	same(t, "no actions", l.mustCounts(t, remediation.Failed), map[remediation.Status]int64{remediation.Failed: 0})
 	same(t, "two statuses, one given twice", l.mustCounts(t, remediation.Executing, remediation.Failed, remediation.Executing),
 		map[remediation.Status]int64{remediation.Executing: 2, remediation.Failed: 0})
 }

@@ -74,14 +74,15 @@ func (l *ledger) TestHistoryOfAnActionWithoutEventsIsEmpty(t *testing.T) {
 	}
 }
 
-// TestHistoryBesideWritersIsNeverNotFoundOrEmpty asks for actions that are created at that moment: their events come with them.
+// TestHistoryBesideWritersIsNeverNotFoundOrEmpty asks for actions that are created at that moment: their events come
+// with them.
 func (l *ledger) TestHistoryBesideWritersIsNeverNotFoundOrEmpty(t *testing.T) {
 	reader := l.on(l.db.Another(t))
 	done := make(chan struct{})
 	last := l.mustCreate(t, newAction(normal)).ID
 	go func() {
 		defer close(done)
-		l.live(t, l.Ledger, rounds(100))
+		l.runLifecycles(t, l.Ledger, rounds(100))
 	}()
 	for id := last + 1; ; {
 		events, err := reader.History(t.Context(), id)
