@@ -41,7 +41,7 @@ func (l *ledger) TestOldRowsFollowTheRules(t *testing.T) {
 			}
 			if !lacks {
 				l.wontUpdate(t, old, set+", "+c+" = NULL")
-				l.wontUpdate(t, old, set+", "+changed.set(c))
+				l.wontUpdate(t, old, set+", "+otherValues.set(c))
 			}
 			for _, other := range audit {
 				if other != c && !slices.Contains(tr.fills, other) && rowOf(tr.from)[other] == "NULL" {
