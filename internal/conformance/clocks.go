@@ -9,7 +9,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Tests of clocks and times at the limits of the years 1 to 9999, which are all that the ledger stores.
+// Tests of clocks and times at the limits of the years 1 to 9999. The ledger stores no other years.
 
 func (l *ledger) TestClockInTheYears1To9999AllowsTheWholeLifecycle(t *testing.T) {
 	for name, now := range map[string]time.Time{

@@ -198,7 +198,7 @@ func (l *ledger) TestDedupeAppliesToRawSQL(t *testing.T) {
 		}
 		for _, a := range examples() {
 			if held.Status.Terminal() && !a.Status.Terminal() {
-				continue // one of these would take the key and block the next
+				continue // the first open action would take the key and block the next one
 			}
 			err := l.insertKeyed(t, a, key)
 			if free := held.Status.Terminal() || a.Status.Terminal(); (err == nil) != free {

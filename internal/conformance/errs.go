@@ -8,7 +8,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Tests of the sentinel errors of unknown ids, an empty queue, a second Finish and a cancelled context.
+// Tests of the sentinel errors of unknown ids, a Claim without a runnable action, a second Finish and a cancelled
+// context.
 
 // wantError expects err to match the sentinel want and none of the others.
 func wantError(t *testing.T, what string, err, want error) {
@@ -50,7 +51,7 @@ func (l *ledger) TestUnknownServerIsErrServerNotFound(t *testing.T) {
 	same(t, "after the refused calls", l.contents(t), before)
 }
 
-func (l *ledger) TestEmptyQueueIsErrNothingToClaim(t *testing.T) {
+func (l *ledger) TestClaimWithoutARunnableActionIsErrNothingToClaim(t *testing.T) {
 	l.nothingToClaim(t, "nowhere") // no such server
 	l.nothingToClaim(t, normal)    // no actions
 	l.actionIn(t, remediation.Pending)

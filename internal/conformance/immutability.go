@@ -9,7 +9,7 @@ import (
 
 // Tests that raw SQL can change the fields of an action only by a valid transition: what was approved is what runs.
 
-// otherValues has another value for each column.
+// otherValues has a different value for the id and each column of given and audit.
 var otherValues = row{
 	"id":        "id + 1000",
 	"server_id": quote(paused), "action_type": "'reboot'", "service_name": "'sshd'", "command": "'rm -rf /'",
@@ -19,7 +19,7 @@ var otherValues = row{
 	"executed_at": literal(at(30)), "completed_at": literal(at(30)), "exit_code": "7", "stdout": "'other'", "stderr": "'other'",
 }
 
-// nulls has NULL for the columns that every action fills, and for service_name.
+// nulls has NULL for some columns of given.
 var nulls = row{"service_name": "NULL", "command": "NULL", "created_at": "NULL", "created_by": "NULL"}
 
 func (l *ledger) TestRequestedFieldsNeverChange(t *testing.T) {

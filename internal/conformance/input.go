@@ -10,7 +10,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Tests of the validation of every text argument and of list filters.
+// Tests of the validation of text arguments and list filters.
 
 // argument is one text argument of a method. In call, all other arguments are valid.
 type argument struct {
@@ -29,7 +29,8 @@ var (
 	longestText        = strings.Repeat("é", 1<<19) // command and reason: 1 MiB, a limit in bytes
 )
 
-// arguments lists the text arguments of all methods. The ids are of actions in those statuses.
+// arguments lists the text arguments of the calls that act on one action, server or alert, and of List. Bulk calls and
+// dedupe keys have tests of their own. The parameters are the ids of actions in those statuses.
 func (l *ledger) arguments(pending, approved, executing int64) []argument {
 	create := func(fill func(a *remediation.NewAction, s string)) func(context.Context, string) error {
 		return func(ctx context.Context, s string) error {
