@@ -6,7 +6,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (l *ledger) TestAC7_ActionNamesItsAlert(t *testing.T) {
+// Tests of the link from an action to its alert.
+
+func (l *ledger) TestAC7_ActionKeepsItsAlertThroughTheLifecycle(t *testing.T) {
 	alert := l.mustAddAlert(t, paused)
 	a := newAction(paused)
 	a.AlertID = &alert
@@ -55,8 +57,8 @@ func (l *ledger) TestAC7_UnknownAlertIsRefused(t *testing.T) {
 		raw := example(remediation.Approved)
 		raw.AlertID = &id
 		if _, err := l.insert(t, rowOf(raw)); err == nil {
-			t.Errorf("a row with the unknown alert %d was accepted", id)
+			t.Errorf("a row with unknown alert %d was accepted", id)
 		}
 	}
-	same(t, "what the refused calls left", l.contents(t), before)
+	same(t, "after the refused calls", l.contents(t), before)
 }

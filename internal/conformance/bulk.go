@@ -10,7 +10,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// bulkCall is a bulk decision and the step that it makes with each action.
+// Tests of ApproveMany and RejectMany: outcomes, limits, validation, races and transactions.
+
+// bulkCall is a bulk method and the step that it makes with each action.
 type bulkCall struct {
 	step step
 	call func(t *testing.T, l *remediation.Ledger, ids []int64) ([]remediation.Outcome, error)
@@ -26,21 +28,21 @@ var rejectAll = bulkCall{reject, func(t *testing.T, l *remediation.Ledger, ids [
 
 var bulkCalls = []bulkCall{approveAll, rejectAll}
 
-// pendings stores n pending actions and returns their ids, oldest first.
-func (l *ledger) pendings(t *testing.T, n int) []int64 {
+// storePending stores n pending actions and returns their ids, oldest first.
+func (l *ledger) storePending(t *testing.T, n int) []int64 {
 	t.Helper()
 	list := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Pending)}, n)...)
 	slices.Reverse(list)
 	return list
 }
 
-// single is the outcome that the decision on one id alone has.
+// single makes the same decision with a single call and returns its outcome.
 func (m bulkCall) single(t *testing.T, l *ledger, id int64) remediation.Outcome {
 	a, err := m.step.call(t.Context(), l.Ledger, paused, id)
 	return remediation.Outcome{ID: id, Action: a, Err: err}
 }
 
-// sameOutcome compares what a caller can see of two outcomes of different actions: text but for the id, and types.
+// sameOutcome compares two outcomes: the id, the action, and the text and type of the error.
 func sameOutcome(t *testing.T, got, want remediation.Outcome) {
 	t.Helper()
 	same(t, "id", got.ID, want.ID)
@@ -52,7 +54,7 @@ func sameOutcome(t *testing.T, got, want remediation.Outcome) {
 	if want.Err == nil {
 		return
 	}
-	same(t, "the text of the error", got.Err.Error(), want.Err.Error())
+	same(t, "text of the error", got.Err.Error(), want.Err.Error())
 	same(t, "ErrNotFound", errors.Is(got.Err, remediation.ErrNotFound), errors.Is(want.Err, remediation.ErrNotFound))
 	transition := (*remediation.TransitionError)(nil)
 	if errors.As(want.Err, &transition) {
@@ -60,7 +62,7 @@ func sameOutcome(t *testing.T, got, want remediation.Outcome) {
 	}
 }
 
-func (l *ledger) TestBulkOutcomesAreThoseOfTheSingleCalls(t *testing.T) {
+func (l *ledger) TestBulkOutcomesMatchTheSingleCalls(t *testing.T) {
 	for _, m := range bulkCalls {
 		in := map[remediation.Status]remediation.Action{}
 		for _, status := range remediation.Statuses() {
@@ -72,7 +74,7 @@ func (l *ledger) TestBulkOutcomesAreThoseOfTheSingleCalls(t *testing.T) {
 		asked := []int64{in[remediation.Completed].ID, second.ID, gone, in[remediation.Approved].ID, in[remediation.Pending].ID, -1,
 			second.ID, in[remediation.Rejected].ID, 1 << 62, in[remediation.Executing].ID, in[remediation.Failed].ID, 0,
 			in[remediation.Pending].ID, gone, in[remediation.Approved].ID}
-		// A decided action answers a second decision with an error, so only what is not pending can be asked alone before.
+		// A single call would decide a pending action, so it supplies the expected outcome only for the other ids.
 		want := make([]remediation.Outcome, len(asked))
 		now := l.clock.tick()
 		for i, id := range asked {
@@ -92,7 +94,7 @@ func (l *ledger) TestBulkOutcomesAreThoseOfTheSingleCalls(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		same(t, "how many outcomes", len(got), len(asked))
+		same(t, "number of outcomes", len(got), len(asked))
 		for i := range got {
 			sameOutcome(t, got[i], want[i])
 		}
@@ -101,40 +103,40 @@ func (l *ledger) TestBulkOutcomesAreThoseOfTheSingleCalls(t *testing.T) {
 		}
 		for status, a := range in {
 			if status != remediation.Pending {
-				same(t, "the row that was not pending", l.mustGet(t, a.ID), a)
+				same(t, "the row of an action that was not pending", l.mustGet(t, a.ID), a)
 			}
 		}
 	}
 }
 
-func (l *ledger) TestBulkTakesAThousandIdsAndNoMore(t *testing.T) {
+func (l *ledger) TestBulkAcceptsAtMost1000IDs(t *testing.T) {
 	for _, m := range bulkCalls {
-		all := l.pendings(t, 1001)
+		all := l.storePending(t, 1001)
 		before := l.count(t, "remediation_actions WHERE status = 'pending'")
 		outcomes, err := m.call(t, l.Ledger, all)
 		badInput(t, err, "ids")
-		same(t, "the outcomes of too many", len(outcomes), 0)
+		same(t, "number of outcomes for too many ids", len(outcomes), 0)
 		_, err = m.call(t, l.Ledger, slices.Repeat(all[:1], 1001))
 		badInput(t, err, "ids")
-		same(t, "what is pending still", l.count(t, "remediation_actions WHERE status = 'pending'"), before)
+		same(t, "number of pending actions", l.count(t, "remediation_actions WHERE status = 'pending'"), before)
 
 		slices.Reverse(all)
 		outcomes, err = m.call(t, l.Ledger, all[:1000])
 		if err != nil {
 			t.Fatal(err)
 		}
-		same(t, "how many outcomes", len(outcomes), 1000)
+		same(t, "number of outcomes", len(outcomes), 1000)
 		for i, o := range outcomes {
 			if o.ID != all[i] || o.Action.ID != all[i] || o.Action.Status != m.step.to || o.Err != nil {
 				t.Fatalf("outcome %d is %+v, want %d decided", i, o, all[i])
 			}
 		}
-		same(t, "what is pending still", l.count(t, "remediation_actions WHERE status = 'pending'"), before-1000)
+		same(t, "number of pending actions", l.count(t, "remediation_actions WHERE status = 'pending'"), before-1000)
 		l.exec(t, "DELETE FROM remediation_actions")
 	}
 }
 
-func (l *ledger) TestBulkOfNothingDecidesNothing(t *testing.T) {
+func (l *ledger) TestBulkWithoutIDsDecidesNothing(t *testing.T) {
 	l.actionIn(t, remediation.Pending)
 	before := l.contents(t)
 	for _, m := range bulkCalls {
@@ -145,20 +147,20 @@ func (l *ledger) TestBulkOfNothingDecidesNothing(t *testing.T) {
 			}
 		}
 	}
-	same(t, "what they left", l.contents(t), before)
+	same(t, "after the calls without ids", l.contents(t), before)
 }
 
-func (l *ledger) TestBulkBadInputDecidesNothing(t *testing.T) {
+func (l *ledger) TestBulkWithBadInputDecidesNothing(t *testing.T) {
 	asked := []int64{l.actionIn(t, remediation.Pending).ID, l.actionIn(t, remediation.Pending).ID}
 	before := l.contents(t)
 	for name, s := range (argument{method: "ApproveMany", field: "by", most: longestActor}).bad() {
 		t.Run("by/"+name, func(t *testing.T) {
 			outcomes, err := l.ApproveMany(t.Context(), asked, s)
 			badInput(t, err, "by")
-			same(t, "outcomes", len(outcomes), 0)
+			same(t, "number of outcomes", len(outcomes), 0)
 			outcomes, err = l.RejectMany(t.Context(), asked, s, "no")
 			badInput(t, err, "by")
-			same(t, "outcomes", len(outcomes), 0)
+			same(t, "number of outcomes", len(outcomes), 0)
 			_, err = l.ApproveMany(t.Context(), nil, s)
 			badInput(t, err, "by")
 		})
@@ -167,13 +169,14 @@ func (l *ledger) TestBulkBadInputDecidesNothing(t *testing.T) {
 		t.Run("reason/"+name, func(t *testing.T) {
 			outcomes, err := l.RejectMany(t.Context(), asked, "carol", s)
 			badInput(t, err, "reason")
-			same(t, "outcomes", len(outcomes), 0)
+			same(t, "number of outcomes", len(outcomes), 0)
 		})
 	}
-	same(t, "what the refused calls left", l.contents(t), before)
+	same(t, "after the refused calls", l.contents(t), before)
 }
 
-// bulkRace lets racers decide the same ids at once, every second one in the opposite order, and returns who decided each.
+// bulkRace lets racers decide the same ids at once, half of them in reverse order. It returns the winner of each id, as
+// an index of racers.
 func (l *ledger) bulkRace(t *testing.T, ids []int64, racers []*remediation.Ledger, of func(i int) bulkCall) map[int64]int {
 	t.Helper()
 	outcomes, errs := make([][]remediation.Outcome, len(racers)), make([]error, len(racers))
@@ -195,7 +198,7 @@ func (l *ledger) bulkRace(t *testing.T, ids []int64, racers []*remediation.Ledge
 				continue
 			}
 			if by, twice := winner[o.ID]; twice {
-				t.Fatalf("action %d was decided by %d and by %d", o.ID, by, i)
+				t.Fatalf("action %d was decided by racer %d and by racer %d", o.ID, by, i)
 			}
 			winner[o.ID], decided[o.ID] = i, o.Action
 		}
@@ -209,7 +212,7 @@ func (l *ledger) bulkRace(t *testing.T, ids []int64, racers []*remediation.Ledge
 	}
 	for _, id := range ids {
 		if _, ok := winner[id]; !ok {
-			t.Fatalf("nobody decided %d", id)
+			t.Fatalf("no racer decided action %d", id)
 		}
 		same(t, "the row", l.mustGet(t, id), decided[id])
 	}
@@ -219,11 +222,12 @@ func (l *ledger) bulkRace(t *testing.T, ids []int64, racers []*remediation.Ledge
 func (l *ledger) TestBulkRaceOfApprovalsDecidesEachOnce(t *testing.T) {
 	racers := l.racers(t, 4)
 	for range rounds(15) {
-		l.bulkRace(t, l.pendings(t, 40), racers, func(int) bulkCall { return approveAll })
+		l.bulkRace(t, l.storePending(t, 40), racers, func(int) bulkCall { return approveAll })
 	}
 }
 
-// A short list and a long one are looked up in different ways, and the rows lie in another order than their ids.
+// The planner may look up a short list and a long list in different ways. The rows are stored in a different order than
+// their ids.
 func (l *ledger) TestBulkRaceOfListsOfDifferentSizesDecidesEachOnce(t *testing.T) {
 	const size = 900
 	racers := l.racers(t, 4)
@@ -254,14 +258,14 @@ func (l *ledger) TestBulkRaceOfListsOfDifferentSizesDecidesEachOnce(t *testing.T
 				}
 			}
 		})
-		same(t, "how many were decided", decided[0]+decided[1]+decided[2]+decided[3], size)
+		same(t, "number of decided actions", decided[0]+decided[1]+decided[2]+decided[3], size)
 	}
 }
 
 func (l *ledger) TestBulkRaceOfApproveAndRejectDecidesEachOnce(t *testing.T) {
 	racers := l.racers(t, 4)
 	for range rounds(15) {
-		l.bulkRace(t, l.pendings(t, 40), racers, func(i int) bulkCall { return bulkCalls[i%2] })
+		l.bulkRace(t, l.storePending(t, 40), racers, func(i int) bulkCall { return bulkCalls[i%2] })
 	}
 }
 
@@ -280,7 +284,7 @@ func (l *ledger) TestBulkInTheCallersTransaction(t *testing.T) {
 			want := []remediation.Action{m.step.after(second, l.clock.now), m.step.after(first, l.clock.now)}
 			same(t, "decided in the transaction", []remediation.Action{outcomes[0].Action, outcomes[2].Action}, want)
 			refused(t, outcomes[1].Err, remediation.TransitionError{ID: taken.ID, From: taken.Status, To: m.step.to})
-			wantError(t, "unknown", outcomes[3].Err, remediation.ErrNotFound)
+			wantError(t, "unknown id", outcomes[3].Err, remediation.ErrNotFound)
 			if keep {
 				err = tx.Commit()
 			} else {
@@ -292,18 +296,18 @@ func (l *ledger) TestBulkInTheCallersTransaction(t *testing.T) {
 			}
 			got := []remediation.Action{l.mustGet(t, second.ID), l.mustGet(t, first.ID)}
 			slices.SortFunc(got, func(a, b remediation.Action) int { return cmp.Compare(b.ID, a.ID) })
-			same(t, "afterwards", got, want)
+			same(t, "after the transaction", got, want)
 		}
 	}
 }
 
 func (l *ledger) TestBulkReadsTheClockOnce(t *testing.T) {
 	for _, m := range bulkCalls {
-		asked := l.pendings(t, 20)
+		asked := l.storePending(t, 20)
 		before := l.clock.readings
 		if _, err := m.call(t, l.Ledger, asked); err != nil {
 			t.Fatal(err)
 		}
-		same(t, "readings of the clock", l.clock.readings-before, 1)
+		same(t, "clock readings", l.clock.readings-before, 1)
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (l *ledger) TestCancelRequestIsAWish(t *testing.T) {
+// Tests of RequestCancel, which records a wish and does not stop the action.
+
+func (l *ledger) TestCancelRequestIsRecordedAndAdvisory(t *testing.T) {
 	for _, end := range []step{complete, fail} {
 		a := l.actionIn(t, remediation.Executing)
 		last := l.lastEvent(t)
@@ -19,40 +21,40 @@ func (l *ledger) TestCancelRequestIsAWish(t *testing.T) {
 		}
 		same(t, "RequestCancel", got, want)
 		same(t, "the row", l.mustGet(t, a.ID), want)
-		sameEvents(t, "of RequestCancel", l.mustEvents(t, last), []remediation.Event{{ActionID: a.ID, ServerID: a.ServerID,
+		sameEvents(t, "events of RequestCancel", l.mustEvents(t, last), []remediation.Event{{ActionID: a.ID, ServerID: a.ServerID,
 			Kind: remediation.EventCancelRequested, Actor: new("erin"), OccurredAt: l.clock.now, Detail: new("wrong host")}})
 		e := l.mustExplain(t, a.ID)
-		same(t, "explained", e.Reason, remediation.ReasonExecuting)
+		same(t, "reason", e.Reason, remediation.ReasonExecuting)
 		if !strings.Contains(e.String(), "erin") {
-			t.Errorf("%q doesn't name who asked to cancel", e)
+			t.Errorf("%q doesn't name the person who asked to cancel", e)
 		}
 		last = l.lastEvent(t)
 		_, err = l.RequestCancel(t.Context(), a.ID, "frank", "again")
 		refused(t, err, remediation.TransitionError{ID: a.ID, From: remediation.Executing, To: remediation.Rejected})
 		if !strings.Contains(err.Error(), "erin") {
-			t.Errorf("%q doesn't name who asked first", err)
+			t.Errorf("%q doesn't name the person who asked first", err)
 		}
-		same(t, "events of a second one", len(l.mustEvents(t, last)), 0)
+		same(t, "number of events of a second request", len(l.mustEvents(t, last)), 0)
 		l.clock.tick()
 		l.takeNow(t, want, end)
 	}
 }
 
-func (l *ledger) TestCancelRequestIsOfWhatExecutes(t *testing.T) {
-	for status, way := range map[remediation.Status]string{
+func (l *ledger) TestCancelRequestNeedsAnExecutingAction(t *testing.T) {
+	for status, hint := range map[remediation.Status]string{
 		remediation.Pending: "Reject", remediation.Approved: "Withdraw",
 		remediation.Rejected: "rejected", remediation.Completed: "completed", remediation.Failed: "failed",
 	} {
 		a := l.actionIn(t, status)
 		_, err := l.RequestCancel(t.Context(), a.ID, "erin", "wrong host")
 		refused(t, err, remediation.TransitionError{ID: a.ID, From: status, To: remediation.Rejected})
-		if !strings.Contains(err.Error(), way) {
-			t.Errorf("%q doesn't say %s", err, way)
+		if !strings.Contains(err.Error(), hint) {
+			t.Errorf("%q doesn't say %s", err, hint)
 		}
 		same(t, "the row", l.mustGet(t, a.ID), a)
 	}
 	_, err := l.RequestCancel(t.Context(), 4711, "erin", "wrong host")
-	wantError(t, "of an unknown action", err, remediation.ErrNotFound)
+	wantError(t, "RequestCancel of an unknown action", err, remediation.ErrNotFound)
 }
 
 func (l *ledger) TestCancelRequestRaceHasOneWinner(t *testing.T) {
@@ -72,32 +74,32 @@ func (l *ledger) TestCancelRequestRaceHasOneWinner(t *testing.T) {
 		}
 		refused(t, err, remediation.TransitionError{ID: a.ID, From: remediation.Executing, To: remediation.Rejected})
 	}
-	same(t, "winners", winners, 1)
-	same(t, "events", len(l.mustEvents(t, last)), 1)
+	same(t, "number of winners", winners, 1)
+	same(t, "number of events", len(l.mustEvents(t, last)), 1)
 }
 
-func (l *ledger) TestCancelRequestRaceWithFinishLeavesBothOrOne(t *testing.T) {
+func (l *ledger) TestCancelRequestRacingWithFinishIsRecordedOrRefused(t *testing.T) {
 	racers := l.racers(t, 2)
 	for range rounds(20) {
 		a := l.actionIn(t, remediation.Executing)
-		var late error
+		var cancelErr error
 		race(racers, func(i int, racer *remediation.Ledger) {
 			if i == 0 {
-				_, late = racer.RequestCancel(t.Context(), a.ID, "erin", "wrong host")
+				_, cancelErr = racer.RequestCancel(t.Context(), a.ID, "erin", "wrong host")
 			} else if _, err := complete.call(t.Context(), racer, paused, a.ID); err != nil {
 				t.Error(err)
 			}
 		})
 		got := l.mustGet(t, a.ID)
 		same(t, "status", got.Status, remediation.Completed)
-		same(t, "cancel recorded", got.CancelRequestedAt != nil, late == nil)
-		if late != nil {
-			refused(t, late, remediation.TransitionError{ID: a.ID, From: remediation.Completed, To: remediation.Rejected})
+		same(t, "cancel request recorded", got.CancelRequestedAt != nil, cancelErr == nil)
+		if cancelErr != nil {
+			refused(t, cancelErr, remediation.TransitionError{ID: a.ID, From: remediation.Completed, To: remediation.Rejected})
 		}
 	}
 }
 
-func (l *ledger) TestCancelRequestHoldsAgainstRawSQL(t *testing.T) {
+func (l *ledger) TestCancelRequestRulesApplyToRawSQL(t *testing.T) {
 	set := func(minute int, by, reason string) string {
 		return "cancel_requested_at = " + literal(at(minute)) + ", cancel_requested_by = " + by + ", cancel_reason = " + reason
 	}
@@ -131,7 +133,7 @@ func (l *ledger) TestCancelRequestHoldsAgainstRawSQL(t *testing.T) {
 		a.CancelRequestedAt, a.CancelRequestedBy, a.CancelReason = new(at(30)), new("erin"), new("wrong host")
 		stored, err := l.insert(t, rowOf(a))
 		if accepted := err == nil; accepted != (a.ExecutedAt != nil) {
-			t.Errorf("a %s row with a request to cancel: %v", status, err)
+			t.Errorf("insert of a %s row with a cancel request: %v", status, err)
 		} else if accepted {
 			a.ID = stored[0]
 			same(t, "the row", l.mustGet(t, a.ID), a)
@@ -140,7 +142,7 @@ func (l *ledger) TestCancelRequestHoldsAgainstRawSQL(t *testing.T) {
 			r := rowOf(a)
 			r[column] = "NULL"
 			if _, err := l.insert(t, r); err == nil {
-				t.Errorf("a %s row with a request to cancel, but without %s, was accepted", status, column)
+				t.Errorf("a %s row with a cancel request but without %s was accepted", status, column)
 			}
 		}
 	}
@@ -163,5 +165,5 @@ func (l *ledger) TestCancelRequestInTheCallersTransaction(t *testing.T) {
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	same(t, "afterwards", l.mustGet(t, a.ID), a)
+	same(t, "after the rollback", l.mustGet(t, a.ID), a)
 }

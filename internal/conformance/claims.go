@@ -6,7 +6,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (l *ledger) TestClaimDeliversTheOldestOfItsServer(t *testing.T) {
+// Tests of Claim and of how maintenance holds back actions that only "auto" approved.
+
+func (l *ledger) TestClaimReturnsTheServersOldestAction(t *testing.T) {
 	if err := l.AddServer(t.Context(), "web-2"); err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +26,7 @@ func (l *ledger) TestClaimDeliversTheOldestOfItsServer(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestClaimGoesByIdNotByApproval(t *testing.T) {
+func (l *ledger) TestClaimOrdersByIDNotByApproval(t *testing.T) {
 	first, second := l.actionIn(t, remediation.Pending), l.actionIn(t, remediation.Pending)
 	l.advance(t, second, approve)
 	l.advance(t, first, approve)
@@ -35,7 +37,7 @@ func (l *ledger) TestClaimGoesByIdNotByApproval(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestClaimPassesOverEveryOtherStatus(t *testing.T) {
+func (l *ledger) TestClaimSkipsEveryOtherStatus(t *testing.T) {
 	for _, status := range remediation.Statuses() {
 		l.actionIn(t, status)
 	}
@@ -46,7 +48,7 @@ func (l *ledger) TestClaimPassesOverEveryOtherStatus(t *testing.T) {
 	l.nothingToClaim(t, paused)
 }
 
-func (l *ledger) TestMaintenanceHoldsWhatNoPersonApproved(t *testing.T) {
+func (l *ledger) TestMaintenanceHoldsAutoApprovedActions(t *testing.T) {
 	held := []remediation.Action{l.mustCreate(t, newAction(normal)), l.mustCreate(t, newAction(normal))}
 	l.mustPause(t, normal)
 	asked := []remediation.Action{l.mustCreate(t, newAction(normal)), l.mustCreate(t, newAction(normal))}
@@ -84,12 +86,12 @@ func (l *ledger) mustClaim(t *testing.T, serverID string) remediation.Action {
 	return a
 }
 
-// TestNothingToClaimIsErrNothingToClaim expects that Claim delivers nothing and changes nothing.
+// nothingToClaim expects that Claim returns ErrNothingToClaim and changes nothing.
 func (l *ledger) nothingToClaim(t *testing.T, serverID string) {
 	t.Helper()
 	before := l.contents(t)
 	got, err := l.Claim(t.Context(), serverID)
 	wantError(t, "Claim", err, remediation.ErrNothingToClaim)
 	same(t, "Claim", got, remediation.Action{})
-	same(t, "what Claim left", l.contents(t), before)
+	same(t, "after Claim", l.contents(t), before)
 }

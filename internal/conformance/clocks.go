@@ -9,7 +9,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (l *ledger) TestClockWithinTheYears1To9999LivesAWholeLife(t *testing.T) {
+// Tests of clocks and times at the limits of the years 1 to 9999. The ledger stores no other years.
+
+func (l *ledger) TestClockInTheYears1To9999AllowsTheWholeLifecycle(t *testing.T) {
 	for name, now := range map[string]time.Time{
 		"first moment of year 1":             time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC),
 		"last moment of year 1":              time.Date(1, 12, 31, 23, 59, 59, 999_999_999, time.UTC),
@@ -41,14 +43,14 @@ func (l *ledger) TestClockWithinTheYears1To9999LivesAWholeLife(t *testing.T) {
 					t.Errorf("Explain: %s, %v", e, err)
 				}
 				same(t, "Claim", l.mustClaim(t, serverID).ID, a.ID)
-				same(t, "closed within the longest time there is", len(l.sweep(t, math.MaxInt64, 10)), 0)
+				same(t, "number closed by FailOverdue with the longest duration", len(l.sweep(t, math.MaxInt64, 10)), 0)
 				done, err := complete.call(t.Context(), l.Ledger, serverID, a.ID)
 				if err != nil {
 					t.Fatal(err)
 				}
 				same(t, "completed_at", done.CompletedAt, &want)
 				same(t, "Get", l.mustGet(t, a.ID), done)
-				same(t, "pruned before its end", l.mustPrune(t, want, 10), int64(0))
+				same(t, "number pruned at the time of its end", l.mustPrune(t, want, 10), int64(0))
 			}
 			l.mustPause(t, normal)
 			l.mustUnpause(t, normal)
@@ -68,8 +70,8 @@ func (l *ledger) TestClockOutsideTheYears1To9999IsRefused(t *testing.T) {
 		"year 1, in UTC still year 0":          time.Date(1, 1, 1, 0, 30, 0, 0, time.FixedZone("+0100", 3600)),
 		"year 9999, in UTC already year 10000": time.Date(9999, 12, 31, 23, 30, 0, 0, time.FixedZone("-0100", -3600)),
 		"first moment of year 10000":           time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC),
-		"before every calendar":                time.Unix(-1<<55, 0),
-		"after every calendar":                 time.Unix(1<<55, 0),
+		"a billion years ago":                  time.Unix(-1<<55, 0),
+		"in a billion years":                   time.Unix(1<<55, 0),
 	} {
 		t.Run(name, func(t *testing.T) {
 			l.clock.now = now
@@ -77,8 +79,8 @@ func (l *ledger) TestClockOutsideTheYears1To9999IsRefused(t *testing.T) {
 				"ApproveMany", "RejectMany", "FailOverdue", "Expire", "Heartbeat", "RequestCancel"} {
 				badInput(t, calls[name](t.Context(), l.Ledger), "clock")
 			}
-			same(t, "what the refused calls left", l.contents(t), before)
-			same(t, "their events", l.count(t, "remediation_events"), events)
+			same(t, "after the refused calls", l.contents(t), before)
+			same(t, "number of events after the refused calls", l.count(t, "remediation_events"), events)
 			for _, name := range []string{"Get", "List", "Counts", "Explain", "Events", "AddServer", "Unpause",
 				"Server", "Servers", "ForbidSelfApproval"} {
 				if err := calls[name](context.WithoutCancel(t.Context()), l.Ledger); err != nil {
@@ -91,31 +93,31 @@ func (l *ledger) TestClockOutsideTheYears1To9999IsRefused(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestTimeThatCannotBeStoredComparesAsTheNearest(t *testing.T) {
+func (l *ledger) TestOutOfRangeTimeIsClampedForComparisons(t *testing.T) {
 	first, last := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999_998_000, time.UTC)
 	long := endedAt(remediation.Completed, first)
-	long.CreatedAt, long.ApprovedAt, long.ExecutedAt = first, &first, &first // the latest of its times counts
+	long.CreatedAt, long.ApprovedAt, long.ExecutedAt = first, &first, &first // retention uses the latest of its times
 	ended := l.store(t, long)
 	for _, before := range []time.Time{
 		first, first.Add(-1), time.Date(0, 6, 1, 0, 0, 0, 0, time.UTC), time.Date(-5000, 1, 1, 0, 0, 0, 0, time.UTC), time.Unix(-1<<55, 0),
 	} {
-		same(t, "cleared before "+before.String(), l.mustClearOutput(t, before, 10), int64(0))
-		same(t, "pruned before "+before.String(), l.mustPrune(t, before, 10), int64(0))
+		same(t, "number cleared before "+before.String(), l.mustClearOutput(t, before, 10), int64(0))
+		same(t, "number pruned before "+before.String(), l.mustPrune(t, before, 10), int64(0))
 	}
 	same(t, "the row", l.mustGet(t, ended.ID), ended)
-	same(t, "pruned", l.mustPrune(t, first.Add(time.Microsecond), 10), int64(1))
+	same(t, "number pruned", l.mustPrune(t, first.Add(time.Microsecond), 10), int64(1))
 
 	for _, before := range []time.Time{time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(300_000, 1, 1, 0, 0, 0, 0, time.UTC), time.Unix(1<<55, 0)} {
 		l.store(t, endedAt(remediation.Completed, last))
-		same(t, "cleared before "+before.String(), l.mustClearOutput(t, before, 10), int64(1))
-		same(t, "pruned before "+before.String(), l.mustPrune(t, before, 10), int64(1))
+		same(t, "number cleared before "+before.String(), l.mustClearOutput(t, before, 10), int64(1))
+		same(t, "number pruned before "+before.String(), l.mustPrune(t, before, 10), int64(1))
 	}
 
-	// A sweep shortly after the beginning of time looks back to before it.
+	// A sweep soon after the start of year 1 computes a cutoff before year 1.
 	executing := l.actionIn(t, remediation.Executing)
 	for _, now := range []time.Time{first, first.Add(time.Hour), first.AddDate(200, 0, 0)} {
 		l.clock.now = now
-		same(t, "closed", len(l.sweep(t, math.MaxInt64, 10)), 0)
+		same(t, "number closed", len(l.sweep(t, math.MaxInt64, 10)), 0)
 	}
-	same(t, "the row that executes", l.mustGet(t, executing.ID), executing)
+	same(t, "the executing row", l.mustGet(t, executing.ID), executing)
 }

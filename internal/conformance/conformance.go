@@ -1,8 +1,8 @@
-// Package conformance is what every engine of the ledger must do, as tests: the acceptance criteria AC1 to AC7 of the
-// specification (a test that proves one begins with its name) and the contract around them. An engine's own test opens
-// databases and hands them to Run.
+// Package conformance is the test suite that every engine of the ledger must pass. It covers the acceptance criteria
+// AC1 to AC7 of the specification and the contract around them. A test of a criterion has the criterion's name as its
+// prefix. An engine's own test calls Run with a function that opens a database.
 //
-// All SQL in here is text that every engine runs unchanged.
+// Every engine runs the SQL of this package unchanged.
 package conformance
 
 import (
@@ -16,30 +16,32 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Database is one fresh, migrated database of an engine under test. Whoever opens it also closes it, by t.Cleanup.
+// Database is one fresh, migrated database of an engine under test. The function that opens it closes it with
+// t.Cleanup.
 type Database struct {
-	Store   remediation.Store                    // as a program opens it
-	Raw     *sql.DB                              // a person at a shell: another connection, foreign keys on
-	Begin   func(t *testing.T) Tx                // a transaction of the caller's own
-	Another func(t *testing.T) remediation.Store // an independent store on the same database, as another process would open it
+	Store   remediation.Store                    // opened as a program opens it
+	Raw     *sql.DB                              // a separate connection, as a database shell has it, with foreign keys on
+	Begin   func(t *testing.T) Tx                // begins a transaction of the caller
+	Another func(t *testing.T) remediation.Store // opens an independent store on the database, as another process does
 
-	Untyped bool // a column takes a value of any type, unless a rule refuses it
+	Untyped bool // columns accept values of any type unless a constraint or trigger refuses them
 
-	// BeforeRules runs write while actions and servers have no triggers, as a program older than the rules wrote.
+	// BeforeRules runs write while the tables of actions and servers have no triggers. It makes rows that predate the
+	// rules.
 	BeforeRules func(t *testing.T, write func())
 }
 
-// Tx is a caller's transaction and the store that joins it.
+// Tx is a caller's transaction and the store that works in it.
 type Tx struct {
 	Store            remediation.Store
 	Commit, Rollback func() error
 }
 
-// Run runs every test, each on a database of its own, which open makes. The tests are the methods of ledger whose names
+// Run runs every test in parallel, each on its own database from open. The tests are the methods of ledger whose names
 // begin with Test.
 func Run(t *testing.T, open func(t *testing.T) Database) {
 	var done tally
-	t.Cleanup(func() { t.Logf("recorded by the databases: %s", &done) })
+	t.Cleanup(func() { t.Logf("events by kind: %s", &done) })
 	for method := range reflect.TypeFor[*ledger]().Methods() {
 		name, isTest := strings.CutPrefix(method.Name, "Test")
 		if !isTest {
@@ -54,7 +56,7 @@ func Run(t *testing.T, open func(t *testing.T) Database) {
 	}
 }
 
-// tally counts what the databases recorded, for those who want to know how much was tried.
+// tally counts the events of all databases by kind. Run logs it to show how much the suite did.
 type tally struct {
 	mu    sync.Mutex
 	kinds map[string]int
@@ -86,7 +88,7 @@ func (c *tally) add(t *testing.T, l *ledger) {
 
 func (c *tally) String() string { return fmt.Sprint(c.kinds) }
 
-// rounds is how often a race is run: less with -short, which the race detector runs with.
+// rounds returns how often a test repeats a race: n times, or a fifth of n with -short. `make race` uses -short.
 func rounds(n int) int {
 	if testing.Short() {
 		return max(1, n/5)

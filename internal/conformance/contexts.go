@@ -8,7 +8,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// everyCall is each call that a Ledger has, with input that nothing is wrong with.
+// Tests of every call with a nil context. The calls in everyCall are shared with the tests of clocks.
+
+// everyCall returns the calls of a Ledger by name, except Follow and All, each with valid input.
 func everyCall(pending, approved, executing int64) map[string]func(ctx context.Context, l *remediation.Ledger) error {
 	action := func(_ remediation.Action, err error) error { return err }
 	return map[string]func(ctx context.Context, l *remediation.Ledger) error{
@@ -75,7 +77,7 @@ func everyCall(pending, approved, executing int64) map[string]func(ctx context.C
 	}
 }
 
-// A lock that a panic leaves behind shows in the next call, which would wait for it for ever.
+// If a panic left a lock behind, the next call would wait for it forever.
 func (l *ledger) TestNilContextPanicsAndLeavesNoLock(t *testing.T) {
 	pending, approved := l.actionIn(t, remediation.Pending), l.actionIn(t, remediation.Approved)
 	executing := l.actionIn(t, remediation.Executing)
@@ -90,28 +92,29 @@ func (l *ledger) TestNilContextPanicsAndLeavesNoLock(t *testing.T) {
 		for name, call := range everyCall(pending.ID, approved.ID, executing.ID) {
 			wantPanic(t, name+" on "+where, func() error { return call(none, ledger) })
 		}
-		inTime(t, "a read after the panics on "+where, func() error {
+		withTimeout(t, "a read after the panics on "+where, func() error {
 			_, err := ledger.Get(t.Context(), pending.ID)
 			return err
 		})
-		same(t, "what the panics left on "+where, l.contents(t), before)
+		same(t, "after the panics on "+where, l.contents(t), before)
 	}
-	inTime(t, "a change in the transaction", func() error {
+	withTimeout(t, "a change in the transaction", func() error {
 		_, err := l.on(tx.Store).Approve(t.Context(), pending.ID, "bob")
 		return err
 	})
 	if err := tx.Rollback(); err != nil {
 		t.Error(err)
 	}
-	inTime(t, "a change after the panics", func() error {
+	withTimeout(t, "a change after the panics", func() error {
 		_, err := l.Approve(t.Context(), pending.ID, "bob")
 		return err
 	})
 }
 
+// wantPanic expects that a call with a nil context panics.
 func wantPanic(t *testing.T, what string, call func() error) {
 	t.Helper()
-	inTime(t, what, func() error {
+	withTimeout(t, what, func() error {
 		defer func() {
 			if recover() == nil {
 				t.Errorf("%s with a nil context did not panic", what)
@@ -121,8 +124,9 @@ func wantPanic(t *testing.T, what string, call func() error) {
 	})
 }
 
-// inTime fails the test instead of the whole run should a call hang.
-func inTime(t *testing.T, what string, call func() error) {
+// withTimeout runs a call and fails the test if it returns an error or takes more than a minute. Without it, a call
+// that hangs would stop the whole run.
+func withTimeout(t *testing.T, what string, call func() error) {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- call() }()

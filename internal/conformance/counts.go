@@ -10,6 +10,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// Tests of Counts, and of All, which iterates over the pages of a list.
+
 func (l *ledger) mustCounts(t *testing.T, statuses ...remediation.Status) map[remediation.Status]int64 {
 	t.Helper()
 	n, err := l.Counts(t.Context(), statuses...)
@@ -19,7 +21,7 @@ func (l *ledger) mustCounts(t *testing.T, statuses ...remediation.Status) map[re
 	return n
 }
 
-func (l *ledger) TestCountsTellEveryStatusAlsoTheEmptyOnes(t *testing.T) {
+func (l *ledger) TestCountsIncludeStatusesWithoutActions(t *testing.T) {
 	want := map[remediation.Status]int64{}
 	for _, status := range remediation.Statuses() {
 		want[status] = 0
@@ -32,23 +34,23 @@ func (l *ledger) TestCountsTellEveryStatusAlsoTheEmptyOnes(t *testing.T) {
 	}
 	l.advance(t, l.actionIn(t, remediation.Approved), withdraw)
 	want[remediation.Rejected]++
-	same(t, "Counts of both servers", l.mustCounts(t), want)
+	same(t, "Counts with actions on both servers", l.mustCounts(t), want)
 }
 
-func (l *ledger) TestCountsTellTheStatusesNamed(t *testing.T) {
+func (l *ledger) TestCountsAreLimitedToTheGivenStatuses(t *testing.T) {
 	l.fill(t, append(examples(), examples()...)...)
 	l.exec(t, "DELETE FROM remediation_actions WHERE status = 'failed'")
-	same(t, "one", l.mustCounts(t, remediation.Pending), map[remediation.Status]int64{remediation.Pending: 2})
-	same(t, "one that is empty", l.mustCounts(t, remediation.Failed), map[remediation.Status]int64{remediation.Failed: 0})
-	same(t, "some, one twice", l.mustCounts(t, remediation.Executing, remediation.Failed, remediation.Executing),
+	same(t, "one status", l.mustCounts(t, remediation.Pending), map[remediation.Status]int64{remediation.Pending: 2})
+	same(t, "no actions", l.mustCounts(t, remediation.Failed), map[remediation.Status]int64{remediation.Failed: 0})
+	same(t, "two statuses, one given twice", l.mustCounts(t, remediation.Executing, remediation.Failed, remediation.Executing),
 		map[remediation.Status]int64{remediation.Executing: 2, remediation.Failed: 0})
 }
 
-func (l *ledger) TestCountsRefuseWhatIsNoStatus(t *testing.T) {
+func (l *ledger) TestCountsRefuseUnknownStatuses(t *testing.T) {
 	for _, bad := range []remediation.Status{"", "paused", "Pending", "pending\x00", "\xff"} {
 		n, err := l.Counts(t.Context(), remediation.Pending, bad)
 		badInput(t, err, "status")
-		same(t, "Counts", len(n), 0)
+		same(t, "number of counts", len(n), 0)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -56,7 +58,7 @@ func (l *ledger) TestCountsRefuseWhatIsNoStatus(t *testing.T) {
 	wantError(t, "Counts", err, context.Canceled)
 }
 
-// collect reads everything that All gives.
+// collect returns every action that All yields. An error fails the test.
 func collect(t *testing.T, all iter.Seq2[remediation.Action, error]) []remediation.Action {
 	t.Helper()
 	list := []remediation.Action{}
@@ -69,14 +71,14 @@ func collect(t *testing.T, all iter.Seq2[remediation.Action, error]) []remediati
 	return list
 }
 
-func (l *ledger) TestAllGivesEachOnceInOrder(t *testing.T) {
-	same(t, "of nothing", collect(t, l.All(t.Context(), remediation.Filter{})), []remediation.Action{})
+func (l *ledger) TestAllYieldsEachActionOnceInOrder(t *testing.T) {
+	same(t, "All of an empty ledger", collect(t, l.All(t.Context(), remediation.Filter{})), []remediation.Action{})
 	for range 4 {
-		l.fill(t, append(examples(), withdrawn())...) // 28 in all: the last page of 7 is a full one
+		l.fill(t, append(examples(), withdrawn())...) // 7 actions a round, 28 at the end, so the last page of 7 is full
 		want := l.mustList(t, remediation.Filter{Limit: 1000})
 		for _, limit := range []int{0, 1, 6, 7, 28, 1000} {
 			all := l.All(t.Context(), remediation.Filter{Limit: limit})
-			for range 2 { // it can be read again
+			for range 2 { // the iterator can be used again
 				same(t, "All", collect(t, all), want)
 			}
 		}
@@ -84,7 +86,7 @@ func (l *ledger) TestAllGivesEachOnceInOrder(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestAllFollowsTheFilter(t *testing.T) {
+func (l *ledger) TestAllAppliesTheFilter(t *testing.T) {
 	alert := l.mustAddAlert(t, normal)
 	for i := range 40 {
 		a := example(remediation.Statuses()[i%6])
@@ -106,7 +108,7 @@ func (l *ledger) TestAllFollowsTheFilter(t *testing.T) {
 	}
 }
 
-// pageCounter counts how many pages are read.
+// pageCounter is a store that counts the pages that All reads.
 type pageCounter struct {
 	backend
 	pages int
@@ -121,7 +123,7 @@ func (c *pageCounter) ListActions(ctx context.Context, f remediation.Filter) ([]
 	return c.backend.ListActions(ctx, f)
 }
 
-func (l *ledger) TestAllStopsReadingWhenItsCallerDoes(t *testing.T) {
+func (l *ledger) TestAllStopsReadingWhenTheLoopBreaks(t *testing.T) {
 	stored := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Approved)}, 30)...)
 	for after, pages := range map[int]int{1: 1, 7: 1, 8: 2, 14: 2, 15: 3} {
 		c := &pageCounter{backend: l.db.Store.Backend()}
@@ -134,12 +136,12 @@ func (l *ledger) TestAllStopsReadingWhenItsCallerDoes(t *testing.T) {
 				break
 			}
 		}
-		same(t, "what was read", got, stored[:after])
-		same(t, "pages", c.pages, pages)
+		same(t, "actions read", got, stored[:after])
+		same(t, "number of pages read", c.pages, pages)
 	}
 	c := &pageCounter{backend: l.db.Store.Backend()}
 	l.on(c).All(t.Context(), remediation.Filter{})
-	same(t, "pages of what nobody ranges over", c.pages, 0)
+	same(t, "number of pages read without a loop", c.pages, 0)
 }
 
 func (l *ledger) TestAllYieldsItsError(t *testing.T) {
@@ -150,16 +152,16 @@ func (l *ledger) TestAllYieldsItsError(t *testing.T) {
 		if err != nil {
 			failed++
 			wantError(t, "All", err, context.Canceled)
-			same(t, "what came with the error", a, remediation.Action{})
-			continue // it must end by itself
+			same(t, "action beside the error", a, remediation.Action{})
+			continue // the iterator must end by itself
 		}
 		if got++; got == 9 {
 			cancel() // in the middle of the second page
 		}
 	}
 	cancel()
-	same(t, "what came before the error", got, 14)
-	same(t, "errors", failed, 1)
+	same(t, "number of actions before the error", got, 14)
+	same(t, "number of errors", failed, 1)
 
 	failed = 0
 	for _, err := range l.All(t.Context(), remediation.Filter{Status: "paused"}) {
@@ -169,10 +171,10 @@ func (l *ledger) TestAllYieldsItsError(t *testing.T) {
 			break
 		}
 	}
-	same(t, "errors of a bad filter", failed, 1)
+	same(t, "number of errors for a bad filter", failed, 1)
 }
 
-func (l *ledger) TestAllPassesOverWhatIsCreatedMeanwhile(t *testing.T) {
+func (l *ledger) TestAllSkipsActionsCreatedDuringTheLoop(t *testing.T) {
 	want := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Approved)}, 20)...)
 	var got []int64
 	for a, err := range l.All(t.Context(), remediation.Filter{Limit: 7}) {

@@ -9,14 +9,17 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// Tests of dedupe keys: at most one open action per server and key. Create reports the open one as a *DuplicateError.
+
+// keyed is newAction with a dedupe key.
 func keyed(serverID, key string) remediation.NewAction {
 	a := newAction(serverID)
 	a.DedupeKey = &key
 	return a
 }
 
-// duplicateOf expects err to be the *DuplicateError about the action with this id.
-func duplicateOf(t *testing.T, err error, id int64) {
+// wantDuplicate expects err to be a *DuplicateError that names the action with this id.
+func wantDuplicate(t *testing.T, err error, id int64) {
 	t.Helper()
 	d := (*remediation.DuplicateError)(nil)
 	if !errors.Is(err, remediation.ErrDuplicate) || !errors.As(err, &d) {
@@ -48,11 +51,11 @@ func (l *ledger) TestDedupeRaceOfCreatesHasOneWinner(t *testing.T) {
 		same(t, "dedupe_key", won[0].DedupeKey, new("apt"))
 		for i, err := range errs {
 			if err != nil {
-				duplicateOf(t, err, won[0].ID)
+				wantDuplicate(t, err, won[0].ID)
 				same(t, "the action of a refused Create", created[i], remediation.Action{})
 			}
 		}
-		same(t, "the rows", l.mustList(t, remediation.Filter{ServerID: serverID}), won)
+		same(t, "the rows of the server", l.mustList(t, remediation.Filter{ServerID: serverID}), won)
 		same(t, "Get", l.mustGet(t, won[0].ID), won[0])
 	}
 }
@@ -64,17 +67,17 @@ func (l *ledger) TestDedupeIsPerServerAndKey(t *testing.T) {
 	} {
 		l.mustCreate(t, a)
 	}
-	// What is asked for doesn't matter, only the key.
+	// Only the server and the key count, not the other fields.
 	other := keyed(normal, "apt")
 	other.ActionType, other.Command, other.CreatedBy, other.ServiceName = "upgrade", "apt-get upgrade", "bob", nil
 	for _, a := range []remediation.NewAction{keyed(normal, "apt"), other} {
 		_, err := l.Create(t.Context(), a)
-		duplicateOf(t, err, holder.ID)
+		wantDuplicate(t, err, holder.ID)
 	}
-	same(t, "the rows", len(l.mustList(t, remediation.Filter{})), 7)
+	same(t, "number of actions", len(l.mustList(t, remediation.Filter{})), 7)
 }
 
-func (l *ledger) TestDedupeKeyIsHeldWhileOpenAndFreeAfterwards(t *testing.T) {
+func (l *ledger) TestDedupeKeyIsReleasedWhenTheActionEnds(t *testing.T) {
 	for name, path := range map[string][]step{
 		"completed": {approve, start, complete},
 		"failed":    {approve, start, fail},
@@ -84,7 +87,7 @@ func (l *ledger) TestDedupeKeyIsHeldWhileOpenAndFreeAfterwards(t *testing.T) {
 		holder := l.mustCreate(t, keyed(paused, name))
 		for _, s := range path {
 			_, err := l.Create(t.Context(), keyed(paused, name))
-			duplicateOf(t, err, holder.ID)
+			wantDuplicate(t, err, holder.ID)
 			holder = l.advance(t, holder, s)
 			same(t, name+": dedupe_key after "+s.name, holder.DedupeKey, &name)
 			listed := holder
@@ -96,28 +99,28 @@ func (l *ledger) TestDedupeKeyIsHeldWhileOpenAndFreeAfterwards(t *testing.T) {
 			t.Errorf("%s: the next action has the same id", name)
 		}
 		_, err := l.Create(t.Context(), keyed(paused, name))
-		duplicateOf(t, err, next.ID)
+		wantDuplicate(t, err, next.ID)
 	}
 }
 
-func (l *ledger) TestDedupeRefusalLeavesTxUsable(t *testing.T) {
+func (l *ledger) TestDedupeRefusalKeepsTheTransactionUsable(t *testing.T) {
 	holder := l.mustCreate(t, keyed(normal, "apt"))
 	tx := l.db.Begin(t)
 	inTx := l.on(tx.Store)
 	_, err := inTx.Create(t.Context(), keyed(normal, "apt"))
-	duplicateOf(t, err, holder.ID)
+	wantDuplicate(t, err, holder.ID)
 	own, err := inTx.Create(t.Context(), keyed(normal, "nginx"))
 	if err != nil {
 		t.Fatalf("after the refusal: %v", err)
 	}
 	_, err = inTx.Create(t.Context(), keyed(normal, "nginx"))
-	duplicateOf(t, err, own.ID)
+	wantDuplicate(t, err, own.ID)
 	if _, err := inTx.Withdraw(t.Context(), holder.ID, "dave", "no"); err != nil {
 		t.Fatal(err)
 	}
 	next, err := inTx.Create(t.Context(), keyed(normal, "apt"))
 	if err != nil {
-		t.Fatalf("the key is free in the transaction: %v", err)
+		t.Fatalf("Create with the released key in the same transaction: %v", err)
 	}
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
@@ -125,7 +128,7 @@ func (l *ledger) TestDedupeRefusalLeavesTxUsable(t *testing.T) {
 	for _, a := range []remediation.Action{own, next} {
 		same(t, "after the commit", l.mustGet(t, a.ID), a)
 		_, err := l.Create(t.Context(), keyed(normal, *a.DedupeKey))
-		duplicateOf(t, err, a.ID)
+		wantDuplicate(t, err, a.ID)
 	}
 
 	tx = l.db.Begin(t)
@@ -135,22 +138,22 @@ func (l *ledger) TestDedupeRefusalLeavesTxUsable(t *testing.T) {
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	l.mustCreate(t, keyed(paused, "apt")) // a rolled back create holds nothing
+	l.mustCreate(t, keyed(paused, "apt")) // a Create that was rolled back takes no key
 }
 
-// A transaction that takes or frees the key decides when it ends, and not before.
-func (l *ledger) TestDedupeWaitsForWhatAnOpenTxDoesWithTheKey(t *testing.T) {
-	for _, frees := range []bool{false, true} {
+// While an open transaction takes or releases the key, Create waits. The result depends on commit or rollback.
+func (l *ledger) TestDedupeWaitsForAnOpenTransaction(t *testing.T) {
+	for _, releases := range []bool{false, true} {
 		for _, commits := range []bool{false, true} {
-			key := fmt.Sprintf("frees %t, commits %t", frees, commits)
+			key := fmt.Sprintf("releases %t, commits %t", releases, commits)
 			var holder remediation.Action
-			if frees {
+			if releases {
 				holder = l.mustCreate(t, keyed(normal, key))
 			}
 			tx := l.db.Begin(t)
 			inTx := l.on(tx.Store)
 			var err error
-			if frees {
+			if releases {
 				_, err = inTx.Withdraw(t.Context(), holder.ID, "dave", "no")
 			} else {
 				holder, err = inTx.Create(t.Context(), keyed(normal, key))
@@ -170,16 +173,16 @@ func (l *ledger) TestDedupeWaitsForWhatAnOpenTxDoesWithTheKey(t *testing.T) {
 			if err := end(); err != nil {
 				t.Fatal(err)
 			}
-			if err := <-created; frees == commits && err != nil {
+			if err := <-created; releases == commits && err != nil {
 				t.Errorf("%s: %v, want a new action", key, err)
-			} else if frees != commits {
-				duplicateOf(t, err, holder.ID)
+			} else if releases != commits {
+				wantDuplicate(t, err, holder.ID)
 			}
 		}
 	}
 }
 
-// insertKeyed writes an action with a key past the ledger.
+// insertKeyed inserts an action with a dedupe key by raw SQL.
 func (l *ledger) insertKeyed(t *testing.T, a remediation.Action, key string) error {
 	t.Helper()
 	a.DedupeKey = &key
@@ -187,7 +190,7 @@ func (l *ledger) insertKeyed(t *testing.T, a remediation.Action, key string) err
 	return err
 }
 
-func (l *ledger) TestDedupeHoldsAgainstRawSQL(t *testing.T) {
+func (l *ledger) TestDedupeAppliesToRawSQL(t *testing.T) {
 	for _, held := range examples() {
 		key := string(held.Status)
 		if err := l.insertKeyed(t, held, key); err != nil {
@@ -195,17 +198,17 @@ func (l *ledger) TestDedupeHoldsAgainstRawSQL(t *testing.T) {
 		}
 		for _, a := range examples() {
 			if held.Status.Terminal() && !a.Status.Terminal() {
-				continue // the first open one would hold the key from here on
+				continue // the first open action would take the key and block the next one
 			}
 			err := l.insertKeyed(t, a, key)
 			if free := held.Status.Terminal() || a.Status.Terminal(); (err == nil) != free {
-				t.Errorf("%s with the key of one that is %s: %v", a.Status, held.Status, err)
+				t.Errorf("insert of a %s action with the key of a %s one: %v", a.Status, held.Status, err)
 			}
 		}
 	}
 	if n := l.count(t, "(SELECT 1 FROM remediation_actions WHERE dedupe_key IS NOT NULL AND status IN "+
 		"('pending', 'approved', 'executing') GROUP BY server_id, dedupe_key HAVING count(*) > 1) AS twice"); n != 0 {
-		t.Errorf("%d keys are held twice", n)
+		t.Errorf("%d keys have more than one open action", n)
 	}
 }
 
@@ -218,14 +221,14 @@ func (l *ledger) TestDedupeKeyNeverChanges(t *testing.T) {
 			l.wontUpdate(t, with, set)
 		}
 		if err := l.update(t, with.ID, "dedupe_key = "+quote(string(status))); err != nil {
-			t.Errorf("%s: writing what is there already: %v", status, err)
+			t.Errorf("%s: writing the same dedupe_key again: %v", status, err)
 		}
 	}
 	pending := l.actionIn(t, remediation.Pending)
 	l.wontUpdate(t, pending, "status = 'approved', approved_at = created_at, approved_by = 'bob', dedupe_key = 'smuggled'")
 }
 
-func (l *ledger) TestDedupeUnknownReferenceIsStillNamed(t *testing.T) {
+func (l *ledger) TestDedupeKeyDoesNotHideAnUnknownReference(t *testing.T) {
 	holder := l.mustCreate(t, keyed(normal, "apt"))
 	before := l.contents(t)
 	_, err := l.Create(t.Context(), keyed("nowhere", "apt"))
@@ -234,13 +237,13 @@ func (l *ledger) TestDedupeUnknownReferenceIsStillNamed(t *testing.T) {
 	a.AlertID = new(int64(1 << 62))
 	_, err = l.Create(t.Context(), a)
 	wantError(t, "unknown alert", err, remediation.ErrAlertNotFound)
-	same(t, "what the refused calls left", l.contents(t), before)
+	same(t, "after the refused calls", l.contents(t), before)
 
 	alert := l.mustAddAlert(t, normal)
 	a = keyed(normal, "apt")
 	a.AlertID = &alert
 	_, err = l.Create(t.Context(), a)
-	duplicateOf(t, err, holder.ID)
+	wantDuplicate(t, err, holder.ID)
 }
 
 func (l *ledger) TestDedupeCreateRacingWithFinishIsNewOrDuplicate(t *testing.T) {
@@ -268,14 +271,14 @@ func (l *ledger) TestDedupeCreateRacingWithFinishIsNewOrDuplicate(t *testing.T) 
 			}
 		}
 		if len(won) > 1 {
-			t.Fatalf("%v have one key", won)
+			t.Fatalf("actions %v have the same key", won)
 		}
 		for _, err := range errs[1:] {
 			d := (*remediation.DuplicateError)(nil)
 			if err != nil && !errors.As(err, &d) {
 				t.Errorf("Create: %v, want a new action or a *DuplicateError", err)
 			} else if err != nil && d.ExistingID != holder.ID && (len(won) == 0 || d.ExistingID != won[0]) {
-				t.Errorf("Create names %d, but %d held the key, and then %v", d.ExistingID, holder.ID, won)
+				t.Errorf("Create names %d, but only %d and then %v had the key", d.ExistingID, holder.ID, won)
 			}
 		}
 		for _, id := range won {
@@ -286,7 +289,7 @@ func (l *ledger) TestDedupeCreateRacingWithFinishIsNewOrDuplicate(t *testing.T) 
 	}
 }
 
-func (l *ledger) TestDedupeKeyIsChecked(t *testing.T) {
+func (l *ledger) TestDedupeKeyIsValidated(t *testing.T) {
 	longest := strings.Repeat("日", 255)
 	arg := argument{method: "Create", field: "dedupe_key", most: longest}
 	before := l.contents(t)
@@ -296,11 +299,11 @@ func (l *ledger) TestDedupeKeyIsChecked(t *testing.T) {
 			badInput(t, err, "dedupe_key")
 		})
 	}
-	same(t, "what the refused calls left", l.contents(t), before)
+	same(t, "after the refused calls", l.contents(t), before)
 	for _, key := range []string{longest, "restart_service:nginx", "it's \"quoted\" \\ %_ 🚀", " x "} {
 		a := l.mustCreate(t, keyed(normal, key))
 		same(t, "the key", l.mustGet(t, a.ID).DedupeKey, &key)
 		_, err := l.Create(t.Context(), keyed(normal, key))
-		duplicateOf(t, err, a.ID)
+		wantDuplicate(t, err, a.ID)
 	}
 }

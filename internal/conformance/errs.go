@@ -8,7 +8,10 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// wantError expects err to match one of the sentinels, and no other of them.
+// Tests of the sentinel errors of unknown ids, a Claim without a runnable action, a second Finish and a cancelled
+// context.
+
+// wantError expects err to match the sentinel want and none of the others.
 func wantError(t *testing.T, what string, err, want error) {
 	t.Helper()
 	for _, sentinel := range []error{remediation.ErrNotFound, remediation.ErrServerNotFound, remediation.ErrAlertNotFound,
@@ -45,17 +48,17 @@ func (l *ledger) TestUnknownServerIsErrServerNotFound(t *testing.T) {
 	wantError(t, "AddAlert", err, remediation.ErrServerNotFound)
 	wantError(t, "Pause", l.Pause(t.Context(), "nowhere"), remediation.ErrServerNotFound)
 	wantError(t, "Unpause", l.Unpause(t.Context(), "nowhere"), remediation.ErrServerNotFound)
-	same(t, "what the refused calls left", l.contents(t), before)
+	same(t, "after the refused calls", l.contents(t), before)
 }
 
-func (l *ledger) TestNothingToClaimIsErrNothingToClaim(t *testing.T) {
-	l.nothingToClaim(t, "nowhere")
-	l.nothingToClaim(t, normal) // nothing there
+func (l *ledger) TestClaimWithoutARunnableActionIsErrNothingToClaim(t *testing.T) {
+	l.nothingToClaim(t, "nowhere") // no such server
+	l.nothingToClaim(t, normal)    // no actions
 	l.actionIn(t, remediation.Pending)
-	l.nothingToClaim(t, paused) // only pending
+	l.nothingToClaim(t, paused) // only a pending action
 	l.mustCreate(t, newAction(normal))
 	l.mustPause(t, normal)
-	l.nothingToClaim(t, normal) // only held
+	l.nothingToClaim(t, normal) // only an action that maintenance holds
 }
 
 func (l *ledger) TestFinishIsScopedToTheServer(t *testing.T) {
@@ -69,7 +72,7 @@ func (l *ledger) TestFinishIsScopedToTheServer(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestSecondFinishSaysHowTheFirstEnded(t *testing.T) {
+func (l *ledger) TestSecondFinishReportsTheStatusAfterTheFirst(t *testing.T) {
 	for _, first := range []step{complete, fail} {
 		before := l.advance(t, l.actionIn(t, remediation.Executing), first)
 		for _, second := range []step{complete, fail} {
@@ -86,7 +89,7 @@ func (l *ledger) TestCancelledContextWritesNothing(t *testing.T) {
 	for _, status := range remediation.Statuses() {
 		in[status] = l.actionIn(t, status)
 	}
-	l.mustCreate(t, newAction(normal)) // to claim
+	l.mustCreate(t, newAction(normal)) // an action that Claim would return
 	before := l.contents(t)
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -108,12 +111,12 @@ func (l *ledger) TestCancelledContextWritesNothing(t *testing.T) {
 	wantError(t, "Get", err, context.Canceled)
 	_, err = l.List(ctx, remediation.Filter{})
 	wantError(t, "List", err, context.Canceled)
-	same(t, "what the cancelled calls left", l.contents(t), before)
+	same(t, "after the cancelled calls", l.contents(t), before)
 
-	// The first call of all has to look at the database before it can work; it must not remember the cancellation.
+	// The first call on a store also checks the database. A cancelled first call must not make later calls fail.
 	other := l.on(l.db.Another(t))
 	_, err = other.Create(ctx, newAction(normal))
-	wantError(t, "the first call", err, context.Canceled)
+	wantError(t, "the first call on a store", err, context.Canceled)
 	if _, err := other.Create(t.Context(), newAction(normal)); err != nil {
 		t.Errorf("after a cancelled first call: %v", err)
 	}

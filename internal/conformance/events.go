@@ -10,7 +10,10 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// mustEvents returns all events after an id, in the order of the feed, read a few at a time.
+// Tests of the feed of events: which changes write events, in which order, and that the feed is append-only and
+// complete.
+
+// mustEvents returns all events after an id in the order of the feed. It reads them in pages.
 func (l *ledger) mustEvents(t *testing.T, after int64) []remediation.Event {
 	t.Helper()
 	var all []remediation.Event
@@ -27,7 +30,7 @@ func (l *ledger) mustEvents(t *testing.T, after int64) []remediation.Event {
 	}
 }
 
-// lastEvent is where a feed that has seen everything goes on.
+// lastEvent returns the id of the newest event, or 0 if there is none.
 func (l *ledger) lastEvent(t *testing.T) int64 {
 	t.Helper()
 	if all := l.mustEvents(t, 0); len(all) > 0 {
@@ -36,7 +39,7 @@ func (l *ledger) lastEvent(t *testing.T) int64 {
 	return 0
 }
 
-// mustHistory is the events that an action must have left by its own fields, without their ids.
+// history returns the events, without their ids, that an action with these fields must have.
 func history(a remediation.Action) []remediation.Event {
 	event := func(kind remediation.EventKind, actor *string, at time.Time, detail *string) remediation.Event {
 		return remediation.Event{ActionID: a.ID, ServerID: a.ServerID, Kind: kind, Actor: actor, OccurredAt: at, Detail: detail}
@@ -62,7 +65,7 @@ func history(a remediation.Action) []remediation.Event {
 	return list
 }
 
-// sameEvents compares events but for their ids, which must increase.
+// sameEvents compares events without their ids, which must increase.
 func sameEvents(t *testing.T, what string, got, want []remediation.Event) {
 	t.Helper()
 	got = slices.Clone(got)
@@ -77,7 +80,7 @@ func sameEvents(t *testing.T, what string, got, want []remediation.Event) {
 	same(t, what, got, want)
 }
 
-func (l *ledger) TestEventsTellTheWholeLifecycle(t *testing.T) {
+func (l *ledger) TestEventsRecordTheWholeLifecycle(t *testing.T) {
 	for name, path := range map[string][]step{
 		"completed": {approve, start, complete},
 		"failed":    {approve, start, fail},
@@ -94,19 +97,19 @@ func (l *ledger) TestEventsTellTheWholeLifecycle(t *testing.T) {
 	}
 	after := l.lastEvent(t)
 	a := l.mustCreate(t, newAction(normal))
-	sameEvents(t, "approved by auto", l.mustEvents(t, after), history(a))
+	sameEvents(t, "created in normal mode", l.mustEvents(t, after), history(a))
 	l.clock.tick()
 	a = l.mustClaim(t, normal)
 	sameEvents(t, "claimed", l.mustEvents(t, after), history(a))
 }
 
-func (l *ledger) TestEventsTellTheHistoryOfARawInsert(t *testing.T) {
+func (l *ledger) TestEventsRecordRawInserts(t *testing.T) {
 	unreported := example(remediation.Failed)
 	unreported.ExitCode, unreported.Stdout, unreported.Stderr = nil, nil, nil
 	for _, a := range append(examples(), withdrawn(), unreported) {
 		after := l.lastEvent(t)
 		a = l.store(t, a)
-		sameEvents(t, "raw "+string(a.Status), l.mustEvents(t, after), history(a))
+		sameEvents(t, "raw insert of a "+string(a.Status)+" action", l.mustEvents(t, after), history(a))
 	}
 	kinds := []remediation.EventKind{}
 	after := l.lastEvent(t)
@@ -114,12 +117,12 @@ func (l *ledger) TestEventsTellTheHistoryOfARawInsert(t *testing.T) {
 	for _, e := range l.mustEvents(t, after) {
 		kinds = append(kinds, e.Kind)
 	}
-	same(t, "the history of a completed row", kinds, []remediation.EventKind{
+	same(t, "kinds of events of a completed row", kinds, []remediation.EventKind{
 		remediation.EventCreated, remediation.EventApproved, remediation.EventExecuting, remediation.EventCompleted,
 	})
 }
 
-func (l *ledger) TestEventsTellRawUpdates(t *testing.T) {
+func (l *ledger) TestEventsRecordRawUpdates(t *testing.T) {
 	for _, tr := range transitions() {
 		from := l.store(t, tr.from)
 		after := l.lastEvent(t)
@@ -138,17 +141,17 @@ func (l *ledger) TestEventsTellRawUpdates(t *testing.T) {
 	want := history(l.mustGet(t, executing.ID))
 	sameEvents(t, "failed without an exit code", l.mustEvents(t, after), want[len(want)-1:])
 
-	// What is no step of the lifecycle is no event.
+	// A change that is no step of the lifecycle writes no event.
 	alert := l.mustAddAlert(t, normal)
 	a := example(remediation.Completed)
 	a.AlertID = &alert
 	a = l.store(t, a)
 	after = l.lastEvent(t)
 	l.exec(t, "DELETE FROM alerts WHERE id = "+number(alert))
-	sameEvents(t, "an alert deleted", l.mustEvents(t, after), nil)
+	sameEvents(t, "after the alert was deleted", l.mustEvents(t, after), nil)
 }
 
-func (l *ledger) TestEventsTellThatOutputsWereCleared(t *testing.T) {
+func (l *ledger) TestEventsRecordClearedOutputs(t *testing.T) {
 	full, onlyStdout, onlyStderr := example(remediation.Completed), example(remediation.Completed), example(remediation.Failed)
 	onlyStdout.Stderr, onlyStderr.Stdout, onlyStderr.Stderr = nil, nil, new("")
 	for set, a := range map[string]remediation.Action{
@@ -157,14 +160,14 @@ func (l *ledger) TestEventsTellThatOutputsWereCleared(t *testing.T) {
 		a = l.store(t, a)
 		after := l.lastEvent(t)
 		earliest := time.Now().Add(-time.Minute)
-		for _, set := range []string{"stdout = stdout, stderr = stderr", set, set} { // the last time there is nothing to clear
+		for _, set := range []string{"stdout = stdout, stderr = stderr", set, set} { // the last one finds nothing to clear
 			if err := l.update(t, a.ID, set); err != nil {
 				t.Fatal(err)
 			}
 		}
 		got := l.mustEvents(t, after)
 		if len(got) != 1 {
-			t.Fatalf("%d events after the outputs were cleared, want 1: %v", len(got), got)
+			t.Fatalf("%d events after clearing the outputs, want 1: %v", len(got), got)
 		}
 		if at := got[0].OccurredAt; at.Before(earliest) || at.After(time.Now().Add(time.Minute)) {
 			t.Errorf("cleared at %s, want about now", at)
@@ -177,11 +180,11 @@ func (l *ledger) TestEventsTellThatOutputsWereCleared(t *testing.T) {
 	if err := l.update(t, rejected.ID, "stdout = NULL, stderr = NULL"); err != nil {
 		t.Fatal(err)
 	}
-	sameEvents(t, "nothing to clear", l.mustEvents(t, after), nil)
+	sameEvents(t, "after an update with nothing to clear", l.mustEvents(t, after), nil)
 }
 
-func (l *ledger) TestEventsOfBulkAndSweepAreThoseOfEachAction(t *testing.T) {
-	approved, rejected := l.pendings(t, 3), l.pendings(t, 3)
+func (l *ledger) TestEventsOfBulkAndSweepAreRecordedPerAction(t *testing.T) {
+	approved, rejected := l.storePending(t, 3), l.storePending(t, 3)
 	after := l.lastEvent(t)
 	l.clock.tick()
 	if _, err := l.ApproveMany(t.Context(), approved, "bob"); err != nil {
@@ -199,13 +202,13 @@ func (l *ledger) TestEventsOfBulkAndSweepAreThoseOfEachAction(t *testing.T) {
 	}
 	all := l.mustEvents(t, after)
 	for _, id := range slices.Concat(approved, rejected) {
-		mine := slices.DeleteFunc(slices.Clone(all), func(e remediation.Event) bool { return e.ActionID != id })
-		sameEvents(t, "the action's own", mine, history(l.mustGet(t, id))[1:])
+		own := slices.DeleteFunc(slices.Clone(all), func(e remediation.Event) bool { return e.ActionID != id })
+		sameEvents(t, "events of one action", own, history(l.mustGet(t, id))[1:])
 	}
-	same(t, "how many events", len(all), 3*len(approved)+len(rejected))
+	same(t, "number of events", len(all), 3*len(approved)+len(rejected))
 }
 
-func (l *ledger) TestEventsRecordNothingRefused(t *testing.T) {
+func (l *ledger) TestEventsAreNotRecordedForRefusedChanges(t *testing.T) {
 	in := map[remediation.Status]remediation.Action{}
 	for _, status := range remediation.Statuses() {
 		in[status] = l.actionIn(t, status)
@@ -235,15 +238,15 @@ func (l *ledger) TestEventsRecordNothingRefused(t *testing.T) {
 	bad := rowOf(example(remediation.Completed))
 	bad["exit_code"] = "1"
 	if _, err := l.insert(t, bad); err == nil {
-		t.Error("a row that doesn't fit was accepted")
+		t.Error("a completed row with exit code 1 was accepted")
 	}
 	if _, err := l.ApproveMany(t.Context(), []int64{in[remediation.Rejected].ID, 1 << 62}, "bob"); err != nil {
 		t.Error(err)
 	}
-	same(t, "the events", l.mustEvents(t, 0), before)
+	same(t, "events after the refused changes", l.mustEvents(t, 0), before)
 }
 
-func (l *ledger) TestEventsRecordNothingRolledBack(t *testing.T) {
+func (l *ledger) TestEventsAreNotRecordedForARolledBackTransaction(t *testing.T) {
 	pending := l.actionIn(t, remediation.Pending)
 	before := l.mustEvents(t, 0)
 	tx := l.db.Begin(t)
@@ -264,14 +267,15 @@ func (l *ledger) TestEventsRecordNothingRolledBack(t *testing.T) {
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	got := l.mustEvents(t, l.lastOf(before))
-	same(t, "how many after the commit", len(got), len(want))
+	got := l.mustEvents(t, l.lastID(before))
+	same(t, "number of events after the commit", len(got), len(want))
 	a := l.advance(t, pending, approve)
-	got = l.mustEvents(t, l.lastOf(got))
+	got = l.mustEvents(t, l.lastID(got))
 	sameEvents(t, "after the commit", got, history(a)[1:])
 }
 
-func (l *ledger) lastOf(events []remediation.Event) int64 { return events[len(events)-1].ID }
+// lastID returns the id of the last event of a list that is not empty.
+func (l *ledger) lastID(events []remediation.Event) int64 { return events[len(events)-1].ID }
 
 func (l *ledger) TestEventsOutliveTheServer(t *testing.T) {
 	var actions []remediation.Action
@@ -282,21 +286,21 @@ func (l *ledger) TestEventsOutliveTheServer(t *testing.T) {
 	before := l.mustEvents(t, 0)
 	earliest := time.Now().Add(-time.Minute)
 	l.exec(t, "DELETE FROM servers WHERE id = "+quote(normal))
-	same(t, "the events before", l.mustEvents(t, 0)[:len(before)], before)
+	same(t, "events from before the deletion", l.mustEvents(t, 0)[:len(before)], before)
 
-	got := l.mustEvents(t, l.lastOf(before))
-	same(t, "how many were deleted", len(got), len(actions))
+	got := l.mustEvents(t, l.lastID(before))
+	same(t, "number of new events", len(got), len(actions))
 	for _, a := range actions {
 		i := slices.IndexFunc(got, func(e remediation.Event) bool { return e.ActionID == a.ID })
 		if i < 0 {
-			t.Errorf("nothing says that %d was deleted", a.ID)
+			t.Errorf("no new event of deleted action %d", a.ID)
 			continue
 		}
 		e := got[i]
 		if e.OccurredAt.Before(earliest) || e.OccurredAt.After(time.Now().Add(time.Minute)) {
 			t.Errorf("deleted at %s, want about now", e.OccurredAt)
 		}
-		same(t, "occurred_at in UTC", e.OccurredAt, e.OccurredAt.UTC())
+		same(t, "zone of occurred_at", e.OccurredAt, e.OccurredAt.UTC())
 		e.ID, e.OccurredAt = 0, time.Time{}
 		same(t, "the event", e, remediation.Event{
 			ActionID: a.ID, ServerID: normal, Kind: remediation.EventDeleted, Detail: new(string(a.Status)),
@@ -330,9 +334,9 @@ func (l *ledger) TestEventsAreAppendOnly(t *testing.T) {
 	for _, set := range sets {
 		refuse("UPDATE remediation_events SET " + set + " WHERE action_id = " + number(a.ID))
 	}
-	refuse("DELETE FROM remediation_events") // not those of the other action
+	refuse("DELETE FROM remediation_events") // the other action still exists
 	l.exec(t, "DELETE FROM remediation_events WHERE action_id = "+number(a.ID))
-	sameEvents(t, "what is left", l.mustEvents(t, 0), history(other))
+	sameEvents(t, "remaining events", l.mustEvents(t, 0), history(other))
 }
 
 func (l *ledger) TestEventsArePagedOldestFirst(t *testing.T) {
@@ -340,7 +344,7 @@ func (l *ledger) TestEventsArePagedOldestFirst(t *testing.T) {
 		l.mustCreate(t, newAction(normal)) // two events each
 	}
 	all := l.mustEvents(t, 0)
-	same(t, "how many", len(all), 60)
+	same(t, "number of events", len(all), 60)
 	for limit, want := range map[int]int{0: 50, 1: 1, 7: 7, 60: 60, 61: 60, 1000: 60} {
 		page, err := l.Events(t.Context(), 0, limit)
 		if err != nil {
@@ -353,17 +357,17 @@ func (l *ledger) TestEventsArePagedOldestFirst(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		same(t, "the page after", page, all[i+1:min(i+4, len(all))])
+		same(t, "the page after an event", page, all[i+1:min(i+4, len(all))])
 	}
 	for _, after := range []int64{all[59].ID, all[59].ID + 1, 1 << 62} {
 		page, err := l.Events(t.Context(), after, 10)
 		if err != nil || len(page) != 0 {
-			t.Errorf("after %d: %v, %v, want nothing new", after, page, err)
+			t.Errorf("after %d: %v, %v, want an empty page", after, page, err)
 		}
 	}
 }
 
-func (l *ledger) TestEventsInputIsChecked(t *testing.T) {
+func (l *ledger) TestEventsInputIsValidated(t *testing.T) {
 	_, err := l.Events(t.Context(), -1, 10)
 	badInput(t, err, "after")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -372,13 +376,14 @@ func (l *ledger) TestEventsInputIsChecked(t *testing.T) {
 	wantError(t, "Events", err, context.Canceled)
 }
 
-// TestEventsFeedMissesAndRepeatsNothing reads while others write, half of them in transactions of several actions, some rolled back.
+// TestEventsFeedMissesAndRepeatsNothing reads the feed during writes. Half of the writers use transactions of several
+// actions and roll some of them back.
 func (l *ledger) TestEventsFeedMissesAndRepeatsNothing(t *testing.T) {
 	reader := l.on(l.db.Another(t))
-	var one sync.Mutex
-	begin := func() Tx { // one at a time: where there is one writer, the wait for it has an end
-		one.Lock()
-		defer one.Unlock()
+	var beginMu sync.Mutex
+	begin := func() Tx { // one at a time: SQLite has one writer, and a transaction among several that wait could time out
+		beginMu.Lock()
+		defer beginMu.Unlock()
 		return l.db.Begin(t)
 	}
 	writers := l.racers(t, 8)
@@ -388,11 +393,11 @@ func (l *ledger) TestEventsFeedMissesAndRepeatsNothing(t *testing.T) {
 		race(writers, func(i int, writer *remediation.Ledger) {
 			for n := range 8 {
 				if i%4 < 2 {
-					l.live(t, writer, 1)
+					l.runLifecycles(t, writer, 1)
 					continue
 				}
 				tx := begin()
-				l.live(t, l.on(tx.Store), 3)
+				l.runLifecycles(t, l.on(tx.Store), 3)
 				end := tx.Commit
 				if n%3 == 2 {
 					end = tx.Rollback
@@ -420,30 +425,30 @@ func (l *ledger) TestEventsFeedMissesAndRepeatsNothing(t *testing.T) {
 		}
 		select {
 		case <-finished:
-			done = true // and read once more
+			done = true // after one more read
 		default:
 		}
 	}
-	same(t, "what the feed gave", seen, l.mustEvents(t, 0))
-	same(t, "how many are stored", l.count(t, "remediation_events"), len(seen))
+	same(t, "events that the feed returned", seen, l.mustEvents(t, 0))
+	same(t, "number of stored events", l.count(t, "remediation_events"), len(seen))
 	ids := map[int64]bool{}
-	of := map[int64][]remediation.Event{}
+	byAction := map[int64][]remediation.Event{}
 	for _, e := range seen {
 		if ids[e.ID] {
-			t.Fatalf("event %d came twice", e.ID)
+			t.Fatalf("event %d was returned twice", e.ID)
 		}
 		ids[e.ID] = true
-		of[e.ActionID] = append(of[e.ActionID], e)
+		byAction[e.ActionID] = append(byAction[e.ActionID], e)
 	}
 	actions := l.mustList(t, remediation.Filter{Limit: 1000})
-	same(t, "how many actions have events", len(of), len(actions))
+	same(t, "number of actions with events", len(byAction), len(actions))
 	for _, a := range actions {
-		sameEvents(t, "the action's own", of[a.ID], history(a))
+		sameEvents(t, "events of one action", byAction[a.ID], history(a))
 	}
 }
 
-// live takes n actions of the normal server through a whole life.
-func (l *ledger) live(t *testing.T, writer *remediation.Ledger, n int) {
+// runLifecycles creates, starts and finishes n actions on the normal server, one after another.
+func (l *ledger) runLifecycles(t *testing.T, writer *remediation.Ledger, n int) {
 	for range n {
 		a, err := writer.Create(t.Context(), newAction(normal))
 		if err == nil {

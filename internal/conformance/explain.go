@@ -9,6 +9,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// Tests of Explain: the reason that it reports for an action in each status, and its sentence.
+
 func (l *ledger) mustExplain(t *testing.T, id int64) remediation.Explanation {
 	t.Helper()
 	e, err := l.Explain(t.Context(), id)
@@ -18,14 +20,14 @@ func (l *ledger) mustExplain(t *testing.T, id int64) remediation.Explanation {
 	return e
 }
 
-// explained expects the explanation, and that its sentence has these parts.
-func (l *ledger) explained(t *testing.T, want remediation.Explanation, parts ...string) {
+// wantExplanation expects the explanation want, and that its sentence contains the parts.
+func (l *ledger) wantExplanation(t *testing.T, want remediation.Explanation, parts ...string) {
 	t.Helper()
 	got := l.mustExplain(t, want.ActionID)
 	same(t, "Explain", got, want)
 	s := got.String()
 	if strings.Contains(s, "\n") || strings.Contains(s, "%!") {
-		t.Errorf("%q is no sentence", s)
+		t.Errorf("%q is not one line of text", s)
 	}
 	for _, part := range append(parts, "action "+number(want.ActionID)) {
 		if !strings.Contains(s, part) {
@@ -34,49 +36,49 @@ func (l *ledger) explained(t *testing.T, want remediation.Explanation, parts ...
 	}
 }
 
-func (l *ledger) TestExplainNamesThePersonThatIsAwaited(t *testing.T) {
-	l.actionIn(t, remediation.Executing) // neither is before what waits for a person
+func (l *ledger) TestExplainReportsAwaitingApproval(t *testing.T) {
+	l.actionIn(t, remediation.Executing) // neither is reported as ahead of a pending action
 	l.actionIn(t, remediation.Approved)
 	a := l.actionIn(t, remediation.Pending)
 	for range 2 {
-		l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Pending,
+		l.wantExplanation(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Pending,
 			Reason: remediation.ReasonAwaitingApproval, Since: a.CreatedAt},
 			"approval", a.CreatedAt.Format(time.DateTime))
-		l.mustUnpause(t, paused) // the end of the maintenance approves nothing
+		l.mustUnpause(t, paused) // the end of maintenance does not approve pending actions
 	}
 }
 
-func (l *ledger) TestExplainNamesTheMaintenanceThatHolds(t *testing.T) {
+func (l *ledger) TestExplainReportsMaintenance(t *testing.T) {
 	first, a := l.mustCreate(t, newAction(normal)), l.mustCreate(t, newAction(normal))
 	since := l.clock.tick()
 	l.mustPause(t, normal)
 	l.clock.tick()
-	l.mustPause(t, normal) // once more: the first time counts
+	l.mustPause(t, normal) // a no-op: the time of the first call is kept
 	for _, id := range []int64{a.ID, first.ID} {
-		l.explained(t, remediation.Explanation{ActionID: id, ServerID: normal, Status: remediation.Approved,
+		l.wantExplanation(t, remediation.Explanation{ActionID: id, ServerID: normal, Status: remediation.Approved,
 			Reason: remediation.ReasonMaintenance, Since: since, By: remediation.AutoApprover},
 			"maintenance", normal, since.Format(time.DateTime))
 	}
 	l.mustUnpause(t, normal)
-	l.explained(t, remediation.Explanation{ActionID: first.ID, ServerID: normal, Status: remediation.Approved,
+	l.wantExplanation(t, remediation.Explanation{ActionID: first.ID, ServerID: normal, Status: remediation.Approved,
 		Reason: remediation.ReasonUnclaimed, Since: *first.ApprovedAt, By: remediation.AutoApprover}, "next", normal)
 }
 
-func (l *ledger) TestExplainNamesWhatIsAhead(t *testing.T) {
+func (l *ledger) TestExplainReportsTheActionAhead(t *testing.T) {
 	if err := l.AddServer(t.Context(), "web-2"); err != nil {
 		t.Fatal(err)
 	}
-	l.mustCreate(t, newAction("web-2")) // another server's are not before it
+	l.mustCreate(t, newAction("web-2")) // actions of other servers are not ahead
 	first, second, third := l.mustCreate(t, newAction(normal)), l.mustCreate(t, newAction(normal)), l.mustCreate(t, newAction(normal))
 	behind := func(a remediation.Action, ahead int64) {
 		t.Helper()
-		l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: normal, Status: remediation.Approved,
+		l.wantExplanation(t, remediation.Explanation{ActionID: a.ID, ServerID: normal, Status: remediation.Approved,
 			Reason: remediation.ReasonBehind, Since: *a.ApprovedAt, By: remediation.AutoApprover, Behind: ahead},
 			"behind action "+number(ahead), normal)
 	}
 	next := func(a remediation.Action) {
 		t.Helper()
-		l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: normal, Status: remediation.Approved,
+		l.wantExplanation(t, remediation.Explanation{ActionID: a.ID, ServerID: normal, Status: remediation.Approved,
 			Reason: remediation.ReasonUnclaimed, Since: *a.ApprovedAt, By: remediation.AutoApprover}, "next")
 	}
 	next(first)
@@ -92,20 +94,20 @@ func (l *ledger) TestExplainNamesWhatIsAhead(t *testing.T) {
 	next(third)
 }
 
-func (l *ledger) TestExplainPassesOverWhatMaintenanceHolds(t *testing.T) {
-	l.mustCreate(t, newAction(normal)) // held once the server is paused
+func (l *ledger) TestExplainSkipsActionsHeldByMaintenance(t *testing.T) {
+	l.mustCreate(t, newAction(normal)) // held as soon as the server is paused
 	l.mustPause(t, normal)
 	a, b := l.mustCreate(t, newAction(normal)), l.mustCreate(t, newAction(normal))
-	l.actionIn(t, remediation.Approved) // the other server's
+	l.actionIn(t, remediation.Approved) // on the other server
 	b = l.advance(t, b, approve)
-	l.explained(t, remediation.Explanation{ActionID: b.ID, ServerID: normal, Status: remediation.Approved,
+	l.wantExplanation(t, remediation.Explanation{ActionID: b.ID, ServerID: normal, Status: remediation.Approved,
 		Reason: remediation.ReasonUnclaimed, Since: *b.ApprovedAt, By: "bob"}, "next")
 	a = l.advance(t, a, approve)
-	l.explained(t, remediation.Explanation{ActionID: b.ID, ServerID: normal, Status: remediation.Approved,
+	l.wantExplanation(t, remediation.Explanation{ActionID: b.ID, ServerID: normal, Status: remediation.Approved,
 		Reason: remediation.ReasonBehind, Since: *b.ApprovedAt, By: "bob", Behind: a.ID}, "behind action "+number(a.ID))
 }
 
-// Of all that wait, the one that is next is the one that Claim delivers.
+// Explain calls exactly one waiting action the next one, and Claim returns that action.
 func (l *ledger) TestExplainAgreesWithClaim(t *testing.T) {
 	var all []int64
 	for i := range 8 {
@@ -134,43 +136,43 @@ func (l *ledger) TestExplainAgreesWithClaim(t *testing.T) {
 				break
 			}
 			a := l.mustClaim(t, normal)
-			same(t, "next", next, []int64{a.ID})
+			same(t, "next actions by Explain", next, []int64{a.ID})
 			l.advance(t, a, complete)
 		}
 		l.nothingToClaim(t, normal)
 	}
 }
 
-func (l *ledger) TestExplainFollowsAnActionToItsEnd(t *testing.T) {
+func (l *ledger) TestExplainReportsExecutionAndResult(t *testing.T) {
 	a := l.advance(t, l.actionIn(t, remediation.Approved), start)
-	l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Executing,
+	l.wantExplanation(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Executing,
 		Reason: remediation.ReasonExecuting, Since: *a.ExecutedAt, By: "bob"},
 		"executing", paused, a.ExecutedAt.Format(time.DateTime))
 	a = l.advance(t, a, complete)
-	l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Completed,
+	l.wantExplanation(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Completed,
 		Reason: remediation.ReasonFinished, Since: *a.CompletedAt, By: "bob", Detail: "0"},
 		"completed", "exit code 0", a.CompletedAt.Format(time.DateTime))
 	a = l.actionIn(t, remediation.Failed)
-	l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Failed,
+	l.wantExplanation(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Failed,
 		Reason: remediation.ReasonFinished, Since: *a.CompletedAt, By: "bob", Detail: "3"}, "failed", "exit code 3")
 	l.actionIn(t, remediation.Executing)
 	l.clock.tick()
 	a = l.sweep(t, time.Second, 1)[0]
-	l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Failed,
+	l.wantExplanation(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Failed,
 		Reason: remediation.ReasonFinished, Since: *a.CompletedAt, By: "bob"}, "failed", "without an exit code")
 }
 
-func (l *ledger) TestExplainNamesWhoRejected(t *testing.T) {
+func (l *ledger) TestExplainReportsTheRejection(t *testing.T) {
 	for _, a := range []remediation.Action{
 		l.actionIn(t, remediation.Rejected), l.advance(t, l.actionIn(t, remediation.Approved), withdraw), l.advance(t, l.mustCreate(t, newAction(normal)), withdraw),
 	} {
-		l.explained(t, remediation.Explanation{ActionID: a.ID, ServerID: a.ServerID, Status: remediation.Rejected,
+		l.wantExplanation(t, remediation.Explanation{ActionID: a.ID, ServerID: a.ServerID, Status: remediation.Rejected,
 			Reason: remediation.ReasonRejected, Since: *a.RejectedAt, By: *a.RejectedBy, Detail: *a.RejectionReason},
 			"rejected by "+*a.RejectedBy, *a.RejectionReason, a.RejectedAt.Format(time.DateTime))
 	}
 }
 
-func (l *ledger) TestExplainOfUnknownIsErrNotFound(t *testing.T) {
+func (l *ledger) TestExplainOfUnknownActionIsErrNotFound(t *testing.T) {
 	gone := l.mustCreate(t, newAction(normal)).ID
 	l.exec(t, "DELETE FROM remediation_actions")
 	for _, id := range []int64{gone, 0, -1, 1 << 62} {

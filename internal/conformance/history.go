@@ -6,6 +6,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// Tests of History, which returns the events of one action.
+
 func (l *ledger) mustHistory(t *testing.T, id int64) []remediation.Event {
 	t.Helper()
 	events, err := l.History(t.Context(), id)
@@ -17,7 +19,7 @@ func (l *ledger) mustHistory(t *testing.T, id int64) []remediation.Event {
 
 func (l *ledger) TestHistoryIsTheActionsOwnEventsInOrder(t *testing.T) {
 	var all []remediation.Action
-	for range 3 { // beside others
+	for range 3 { // several actions, to tell their events apart
 		for _, path := range [][]step{{approve, start, complete}, {approve, start, fail}, {reject}, {approve, withdraw}, {approve}, {}} {
 			a := l.mustCreate(t, newAction(paused))
 			for _, s := range path {
@@ -36,12 +38,12 @@ func (l *ledger) TestHistoryIsTheActionsOwnEventsInOrder(t *testing.T) {
 				own = append(own, e)
 			}
 		}
-		same(t, "the history, in the feed", got, own)
+		same(t, "the history and the feed", got, own)
 	}
 	for _, id := range []int64{0, -1, all[len(all)-1].ID + 1, 1 << 62} {
 		events, err := l.History(t.Context(), id)
 		wantError(t, "History", err, remediation.ErrNotFound)
-		same(t, "how many came with the error", len(events), 0)
+		same(t, "number of events beside the error", len(events), 0)
 	}
 }
 
@@ -55,33 +57,34 @@ func (l *ledger) TestHistoryOutlivesTheAction(t *testing.T) {
 		before := l.mustHistory(t, a.ID)
 		remove(a.ID)
 		got := l.mustHistory(t, a.ID)
-		same(t, "how many events", len(got), len(before)+1)
-		same(t, "the events before", got[:len(before)], before)
-		same(t, "the last one", got[len(before)].Kind, remediation.EventDeleted)
+		same(t, "number of events", len(got), len(before)+1)
+		same(t, "events from before the deletion", got[:len(before)], before)
+		same(t, "kind of the last event", got[len(before)].Kind, remediation.EventDeleted)
 	}
 	a := l.mustCreate(t, newAction(normal))
 	l.exec(t, "DELETE FROM remediation_actions WHERE id = "+number(a.ID))
 	l.exec(t, "DELETE FROM remediation_events WHERE action_id = "+number(a.ID))
 	_, err := l.History(t.Context(), a.ID)
-	wantError(t, "History of what left nothing", err, remediation.ErrNotFound)
+	wantError(t, "History of an action whose row and events are deleted", err, remediation.ErrNotFound)
 }
 
 func (l *ledger) TestHistoryOfAnActionWithoutEventsIsEmpty(t *testing.T) {
 	old := l.insertOld(t, rowOf(example(remediation.Completed)))
 	events, err := l.History(t.Context(), old.ID)
 	if err != nil || events == nil || len(events) > 0 {
-		t.Errorf("History gives %v, %v, want an empty list", events, err)
+		t.Errorf("History returns %v, %v, want an empty list", events, err)
 	}
 }
 
-// TestHistoryBesideWritersIsNeverNotFoundOrEmpty asks for actions that are created at that moment: their events come with them.
-func (l *ledger) TestHistoryBesideWritersIsNeverNotFoundOrEmpty(t *testing.T) {
+// TestHistoryDuringWritesIsNeverPartial reads the history of actions while they are created. An action becomes visible
+// together with its first events.
+func (l *ledger) TestHistoryDuringWritesIsNeverPartial(t *testing.T) {
 	reader := l.on(l.db.Another(t))
 	done := make(chan struct{})
 	last := l.mustCreate(t, newAction(normal)).ID
 	go func() {
 		defer close(done)
-		l.live(t, l.Ledger, rounds(100))
+		l.runLifecycles(t, l.Ledger, rounds(100))
 	}()
 	for id := last + 1; ; {
 		events, err := reader.History(t.Context(), id)
@@ -96,9 +99,9 @@ func (l *ledger) TestHistoryBesideWritersIsNeverNotFoundOrEmpty(t *testing.T) {
 		select {
 		case <-done:
 			if _, err := l.Get(t.Context(), id); err == nil {
-				continue // it was created since
+				continue // it was created after History read
 			}
-			same(t, "how many were read", int(id-last-1), rounds(100))
+			same(t, "number of actions read", int(id-last-1), rounds(100))
 			return
 		default:
 		}

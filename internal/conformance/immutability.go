@@ -7,10 +7,10 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// What was approved is what runs, whoever writes SQL.
+// Tests that raw SQL can change the fields of an action only by a valid transition: what was approved is what runs.
 
-// changed is another value for each column.
-var changed = row{
+// otherValues has a different value for the id and each column of given and audit.
+var otherValues = row{
 	"id":        "id + 1000",
 	"server_id": quote(paused), "action_type": "'reboot'", "service_name": "'sshd'", "command": "'rm -rf /'",
 	"created_at": literal(at(30)), "created_by": "'mallory'",
@@ -19,24 +19,25 @@ var changed = row{
 	"executed_at": literal(at(30)), "completed_at": literal(at(30)), "exit_code": "7", "stdout": "'other'", "stderr": "'other'",
 }
 
-var unset = row{"service_name": "NULL", "command": "NULL", "created_at": "NULL", "created_by": "NULL"}
+// nulls has NULL for some columns of given.
+var nulls = row{"service_name": "NULL", "command": "NULL", "created_at": "NULL", "created_by": "NULL"}
 
-func (l *ledger) TestWhatAnActionIsNeverChanges(t *testing.T) {
+func (l *ledger) TestRequestedFieldsNeverChange(t *testing.T) {
 	for _, a := range append(examples(), withdrawn()) {
 		a = l.store(t, a)
 		for _, c := range append([]string{"id"}, given...) {
-			l.wontUpdate(t, a, changed.set(c))
+			l.wontUpdate(t, a, otherValues.set(c))
 		}
-		for c := range unset {
-			l.wontUpdate(t, a, unset.set(c))
+		for c := range nulls {
+			l.wontUpdate(t, a, nulls.set(c))
 		}
 		l.wontUpdate(t, a, "command = command || ' && reboot'")
 		if err := l.update(t, a.ID, rowOf(a).set(given...)); err != nil {
-			t.Errorf("%s: writing what is there already: %v", a.Status, err)
+			t.Errorf("%s: writing the same values again: %v", a.Status, err)
 		}
 
 		a.ServiceName = nil
-		l.wontUpdate(t, l.store(t, a), changed.set("service_name"))
+		l.wontUpdate(t, l.store(t, a), otherValues.set("service_name"))
 	}
 }
 
@@ -44,41 +45,41 @@ func (l *ledger) TestAC5_AuditFieldIsWrittenOnceWithItsTransition(t *testing.T) 
 	for _, a := range append(examples(), withdrawn()) {
 		a, r := l.store(t, a), rowOf(a)
 		for _, c := range audit {
-			l.wontUpdate(t, a, changed.set(c))
+			l.wontUpdate(t, a, otherValues.set(c))
 			if r[c] != "NULL" {
 				l.wontUpdate(t, a, r.toggled(c).set(c))
 			}
 		}
 	}
-	// Even what a status leaves free is written with the status or not at all.
+	// Fields that are optional in a status can't be filled after the transition either.
 	completed, failed := example(remediation.Completed), example(remediation.Failed)
 	completed.Stdout, completed.Stderr = nil, nil
 	failed.Stdout, failed.Stderr, failed.ExitCode = nil, nil, nil
 	for _, a := range []remediation.Action{completed, failed} {
 		a = l.store(t, a)
 		for _, c := range free[a.Status] {
-			l.wontUpdate(t, a, changed.set(c))
+			l.wontUpdate(t, a, otherValues.set(c))
 		}
 	}
 }
 
-func (l *ledger) TestTransitionSmugglesNothingIn(t *testing.T) {
+func (l *ledger) TestTransitionChangesNoOtherField(t *testing.T) {
 	for _, tr := range transitions() {
 		from := l.store(t, tr.from)
 		for _, c := range append([]string{"id"}, given...) {
-			l.wontUpdate(t, from, tr.set()+", "+changed.set(c))
+			l.wontUpdate(t, from, tr.set()+", "+otherValues.set(c))
 		}
 		for _, c := range audit {
 			if rowOf(tr.from)[c] != "NULL" {
-				l.wontUpdate(t, from, tr.set()+", "+changed.set(c))
+				l.wontUpdate(t, from, tr.set()+", "+otherValues.set(c))
 			}
 		}
 	}
-	// A withdrawn action without an approval would be well-formed: like one that was rejected.
+	// Without its approval, a withdrawn action would pass for one that was rejected.
 	approved := l.store(t, example(remediation.Approved))
 	l.wontUpdate(t, approved, rowOf(withdrawn()).set("status", "rejected_at", "rejected_by", "rejection_reason")+
 		", approved_at = NULL, approved_by = NULL")
-	// A rejected action with an approval would be well-formed too: like one that was withdrawn.
+	// With an approval, a rejected action would pass for one that was withdrawn.
 	pending := l.store(t, example(remediation.Pending))
 	l.wontUpdate(t, pending, rowOf(withdrawn()).set("status", "rejected_at", "rejected_by", "rejection_reason",
 		"approved_at", "approved_by"))
@@ -92,7 +93,7 @@ func (l *ledger) TestAC7_ActionKeepsItsAlertAsLongAsTheAlertExists(t *testing.T)
 		l.wontUpdate(t, a, "alert_id = NULL")
 		l.wontUpdate(t, a, "alert_id = "+number(other))
 		if err := l.update(t, a.ID, "alert_id = "+number(alert)); err != nil {
-			t.Errorf("%s: writing the alert that is there already: %v", a.Status, err)
+			t.Errorf("%s: writing the same alert again: %v", a.Status, err)
 		}
 	}
 	for _, tr := range transitions() {
@@ -101,7 +102,7 @@ func (l *ledger) TestAC7_ActionKeepsItsAlertAsLongAsTheAlertExists(t *testing.T)
 	}
 }
 
-func (l *ledger) TestIdIsNotTakenOver(t *testing.T) {
+func (l *ledger) TestInsertCannotOverwriteAnAction(t *testing.T) {
 	insert := func(id int64) string {
 		r := rowOf(example(remediation.Pending))
 		r["id"], r["command"] = number(id), "'rm -rf /'"
@@ -120,11 +121,12 @@ func (l *ledger) TestIdIsNotTakenOver(t *testing.T) {
 			same(t, "after "+query, l.mustGet(t, a.ID), a)
 		}
 	}
-	l.exec(t, insert(1000000)) // the statement was right but for the id
+	l.exec(t, insert(1000000)) // the same statement with an unused id
 }
 
-// The table of servers is the host program's: Pause and Unpause change nothing that is so already, and refuse no state.
-func (l *ledger) TestAC3_HostMayPauseAServerAgain(t *testing.T) {
+// The host program owns the table of servers and may write it. Pause and Unpause accept every state that they find, and
+// are no-ops if the server is already in that mode.
+func (l *ledger) TestAC3_HostMayWriteTheServersTable(t *testing.T) {
 	since := func(serverID, want string) {
 		t.Helper()
 		if l.count(t, "servers WHERE id = "+quote(serverID)+" AND paused_at "+want) != 1 {
@@ -149,7 +151,7 @@ func (l *ledger) TestAC3_HostMayPauseAServerAgain(t *testing.T) {
 	since(normal, "= "+literal(l.clock.now))
 }
 
-func (l *ledger) TestAlertOfAnotherServerIsNotLinked(t *testing.T) {
+func (l *ledger) TestAlertOfAnotherServerIsRefused(t *testing.T) {
 	alert := l.mustAddAlert(t, paused)
 	a := newAction(normal)
 	a.AlertID = &alert

@@ -10,23 +10,27 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// argument is one text argument of one method, in a call that is right but for it.
+// Tests of the validation of text arguments and list filters.
+
+// argument is one text argument of a method. In call, all other arguments are valid.
 type argument struct {
 	method, field string
-	most          string // the longest text that it takes
+	most          string // the longest valid text
 	call          func(ctx context.Context, s string) error
 }
 
-// The longest texts: é and 日 have one character, but two and three bytes.
+// The longest valid texts. One é has two bytes in UTF-8, one 日 three; limits count characters unless noted.
 var (
 	longestServerID    = strings.Repeat("日", 100)
 	longestActionType  = strings.Repeat("é", 50)
 	longestServiceName = strings.Repeat("日", 255)
 	longestActor       = strings.Repeat("日", 50)
 	longestTitle       = strings.Repeat("é", 255)
-	longestText        = strings.Repeat("é", 1<<19) // a command or a reason has a limit in bytes, 1 MiB
+	longestText        = strings.Repeat("é", 1<<19) // command and reason: 1 MiB, a limit in bytes
 )
 
+// arguments lists the text arguments of the calls that act on one action, server or alert, and of List. Bulk calls and
+// dedupe keys have tests of their own. The parameters are the ids of actions in those statuses.
 func (l *ledger) arguments(pending, approved, executing int64) []argument {
 	create := func(fill func(a *remediation.NewAction, s string)) func(context.Context, string) error {
 		return func(ctx context.Context, s string) error {
@@ -112,18 +116,19 @@ func (l *ledger) arguments(pending, approved, executing int64) []argument {
 	}
 }
 
-// hidden is what a name must not contain: it looks like another name, or breaks a line of a log.
-var hidden = []string{
+// forbiddenInNames lists characters that a name must not contain. They make it look like another name or break a line
+// of a log.
+var forbiddenInNames = []string{
 	"\n", "\r", "\t", "\x01", "\x1b", "\x7f", "\u0085", "\u00ad", "\u061c", "\u200b", "\u200d", "\u200e", "\u2028", "\u2029", "\u202e",
 	"\u2060", "\u2066", "\u2069", "\ufeff", "\U000e0041",
 }
 
-// isName reports whether the argument takes names alone. Any other text may have several lines.
+// isName reports whether the argument is a name. Other texts may have several lines.
 func (arg argument) isName() bool {
 	return arg.field != "command" && arg.field != "reason" && arg.field != "title"
 }
 
-// bad is what the argument must refuse.
+// bad returns texts that the argument must refuse, by what is wrong with them.
 func (arg argument) bad() map[string]string {
 	bad := map[string]string{
 		"blank":               " \t\r\n",
@@ -136,11 +141,11 @@ func (arg argument) bad() map[string]string {
 		"a NUL":               "nginx\x00; true",
 		"only a NUL":          "\x00",
 	}
-	if arg.method != "List" { // where the empty text means any
+	if arg.method != "List" { // where an empty filter matches everything
 		bad["empty"] = ""
 	}
 	if arg.isName() {
-		for _, s := range hidden {
+		for _, s := range forbiddenInNames {
 			bad[fmt.Sprintf("with %U", []rune(s)[0])] = "web" + s + "1"
 			bad[fmt.Sprintf("ends in %U", []rune(s)[0])] = "web-1" + s
 		}
@@ -153,10 +158,10 @@ func (arg argument) bad() map[string]string {
 	return bad
 }
 
-func (l *ledger) TestEveryTextArgumentIsChecked(t *testing.T) {
+func (l *ledger) TestEveryTextArgumentIsValidated(t *testing.T) {
 	pending, approved := l.actionIn(t, remediation.Pending).ID, l.actionIn(t, remediation.Approved).ID
 	executing := l.actionIn(t, remediation.Executing).ID
-	l.mustCreate(t, newAction(normal)) // to claim
+	l.mustCreate(t, newAction(normal)) // an action that Claim would return
 	before := l.contents(t)
 	for _, arg := range l.arguments(pending, approved, executing) {
 		for name, s := range arg.bad() {
@@ -164,12 +169,12 @@ func (l *ledger) TestEveryTextArgumentIsChecked(t *testing.T) {
 				badInput(t, arg.call(t.Context(), s), arg.field)
 			})
 		}
-		same(t, "what the refused calls of "+arg.method+" left", l.contents(t), before)
+		same(t, "after the refused calls of "+arg.method, l.contents(t), before)
 	}
 	for _, arg := range l.arguments(pending, approved, executing) {
 		good := []string{arg.most, "two words", "no\u00a0break", "e\u0301", "日本-1", "🚒", "web-1.example:22/é_+@"}
 		if !arg.isName() {
-			good = append(good, "lines\n\tand "+strings.Join(hidden, " "))
+			good = append(good, "lines\n\tand "+strings.Join(forbiddenInNames, " "))
 		}
 		for _, s := range good {
 			if err := arg.call(t.Context(), s); errors.Is(err, remediation.ErrInvalidInput) {
@@ -179,7 +184,7 @@ func (l *ledger) TestEveryTextArgumentIsChecked(t *testing.T) {
 	}
 }
 
-// badInput expects err to be an *InputError about field.
+// badInput expects err to be an *InputError about the field.
 func badInput(t *testing.T, err error, field string) {
 	t.Helper()
 	wantError(t, "bad "+field, err, remediation.ErrInvalidInput)
@@ -193,7 +198,7 @@ func badInput(t *testing.T, err error, field string) {
 	}
 }
 
-func (l *ledger) TestFilterIsChecked(t *testing.T) {
+func (l *ledger) TestFilterIsValidated(t *testing.T) {
 	for field, filters := range map[string][]remediation.Filter{
 		"limit":  {{Limit: -1}, {Limit: 1001}},
 		"before": {{Before: -1}},
@@ -202,7 +207,7 @@ func (l *ledger) TestFilterIsChecked(t *testing.T) {
 		for _, f := range filters {
 			got, err := l.List(t.Context(), f)
 			badInput(t, err, field)
-			same(t, "the page", got, []remediation.Action(nil))
+			same(t, "the page of an invalid filter", got, []remediation.Action(nil))
 		}
 	}
 }

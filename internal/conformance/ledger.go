@@ -10,13 +10,13 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// The servers that every ledger here begins with: one in normal mode, one in maintenance.
+// Every ledger of the suite starts with these two servers: one in normal mode, one in maintenance.
 const (
 	normal = "web-1"
 	paused = "db-1"
 )
 
-// ledger is the one under test, with its database and the clock that it reads.
+// ledger is the ledger under test, with its database and its clock. Its Test methods are the tests of the suite.
 type ledger struct {
 	*remediation.Ledger
 	db    Database
@@ -36,12 +36,12 @@ func newLedger(t *testing.T, db Database) *ledger {
 	return l
 }
 
-// on is a ledger with the same clock on another store of the same database.
+// on returns a ledger with the same clock that uses another store of the same database.
 func (l *ledger) on(store remediation.Store) *remediation.Ledger {
 	return remediation.New(store, remediation.WithClock(l.clock.read))
 }
 
-// clock stands still until a test moves it, and counts how often it is read.
+// clock is a clock that only tests advance. It counts how often it is read.
 type clock struct {
 	mu       sync.Mutex
 	now      time.Time
@@ -55,7 +55,7 @@ func (c *clock) read() time.Time {
 	return c.now
 }
 
-// tick moves the clock on by a minute.
+// tick advances the clock by one minute and returns the new time.
 func (c *clock) tick() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,11 +63,12 @@ func (c *clock) tick() time.Time {
 	return c.now
 }
 
-// at is a time of the tests' own day, in whole microseconds.
+// at returns the given minute of a fixed hour, 12:00 on 2026-11-23 UTC, in whole microseconds.
 func at(minute int) time.Time {
 	return time.Date(2026, 11, 23, 12, minute, 7, 123456000, time.UTC)
 }
 
+// newAction returns the input for an action with the required fields and a service name.
 func newAction(serverID string) remediation.NewAction {
 	return remediation.NewAction{
 		ServerID:    serverID,
@@ -119,7 +120,7 @@ func (l *ledger) mustAddAlert(t *testing.T, serverID string) int64 {
 	return id
 }
 
-// contents is what a ledger holds, as far as a refused call could have changed it.
+// contents is the part of a ledger that a refused call could have changed.
 type contents struct {
 	Servers, Paused, Alerts int
 	Actions                 []remediation.Action
@@ -139,7 +140,7 @@ func (l *ledger) contents(t *testing.T) contents {
 	}
 }
 
-// same compares whole values. Two times are the same only in the same zone: everything of a ledger is in UTC.
+// same compares whole values. Times must also have the same zone, because every time of a ledger is in UTC.
 func same(t *testing.T, what string, got, want any) {
 	t.Helper()
 	sameTime := cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) && a.Location() == b.Location() })

@@ -7,6 +7,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// Tests of the lifecycle (AC1 to AC5): which call works in which status, approval, maintenance and deletion.
+
 func (l *ledger) TestAC1_EveryPathFillsItsFieldsAndNoOthers(t *testing.T) {
 	for name, path := range map[string][]step{
 		"completed": {approve, start, complete},
@@ -49,12 +51,12 @@ func (l *ledger) TestAC1_EachCallWorksFromItsOwnStatusOnly(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					same(t, "the answer", got, s.after(before, now))
+					same(t, "the result", got, s.after(before, now))
 					same(t, "the row", l.mustGet(t, before.ID), s.after(before, now))
 					return
 				}
 				refused(t, err, remediation.TransitionError{ID: before.ID, From: status, To: s.to})
-				same(t, "the answer", got, remediation.Action{})
+				same(t, "the result", got, remediation.Action{})
 				same(t, "the row", l.mustGet(t, before.ID), before)
 			})
 		}
@@ -90,7 +92,7 @@ func (l *ledger) TestAC2_NormalServerApprovesAtOnce(t *testing.T) {
 	same(t, "Get", l.mustGet(t, got.ID), want)
 }
 
-func (l *ledger) TestAC3_MaintenanceLeavesPending(t *testing.T) {
+func (l *ledger) TestAC3_ActionCreatedInMaintenanceIsPending(t *testing.T) {
 	before := l.mustCreate(t, newAction(normal))
 	l.mustPause(t, normal)
 	got := l.mustCreate(t, newAction(normal))
@@ -98,7 +100,7 @@ func (l *ledger) TestAC3_MaintenanceLeavesPending(t *testing.T) {
 	want.ID, want.Status, want.ApprovedAt, want.ApprovedBy = got.ID, remediation.Pending, nil, nil
 	same(t, "Create under maintenance", got, want)
 	same(t, "Get", l.mustGet(t, got.ID), want)
-	same(t, "what was approved before", l.mustGet(t, before.ID), before)
+	same(t, "an action that was approved before", l.mustGet(t, before.ID), before)
 
 	l.mustUnpause(t, normal)
 	if a := l.mustCreate(t, newAction(normal)); a.Status != remediation.Approved {
@@ -123,7 +125,7 @@ func (l *ledger) TestAC3_PauseAndUnpauseAreIdempotent(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestAC3_UnpauseLeavesPendingAlone(t *testing.T) {
+func (l *ledger) TestAC3_UnpauseDoesNotApprovePendingActions(t *testing.T) {
 	pending := l.actionIn(t, remediation.Pending)
 	l.mustUnpause(t, paused)
 	same(t, "the pending action", l.mustGet(t, pending.ID), pending)
@@ -150,7 +152,7 @@ func (l *ledger) TestAC4_RejectedIsTerminal(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestAC5_ApprovalIsRecordedAndOutlivesAWithdrawal(t *testing.T) {
+func (l *ledger) TestAC5_ApprovalIsRecordedAndKeptByWithdraw(t *testing.T) {
 	pending := l.actionIn(t, remediation.Pending)
 	now := l.clock.tick()
 	approved, err := l.Approve(t.Context(), pending.ID, "Zoë from the night shift")
@@ -171,7 +173,7 @@ func (l *ledger) TestAddServerIsIdempotent(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	same(t, "adding servers again changed", l.contents(t), before)
+	same(t, "after adding the servers again", l.contents(t), before)
 }
 
 func (l *ledger) TestDeletingTheServerDeletesItsActions(t *testing.T) {
@@ -180,17 +182,17 @@ func (l *ledger) TestDeletingTheServerDeletesItsActions(t *testing.T) {
 	}
 	other := l.mustCreate(t, newAction(normal))
 	l.exec(t, "DELETE FROM servers WHERE id = "+quote(paused))
-	same(t, "what is left", l.contents(t), contents{Servers: 1, Actions: []remediation.Action{other}})
+	same(t, "after the deletion", l.contents(t), contents{Servers: 1, Actions: []remediation.Action{other}})
 }
 
-func (l *ledger) TestAnIdIsNeverUsedTwice(t *testing.T) {
+func (l *ledger) TestActionIDIsNeverReused(t *testing.T) {
 	l.mustCreate(t, newAction(normal))
 	last := l.mustCreate(t, newAction(normal)).ID
-	for _, which := range []string{" WHERE id = " + number(last), ""} { // the newest; all of them
+	for _, which := range []string{" WHERE id = " + number(last), ""} { // delete the newest action, then all actions
 		l.exec(t, "DELETE FROM remediation_actions"+which)
 		next := l.mustCreate(t, newAction(normal)).ID
 		if next <= last {
-			t.Errorf("id %d after %d was deleted", next, last)
+			t.Errorf("new action has id %d after action %d was deleted, want a larger id", next, last)
 		}
 		last = next
 	}

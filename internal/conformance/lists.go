@@ -8,6 +8,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// Tests of List: order, limits, pages, filters and the fields that it leaves out.
+
 func (l *ledger) mustList(t *testing.T, f remediation.Filter) []remediation.Action {
 	t.Helper()
 	page, err := l.List(t.Context(), f)
@@ -17,7 +19,7 @@ func (l *ledger) mustList(t *testing.T, f remediation.Filter) []remediation.Acti
 	return page
 }
 
-// fill stores many actions at once and returns their ids, newest first.
+// fill inserts many actions by raw SQL in one statement and returns their ids, newest first.
 func (l *ledger) fill(t *testing.T, actions ...remediation.Action) []int64 {
 	t.Helper()
 	rows := make([]row, len(actions))
@@ -48,7 +50,7 @@ func (l *ledger) TestListIsNewestFirst50ByDefaultAnd1000AtMost(t *testing.T) {
 		same(t, "the page", ids(page), all[:want])
 	}
 	same(t, "before the newest", ids(l.mustList(t, remediation.Filter{Before: all[0]})), all[1:51])
-	same(t, "before the oldest but two", ids(l.mustList(t, remediation.Filter{Before: all[1000]})), all[1001:])
+	same(t, "before the third oldest", ids(l.mustList(t, remediation.Filter{Before: all[1000]})), all[1001:])
 }
 
 func (l *ledger) TestListPagesAreCompleteWhileActionsArrive(t *testing.T) {
@@ -64,10 +66,10 @@ func (l *ledger) TestListPagesAreCompleteWhileActionsArrive(t *testing.T) {
 		page = l.mustList(t, remediation.Filter{Before: page[len(page)-1].ID, Limit: 5})
 	}
 	same(t, "the page after the last", ids(page), []int64(nil))
-	same(t, "the pages together", got, want)
+	same(t, "all pages together", got, want)
 }
 
-func (l *ledger) TestListFiltersAloneAndTogether(t *testing.T) {
+func (l *ledger) TestListCombinesFilters(t *testing.T) {
 	alertsOf := map[string][]*int64{}
 	for _, serverID := range []string{normal, paused} {
 		alertsOf[serverID] = []*int64{nil, new(l.mustAddAlert(t, serverID)), new(l.mustAddAlert(t, serverID))}
@@ -106,7 +108,7 @@ func (l *ledger) TestListFiltersAloneAndTogether(t *testing.T) {
 	}
 }
 
-// matching is what List must find.
+// matching returns the actions that List must find with a filter.
 func matching(all []remediation.Action, f remediation.Filter) []remediation.Action {
 	found := []remediation.Action{}
 	for _, a := range all {
@@ -118,7 +120,7 @@ func matching(all []remediation.Action, f remediation.Filter) []remediation.Acti
 	return found
 }
 
-// samePages expects Before and Limit to work with the rest of the filter: two pages, split anywhere, are the whole.
+// samePages expects Before and Limit to work together with the rest of the filter: two pages make up the whole list.
 func (l *ledger) samePages(t *testing.T, f remediation.Filter, want []remediation.Action) {
 	t.Helper()
 	if len(want) < 2 {
@@ -146,7 +148,7 @@ func (l *ledger) TestListLoadsNoOutputs(t *testing.T) {
 	same(t, "Get", l.mustGet(t, a.ID), a)
 }
 
-func (l *ledger) TestEmptyPageIsNoError(t *testing.T) {
+func (l *ledger) TestEmptyListIsNotAnError(t *testing.T) {
 	if page := l.mustList(t, remediation.Filter{}); len(page) != 0 {
 		t.Errorf("an empty ledger lists %d actions", len(page))
 	}

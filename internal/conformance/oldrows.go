@@ -41,7 +41,7 @@ func (l *ledger) TestOldRowsFollowTheRules(t *testing.T) {
 			}
 			if !lacks {
 				l.wontUpdate(t, old, set+", "+c+" = NULL")
-				l.wontUpdate(t, old, set+", "+changed.set(c))
+				l.wontUpdate(t, old, set+", "+otherValues.set(c))
 			}
 			for _, other := range audit {
 				if other != c && !slices.Contains(tr.fills, other) && rowOf(tr.from)[other] == "NULL" {
@@ -285,7 +285,7 @@ func (l *ledger) TestTimedOutIsReadAndNeverWritten(t *testing.T) {
 	}
 	same(t, "counted by name", l.mustCounts(t, "timed_out"), map[remediation.Status]int64{"timed_out": 1})
 	same(t, "counted without a name", len(l.mustCounts(t)), len(remediation.Statuses()))
-	l.explained(t, remediation.Explanation{ActionID: old.ID, ServerID: normal, Status: "timed_out", Reason: remediation.ReasonFinished,
+	l.wantExplanation(t, remediation.Explanation{ActionID: old.ID, ServerID: normal, Status: "timed_out", Reason: remediation.ReasonFinished,
 		Since: at(40), By: *old.ApprovedBy, Detail: "-1"}, "timed out at "+at(40).Format(time.DateTime), "with exit code -1")
 	same(t, "what the next is behind", l.mustExplain(t, next.ID).Behind, int64(0))
 	same(t, "claimed beside it", l.mustClaim(t, normal).ID, next.ID)

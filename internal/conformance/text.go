@@ -78,7 +78,7 @@ func (l *ledger) TestHostileTextComesBackToTheByte(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			plain := s // as a name, which takes less
-			for _, h := range hidden {
+			for _, h := range forbiddenInNames {
 				plain = strings.ReplaceAll(plain, h, "_")
 			}
 			serverID := "server " + plain
