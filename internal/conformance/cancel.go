@@ -34,7 +34,7 @@ func (l *ledger) TestCancelRequestIsAWish(t *testing.T) {
 		}
 		same(t, "events of a second one", len(l.mustEvents(t, last)), 0)
 		l.clock.tick()
-		l.takeNow(t, want, end)
+		l.mustStep(t, want, end)
 	}
 }
 

@@ -41,7 +41,7 @@ func (l *ledger) TestClockWithinTheYears1To9999LivesAWholeLife(t *testing.T) {
 					t.Errorf("Explain: %s, %v", e, err)
 				}
 				same(t, "Claim", l.mustClaim(t, serverID).ID, a.ID)
-				same(t, "closed within the longest time there is", len(l.sweep(t, math.MaxInt64, 10)), 0)
+				same(t, "closed within the longest time there is", len(l.mustFailOverdue(t, math.MaxInt64, 10)), 0)
 				done, err := complete.call(t.Context(), l.Ledger, serverID, a.ID)
 				if err != nil {
 					t.Fatal(err)
@@ -115,7 +115,7 @@ func (l *ledger) TestTimeThatCannotBeStoredComparesAsTheNearest(t *testing.T) {
 	executing := l.actionIn(t, remediation.Executing)
 	for _, now := range []time.Time{first, first.Add(time.Hour), first.AddDate(200, 0, 0)} {
 		l.clock.now = now
-		same(t, "closed", len(l.sweep(t, math.MaxInt64, 10)), 0)
+		same(t, "closed", len(l.mustFailOverdue(t, math.MaxInt64, 10)), 0)
 	}
 	same(t, "the row that executes", l.mustGet(t, executing.ID), executing)
 }

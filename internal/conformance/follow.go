@@ -113,7 +113,7 @@ func (l *ledger) TestFollowShowsEveryKindOfChange(t *testing.T) {
 	l.mustClaim(t, normal)
 	shows("Claim")
 	l.clock.tick()
-	l.sweep(t, time.Second, 10)
+	l.mustFailOverdue(t, time.Second, 10)
 	shows("FailOverdue")
 	l.clock.tick()
 	l.mustClearOutput(t, l.clock.now, 10)

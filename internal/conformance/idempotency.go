@@ -30,7 +30,7 @@ func (l *ledger) again(t *testing.T, a remediation.NewAction, want remediation.A
 }
 
 func (l *ledger) TestIdempotentCreateReturnsTheFirstWhateverBecameOfIt(t *testing.T) {
-	for status, path := range way {
+	for status, path := range stepsTo {
 		a := l.repeatable(t, "key of "+string(status))
 		first := l.mustCreate(t, a)
 		l.again(t, a, first)

@@ -27,7 +27,7 @@ func (l *ledger) insertOld(t *testing.T, r row) remediation.Action {
 
 // In a row that fits its status one rule often stands in for another. In one that has a field too many or too few, each
 // must hold by itself: nothing runs on it, and every end is open to it.
-func (l *ledger) TestOldRowsFollowTheRules(t *testing.T) {
+func (l *ledger) TestUpdatesOfOldRowsFollowTheRules(t *testing.T) {
 	for _, tr := range transitions() {
 		for _, c := range audit {
 			lacks := rowOf(tr.from)[c] != "NULL"
@@ -37,7 +37,7 @@ func (l *ledger) TestOldRowsFollowTheRules(t *testing.T) {
 			if !tr.to.Status.Terminal() {
 				l.wontUpdate(t, old, set)
 				l.wontUpdate(t, old, tr.set())
-				l.wontUpdate(t, old, set+", "+filled.set(c))
+				l.wontUpdate(t, old, set+", "+sample.set(c))
 			}
 			if !lacks {
 				l.wontUpdate(t, old, set+", "+c+" = NULL")
@@ -45,11 +45,11 @@ func (l *ledger) TestOldRowsFollowTheRules(t *testing.T) {
 			}
 			for _, other := range audit {
 				if other != c && !slices.Contains(tr.fills, other) && rowOf(tr.from)[other] == "NULL" {
-					l.wontUpdate(t, old, set+", "+filled.set(other))
+					l.wontUpdate(t, old, set+", "+sample.set(other))
 				}
 			}
 			if lacks && tr.to.Status.Terminal() {
-				l.wontUpdate(t, old, tr.set()+", "+filled.set(c)) // what is lacking is not made up afterwards
+				l.wontUpdate(t, old, tr.set()+", "+sample.set(c)) // what is lacking is not made up afterwards
 			}
 			if fits := c != "exit_code" || lacks || tr.to.Status == remediation.Completed; tr.to.Status.Terminal() && fits {
 				l.exec(t, "UPDATE remediation_actions SET "+set+" WHERE id = "+number(old.ID))
@@ -64,7 +64,7 @@ func (l *ledger) TestOldRowsFollowTheRules(t *testing.T) {
 }
 
 // misfits is the row of a status with one audit field too many or too few, in each way.
-func misfits(status remediation.Status) []row {
+func invalidRows(status remediation.Status) []row {
 	good := rowOf(example(status))
 	var list []row
 	for _, c := range audit {
@@ -80,16 +80,16 @@ func misfits(status remediation.Status) []row {
 	return append(list, unreasoned)
 }
 
-// ended is an old row as a step toward an end leaves it: what it recorded stays, and what is missing is filled.
-func ended(old remediation.Action, s step, at time.Time) remediation.Action {
+// ended is an old row as a step toward an end leaves it: what it recorded stays, and what is missing is sample.
+func wantEnded(old remediation.Action, s step, at time.Time) remediation.Action {
 	want := s.after(old, at)
-	keep(&want.RejectedAt, old.RejectedAt)
-	keep(&want.RejectedBy, old.RejectedBy)
-	keep(&want.RejectionReason, old.RejectionReason)
-	keep(&want.CompletedAt, old.CompletedAt)
-	keep(&want.ExitCode, old.ExitCode)
-	keep(&want.Stdout, old.Stdout)
-	keep(&want.Stderr, old.Stderr)
+	keepRecorded(&want.RejectedAt, old.RejectedAt)
+	keepRecorded(&want.RejectedBy, old.RejectedBy)
+	keepRecorded(&want.RejectionReason, old.RejectionReason)
+	keepRecorded(&want.CompletedAt, old.CompletedAt)
+	keepRecorded(&want.ExitCode, old.ExitCode)
+	keepRecorded(&want.Stdout, old.Stdout)
+	keepRecorded(&want.Stderr, old.Stderr)
 	if want.Status != remediation.Rejected && want.ExitCode != nil {
 		want.Status = remediation.Failed
 		if *want.ExitCode == 0 {
@@ -99,21 +99,21 @@ func ended(old remediation.Action, s step, at time.Time) remediation.Action {
 	return want
 }
 
-func keep[T any](field **T, recorded *T) {
+func keepRecorded[T any](field **T, recorded *T) {
 	if recorded != nil {
 		*field = recorded
 	}
 }
 
 // passesOver makes each bulk decision on a row that it can't decide, and on a good one beside it.
-func (l *ledger) passesOver(t *testing.T, old remediation.Action) {
+func (l *ledger) everyBulkCallSkips(t *testing.T, old remediation.Action) {
 	t.Helper()
 	for _, m := range bulkCalls {
-		l.passesOverIn(t, m, old)
+		l.bulkCallSkips(t, m, old)
 	}
 }
 
-func (l *ledger) passesOverIn(t *testing.T, m bulkCall, old remediation.Action) {
+func (l *ledger) bulkCallSkips(t *testing.T, m bulkCall, old remediation.Action) {
 	t.Helper()
 	good := l.store(t, example(remediation.Pending))
 	outcomes, err := m.call(t, l.Ledger, []int64{old.ID, good.ID})
@@ -131,14 +131,14 @@ func (l *ledger) passesOverIn(t *testing.T, m bulkCall, old remediation.Action) 
 	}
 }
 
-func (l *ledger) TestPendingOldRowsAreRejectedAndNeverApproved(t *testing.T) {
-	for _, r := range misfits(remediation.Pending) {
+func (l *ledger) TestPendingOldRowsCanBeRejectedButNotApproved(t *testing.T) {
+	for _, r := range invalidRows(remediation.Pending) {
 		old := l.insertOld(t, r)
 		same(t, "the reason", l.mustExplain(t, old.ID).Reason, remediation.ReasonNoApproval)
 		_, err := l.Approve(t.Context(), old.ID, "bob")
 		refused(t, err, remediation.TransitionError{ID: old.ID, From: remediation.Pending, To: remediation.Approved, Why: remediation.ReasonNoApproval})
-		l.passesOverIn(t, approveAll, old)
-		want := ended(old, reject, l.clock.tick())
+		l.bulkCallSkips(t, approveAll, old)
+		want := wantEnded(old, reject, l.clock.tick())
 		got, err := l.Reject(t.Context(), old.ID, "carol", "not on a Friday")
 		if err != nil {
 			t.Fatalf("reject %+v: %v", old, err)
@@ -147,7 +147,7 @@ func (l *ledger) TestPendingOldRowsAreRejectedAndNeverApproved(t *testing.T) {
 		same(t, "rejected, as it is stored", l.mustGet(t, old.ID), want)
 
 		old = l.insertOld(t, r)
-		want = ended(old, reject, l.clock.tick())
+		want = wantEnded(old, reject, l.clock.tick())
 		outcomes, err := rejectAll.call(t, l.Ledger, []int64{old.ID})
 		if err != nil || outcomes[0].Err != nil {
 			t.Fatalf("reject %+v: %v, %+v", old, err, outcomes)
@@ -156,8 +156,8 @@ func (l *ledger) TestPendingOldRowsAreRejectedAndNeverApproved(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestApprovedOldRowsAreWithdrawnAndNeverRun(t *testing.T) {
-	for _, r := range misfits(remediation.Approved) {
+func (l *ledger) TestApprovedOldRowsCanBeWithdrawnButNeverStart(t *testing.T) {
+	for _, r := range invalidRows(remediation.Approved) {
 		old, good := l.insertOld(t, r), l.store(t, example(remediation.Approved))
 		same(t, "the old row's reason", l.mustExplain(t, old.ID).Reason, remediation.ReasonNoApproval)
 		if e := l.mustExplain(t, good.ID); e.Reason != remediation.ReasonUnclaimed || e.Behind != 0 {
@@ -168,7 +168,7 @@ func (l *ledger) TestApprovedOldRowsAreWithdrawnAndNeverRun(t *testing.T) {
 		_, err := l.Start(t.Context(), old.ID)
 		refused(t, err, remediation.TransitionError{ID: old.ID, From: remediation.Approved, To: remediation.Executing, Why: remediation.ReasonNoApproval})
 		same(t, "the old row", l.mustGet(t, old.ID), old)
-		want := ended(old, withdraw, l.clock.tick())
+		want := wantEnded(old, withdraw, l.clock.tick())
 		got, err := l.Withdraw(t.Context(), old.ID, "dave", "the alert is gone")
 		if err != nil {
 			t.Fatalf("withdraw %+v: %v", old, err)
@@ -179,8 +179,8 @@ func (l *ledger) TestApprovedOldRowsAreWithdrawnAndNeverRun(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestExecutingOldRowsAreFinished(t *testing.T) {
-	for _, r := range misfits(remediation.Executing) {
+func (l *ledger) TestExecutingOldRowsCanBeFinished(t *testing.T) {
+	for _, r := range invalidRows(remediation.Executing) {
 		for _, s := range []step{complete, fail} {
 			old, next := l.insertOld(t, r), l.store(t, example(remediation.Approved))
 			recorded := old.CompletedAt != nil || old.ExitCode != nil
@@ -190,7 +190,7 @@ func (l *ledger) TestExecutingOldRowsAreFinished(t *testing.T) {
 			if behind := l.mustExplain(t, next.ID).Behind; (behind == old.ID) == recorded {
 				t.Errorf("beside %+v the next is behind %d", old, behind)
 			}
-			want := ended(old, s, l.clock.tick())
+			want := wantEnded(old, s, l.clock.tick())
 			got, err := s.call(t.Context(), l.Ledger, normal, old.ID)
 			if err != nil {
 				t.Fatalf("%s of %+v: %v", s.name, old, err)
@@ -202,7 +202,7 @@ func (l *ledger) TestExecutingOldRowsAreFinished(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestStatusOfOldRowsDecidesWhatTheyAre(t *testing.T) {
+func (l *ledger) TestOldRowsAreTreatedByStatusNotByAuditFields(t *testing.T) {
 	with := func(status, fields remediation.Status) remediation.Action {
 		r := rowOf(example(fields))
 		r["status"] = quote(string(status))
@@ -225,32 +225,32 @@ func (l *ledger) TestStatusOfOldRowsDecidesWhatTheyAre(t *testing.T) {
 		if status != remediation.Executing {
 			with(status, remediation.Executing)
 			good := l.store(t, example(remediation.Executing))
-			same(t, "closed beside "+string(status), ids(l.sweep(t, time.Hour, 1)), []int64{good.ID})
+			same(t, "closed beside "+string(status), ids(l.mustFailOverdue(t, time.Hour, 1)), []int64{good.ID})
 		}
 	}
 	for _, status := range remediation.Statuses() {
 		if status != remediation.Pending {
-			l.passesOver(t, with(status, remediation.Pending))
+			l.everyBulkCallSkips(t, with(status, remediation.Pending))
 		}
 	}
 }
 
-func (l *ledger) TestSweepClosesOldRows(t *testing.T) {
+func (l *ledger) TestFailOverdueClosesOldRows(t *testing.T) {
 	l.clock.now = at(0).AddDate(0, 0, 1)
 	now := l.clock.now
-	unreported := step{to: remediation.Failed, fill: func(a *remediation.Action, at time.Time) {
+	failOverdue := step{to: remediation.Failed, fill: func(a *remediation.Action, at time.Time) {
 		a.CompletedAt, a.Stderr = &at, new("no result came within 1h0m0s")
 	}}
-	for _, r := range misfits(remediation.Executing) {
+	for _, r := range invalidRows(remediation.Executing) {
 		old, good := l.insertOld(t, r), l.store(t, example(remediation.Executing))
-		closed := l.sweep(t, time.Hour, 10)
+		closed := l.mustFailOverdue(t, time.Hour, 10)
 		same(t, "closed", ids(closed), []int64{old.ID, good.ID})
-		same(t, "the old row", closed[0], ended(old, unreported, now))
-		same(t, "closed after it", len(l.sweep(t, time.Hour, 10)), 0)
+		same(t, "the old row", closed[0], wantEnded(old, failOverdue, now))
+		same(t, "closed after it", len(l.mustFailOverdue(t, time.Hour, 10)), 0)
 	}
 }
 
-func (l *ledger) TestClearOutputPassesOverOldRows(t *testing.T) {
+func (l *ledger) TestClearOutputSkipsOldRowsThatAreOpen(t *testing.T) {
 	for _, status := range []remediation.Status{remediation.Pending, remediation.Approved, remediation.Executing} {
 		old := l.insertOld(t, rowOf(example(status)).toggled("stdout"))
 		for _, c := range []string{"stdout", "stderr"} {
@@ -265,15 +265,15 @@ func (l *ledger) TestClearOutputPassesOverOldRows(t *testing.T) {
 }
 
 // timedOut is an action that the newest version of the Python original ended, as it stores it.
-func timedOut() remediation.Action {
+func timedOutAction() remediation.Action {
 	a := endedAt(remediation.Failed, at(40))
 	a.Status, a.ExitCode = "timed_out", new(int64(-1))
 	return a
 }
 
 func (l *ledger) TestTimedOutIsReadAndNeverWritten(t *testing.T) {
-	old, next := l.insertOld(t, rowOf(timedOut())), l.store(t, example(remediation.Approved))
-	want := timedOut()
+	old, next := l.insertOld(t, rowOf(timedOutAction())), l.store(t, example(remediation.Approved))
+	want := timedOutAction()
 	want.ID = old.ID
 	same(t, "Get", old, want)
 	want.Stdout, want.Stderr = nil, nil
@@ -294,7 +294,7 @@ func (l *ledger) TestTimedOutIsReadAndNeverWritten(t *testing.T) {
 		_, err := s.call(t.Context(), l.Ledger, normal, old.ID)
 		refused(t, err, remediation.TransitionError{ID: old.ID, From: "timed_out", To: s.to})
 	}
-	l.passesOver(t, old)
+	l.everyBulkCallSkips(t, old)
 	for _, status := range remediation.Statuses() {
 		r := rowOf(example(status))
 		l.wontUpdate(t, old, r.set("status"))
@@ -303,8 +303,8 @@ func (l *ledger) TestTimedOutIsReadAndNeverWritten(t *testing.T) {
 	for _, set := range []string{"status = status", "exit_code = 0", "stdout = 'other'", "stdout = NULL", "command = 'true'"} {
 		l.wontUpdate(t, old, set)
 	}
-	l.wontUpdate(t, l.store(t, example(remediation.Executing)), rowOf(timedOut()).set("status", "completed_at", "exit_code"))
-	if _, err := l.insert(t, rowOf(timedOut())); err == nil {
+	l.wontUpdate(t, l.store(t, example(remediation.Executing)), rowOf(timedOutAction()).set("status", "completed_at", "exit_code"))
+	if _, err := l.insert(t, rowOf(timedOutAction())); err == nil {
 		t.Error("a new row that is timed_out was accepted")
 	}
 
@@ -320,8 +320,8 @@ func (l *ledger) TestTimedOutIsReadAndNeverWritten(t *testing.T) {
 }
 
 // A status that nobody knows is read as it is. Whether it is an end nobody knows either, so retention leaves it alone.
-func (l *ledger) TestStatusesOfOtherProgramsAreRead(t *testing.T) {
-	r := rowOf(timedOut())
+func (l *ledger) TestUnknownStatusesAreReadAndNeverPruned(t *testing.T) {
+	r := rowOf(timedOutAction())
 	for _, status := range []remediation.Status{"cancelled", "Pending", remediation.Status(strings.Repeat("é", 20))} {
 		r["status"] = quote(string(status))
 		old := l.insertOld(t, r)

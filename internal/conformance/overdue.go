@@ -13,7 +13,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (l *ledger) sweep(t *testing.T, olderThan time.Duration, limit int) []remediation.Action {
+func (l *ledger) mustFailOverdue(t *testing.T, olderThan time.Duration, limit int) []remediation.Action {
 	t.Helper()
 	closed, err := l.FailOverdue(t.Context(), olderThan, limit)
 	if err != nil {
@@ -23,59 +23,59 @@ func (l *ledger) sweep(t *testing.T, olderThan time.Duration, limit int) []remed
 }
 
 // unreported is what a sweep must make of an executing action.
-func unreported(a remediation.Action, at time.Time, stderr *string) remediation.Action {
+func failedOverdue(a remediation.Action, at time.Time, stderr *string) remediation.Action {
 	a.Status, a.CompletedAt, a.Stderr = remediation.Failed, &at, stderr
 	return a
 }
 
-func (l *ledger) TestOverdueIsWhatExecutesLongerThanThat(t *testing.T) {
+func (l *ledger) TestFailOverdueClosesActionsThatRanLongerThanAllowed(t *testing.T) {
 	const limit = 90 * time.Second
 	executing := l.actionIn(t, remediation.Executing)
 	since := *executing.ExecutedAt
 	for _, age := range []time.Duration{0, time.Microsecond, limit - time.Microsecond, limit} {
 		l.clock.now = since.Add(age)
-		same(t, "closed after "+age.String(), len(l.sweep(t, limit, 10)), 0)
+		same(t, "closed after "+age.String(), len(l.mustFailOverdue(t, limit, 10)), 0)
 		same(t, "the row after "+age.String(), l.mustGet(t, executing.ID), executing)
 	}
 	l.clock.now = since.Add(limit + time.Microsecond)
-	closed := l.sweep(t, limit, 10)
+	closed := l.mustFailOverdue(t, limit, 10)
 	if len(closed) != 1 {
 		t.Fatalf("closed %v, want the one that is overdue", closed)
 	}
 	if s := closed[0].Stderr; s == nil || !strings.Contains(*s, limit.String()) {
 		t.Errorf("stderr is %v, want it to say %s", s, limit)
 	}
-	want := unreported(executing, l.clock.now, closed[0].Stderr)
+	want := failedOverdue(executing, l.clock.now, closed[0].Stderr)
 	same(t, "FailOverdue", closed[0], want)
 	same(t, "the row", l.mustGet(t, executing.ID), want)
-	same(t, "closed again", len(l.sweep(t, limit, 10)), 0)
+	same(t, "closed again", len(l.mustFailOverdue(t, limit, 10)), 0)
 
 	// What a program says about how long in a zone of its own, or finer than a microsecond, counts the same.
 	executing = l.actionIn(t, remediation.Executing)
 	l.clock.now = executing.ExecutedAt.Add(limit + 999).In(time.FixedZone("+0545", 5*3600+45*60))
-	same(t, "closed within the same microsecond", len(l.sweep(t, limit, 10)), 0)
+	same(t, "closed within the same microsecond", len(l.mustFailOverdue(t, limit, 10)), 0)
 	l.clock.now = l.clock.now.Add(time.Microsecond)
-	closed = l.sweep(t, limit, 10)
+	closed = l.mustFailOverdue(t, limit, 10)
 	same(t, "closed in the next", ids(closed), []int64{executing.ID})
 	same(t, "the row", l.mustGet(t, executing.ID), closed[0])
 }
 
-func (l *ledger) TestOverdueClosesOnlyWhatExecutes(t *testing.T) {
+func (l *ledger) TestFailOverdueClosesOnlyExecutingActions(t *testing.T) {
 	in := map[remediation.Status]remediation.Action{}
 	for _, status := range remediation.Statuses() {
 		in[status] = l.actionIn(t, status)
 	}
 	l.clock.now = l.clock.now.AddDate(10, 0, 0)
-	same(t, "closed", ids(l.sweep(t, time.Hour, 100)), []int64{in[remediation.Executing].ID})
+	same(t, "closed", ids(l.mustFailOverdue(t, time.Hour, 100)), []int64{in[remediation.Executing].ID})
 	for status, a := range in {
 		if status != remediation.Executing {
 			same(t, "the row that is "+string(status), l.mustGet(t, a.ID), a)
 		}
 	}
-	same(t, "closed within the longest time there is", len(l.sweep(t, math.MaxInt64, 100)), 0)
+	same(t, "closed within the longest time there is", len(l.mustFailOverdue(t, math.MaxInt64, 100)), 0)
 }
 
-func (l *ledger) TestOverdueGoesOldestFirstUpToTheLimit(t *testing.T) {
+func (l *ledger) TestFailOverdueClosesTheOldestFirstUpToTheLimit(t *testing.T) {
 	for n := 1; n <= 6; n++ { // however few there are, and whatever the planner makes of that
 		l.exec(t, "DELETE FROM remediation_actions")
 		var all []int64
@@ -86,33 +86,33 @@ func (l *ledger) TestOverdueGoesOldestFirstUpToTheLimit(t *testing.T) {
 		l.clock.now = l.clock.now.Add(time.Hour)
 		for len(all) > 0 {
 			want := all[:min(2, len(all))]
-			same(t, "closed", ids(l.sweep(t, time.Minute, 2)), want)
+			same(t, "closed", ids(l.mustFailOverdue(t, time.Minute, 2)), want)
 			same(t, "what executes still", l.count(t, "remediation_actions WHERE status = 'executing'"), len(all)-len(want))
 			all = all[len(want):]
 		}
-		same(t, "closed at last", len(l.sweep(t, time.Minute, 2)), 0)
+		same(t, "closed at last", len(l.mustFailOverdue(t, time.Minute, 2)), 0)
 	}
 
-	same(t, "closed of none", len(l.sweep(t, time.Minute, 2)), 0)
+	same(t, "closed of none", len(l.mustFailOverdue(t, time.Minute, 2)), 0)
 }
 
 // PostgreSQL has other plans for a table that it believes to be small, and must not run the subselect once for each row.
-func (l *ledger) TestOverdueLimitHoldsWhateverThePlan(t *testing.T) {
+func (l *ledger) TestFailOverdueRespectsTheLimitUnderEveryQueryPlan(t *testing.T) {
 	for _, n := range []int{20, 300} {
 		many := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Executing)}, n)...)
 		slices.Reverse(many)
 		l.clock.now = at(0).AddDate(0, 0, 1)
-		same(t, "closed of many", ids(l.sweep(t, time.Minute, 7)), many[:7])
+		same(t, "closed of many", ids(l.mustFailOverdue(t, time.Minute, 7)), many[:7])
 		l.exec(t, "ANALYZE")
-		same(t, "closed of more", ids(l.sweep(t, time.Minute, 5)), many[7:12])
-		same(t, "closed of the rest", ids(l.sweep(t, time.Minute, 1000)), many[12:])
+		same(t, "closed of more", ids(l.mustFailOverdue(t, time.Minute, 5)), many[7:12])
+		same(t, "closed of the rest", ids(l.mustFailOverdue(t, time.Minute, 1000)), many[12:])
 	}
 }
 
-func (l *ledger) TestOverdueRefusesALateResult(t *testing.T) {
+func (l *ledger) TestFinishAfterFailOverdueIsRefused(t *testing.T) {
 	executing := l.actionIn(t, remediation.Executing)
 	l.clock.now = l.clock.now.Add(time.Hour)
-	closed := l.sweep(t, time.Minute, 10)
+	closed := l.mustFailOverdue(t, time.Minute, 10)
 	for _, late := range []step{complete, fail} {
 		l.clock.tick()
 		_, err := late.call(t.Context(), l.Ledger, paused, executing.ID)
@@ -121,7 +121,7 @@ func (l *ledger) TestOverdueRefusesALateResult(t *testing.T) {
 	same(t, "the row", l.mustGet(t, executing.ID), closed[0])
 }
 
-func (l *ledger) TestOverdueRaceOfSweepersClosesEachOnce(t *testing.T) {
+func (l *ledger) TestFailOverdueRaceClosesEachActionOnce(t *testing.T) {
 	racers := l.racers(t, 8)
 	all := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Executing)}, 150)...)
 	l.clock.now = at(0).AddDate(0, 0, 1)
@@ -149,7 +149,7 @@ func (l *ledger) TestOverdueRaceOfSweepersClosesEachOnce(t *testing.T) {
 	same(t, "events of it", l.count(t, "remediation_events WHERE kind = 'failed'"), len(all))
 }
 
-func (l *ledger) TestOverdueRaceWithFinishHasOneWinner(t *testing.T) {
+func (l *ledger) TestFailOverdueRaceWithFinishHasOneWinner(t *testing.T) {
 	racers := l.racers(t, 4)
 	for range rounds(20) {
 		executing := l.actionIn(t, remediation.Executing)
@@ -179,7 +179,7 @@ func (l *ledger) TestOverdueRaceWithFinishHasOneWinner(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestOverdueInTheCallersTransaction(t *testing.T) {
+func (l *ledger) TestFailOverdueInTheCallersTransaction(t *testing.T) {
 	executing := l.actionIn(t, remediation.Executing)
 	l.clock.now = l.clock.now.Add(time.Hour)
 	for _, keep := range []bool{false, true} {
@@ -200,7 +200,7 @@ func (l *ledger) TestOverdueInTheCallersTransaction(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestOverdueInputIsChecked(t *testing.T) {
+func (l *ledger) TestFailOverdueValidatesItsInput(t *testing.T) {
 	executing := l.actionIn(t, remediation.Executing)
 	l.clock.now = l.clock.now.Add(time.Hour)
 	for _, olderThan := range []time.Duration{0, -1, -time.Hour, math.MinInt64} {
@@ -218,14 +218,14 @@ func (l *ledger) TestOverdueInputIsChecked(t *testing.T) {
 
 // The clock of a Pi without a battery begins in 1970 after each start. Its work gets done, and nothing takes what was
 // claimed a moment ago for overdue, or a fresh result for an old one.
-func (l *ledger) TestAgentWithAWrongClockLosesNothing(t *testing.T) {
+func (l *ledger) TestWrongAgentClockClosesAndDeletesNothingEarly(t *testing.T) {
 	agent := remediation.New(l.db.Store, remediation.WithClock(func() time.Time { return time.Unix(3600, 0) }))
 	claimed, err := agent.Claim(t.Context(), l.mustCreate(t, newAction(normal)).ServerID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.clock.tick()
-	same(t, "closed a minute after", ids(l.sweep(t, time.Hour, 10)), []int64(nil))
+	same(t, "closed a minute after", ids(l.mustFailOverdue(t, time.Hour, 10)), []int64(nil))
 	finished, err := agent.Finish(t.Context(), normal, claimed.ID, remediation.Result{Stdout: "up"})
 	if err != nil {
 		t.Fatal(err)

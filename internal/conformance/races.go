@@ -120,7 +120,7 @@ func (l *ledger) TestRaceOfWithdrawAndClaimHasOneWinner(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestRaceOfResultsKeepsOneWhole(t *testing.T) {
+func (l *ledger) TestRaceOfFinishCallsStoresOneResult(t *testing.T) {
 	racers := l.racers(t, 4)
 	for range rounds(10) {
 		executing := l.actionIn(t, remediation.Executing)
@@ -135,7 +135,7 @@ func (l *ledger) TestRaceOfResultsKeepsOneWhole(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestRaceOfCreateAndPauseLeavesPending(t *testing.T) {
+func (l *ledger) TestRaceOfCreateAndPauseApprovesNothingAfterPause(t *testing.T) {
 	other := l.on(l.db.Another(t))
 	busy, returned := make(chan struct{}), make(chan struct{})
 	var isPaused atomic.Bool

@@ -17,8 +17,8 @@ func number(n int64) string { return strconv.FormatInt(n, 10) }
 // literal is a time as both engines read it, and as SQLite stores it.
 func literal(t time.Time) string { return quote(t.Format("2006-01-02 15:04:05.999999-07:00")) }
 
-// null is the literal of a field that was not filled.
-func null[T any](p *T, literal func(T) string) string {
+// null is the literal of a field that was not sample.
+func literalOrNull[T any](p *T, literal func(T) string) string {
 	if p == nil {
 		return "NULL"
 	}
@@ -50,7 +50,7 @@ var (
 	given = []string{"server_id", "action_type", "service_name", "command", "created_at", "created_by"}
 	audit = []string{"approved_at", "approved_by", "rejected_at", "rejected_by", "rejection_reason",
 		"executed_at", "completed_at", "exit_code", "stdout", "stderr"}
-	limits = []string{"dedupe_key", "idempotency_key", "not_before", "expires_at", "max_runtime_seconds", "heartbeat_at",
+	limitColumns = []string{"dedupe_key", "idempotency_key", "not_before", "expires_at", "max_runtime_seconds", "heartbeat_at",
 		"cancel_requested_at", "cancel_requested_by", "cancel_reason"}
 )
 
@@ -59,31 +59,31 @@ func rowOf(a remediation.Action) row {
 		"server_id":        quote(a.ServerID),
 		"action_type":      quote(a.ActionType),
 		"status":           quote(string(a.Status)),
-		"service_name":     null(a.ServiceName, quote),
+		"service_name":     literalOrNull(a.ServiceName, quote),
 		"command":          quote(a.Command),
 		"created_at":       literal(a.CreatedAt),
 		"created_by":       quote(a.CreatedBy),
-		"alert_id":         null(a.AlertID, number),
-		"approved_at":      null(a.ApprovedAt, literal),
-		"approved_by":      null(a.ApprovedBy, quote),
-		"rejected_at":      null(a.RejectedAt, literal),
-		"rejected_by":      null(a.RejectedBy, quote),
-		"rejection_reason": null(a.RejectionReason, quote),
-		"executed_at":      null(a.ExecutedAt, literal),
-		"completed_at":     null(a.CompletedAt, literal),
-		"exit_code":        null(a.ExitCode, number),
-		"stdout":           null(a.Stdout, quote),
-		"stderr":           null(a.Stderr, quote),
-		"dedupe_key":       null(a.DedupeKey, quote),
+		"alert_id":         literalOrNull(a.AlertID, number),
+		"approved_at":      literalOrNull(a.ApprovedAt, literal),
+		"approved_by":      literalOrNull(a.ApprovedBy, quote),
+		"rejected_at":      literalOrNull(a.RejectedAt, literal),
+		"rejected_by":      literalOrNull(a.RejectedBy, quote),
+		"rejection_reason": literalOrNull(a.RejectionReason, quote),
+		"executed_at":      literalOrNull(a.ExecutedAt, literal),
+		"completed_at":     literalOrNull(a.CompletedAt, literal),
+		"exit_code":        literalOrNull(a.ExitCode, number),
+		"stdout":           literalOrNull(a.Stdout, quote),
+		"stderr":           literalOrNull(a.Stderr, quote),
+		"dedupe_key":       literalOrNull(a.DedupeKey, quote),
 
-		"idempotency_key":     null(a.IdempotencyKey, quote),
-		"not_before":          null(a.NotBefore, literal),
-		"expires_at":          null(a.ExpiresAt, literal),
-		"max_runtime_seconds": null(a.MaxRuntimeSeconds, number),
-		"heartbeat_at":        null(a.HeartbeatAt, literal),
-		"cancel_requested_at": null(a.CancelRequestedAt, literal),
-		"cancel_requested_by": null(a.CancelRequestedBy, quote),
-		"cancel_reason":       null(a.CancelReason, quote),
+		"idempotency_key":     literalOrNull(a.IdempotencyKey, quote),
+		"not_before":          literalOrNull(a.NotBefore, literal),
+		"expires_at":          literalOrNull(a.ExpiresAt, literal),
+		"max_runtime_seconds": literalOrNull(a.MaxRuntimeSeconds, number),
+		"heartbeat_at":        literalOrNull(a.HeartbeatAt, literal),
+		"cancel_requested_at": literalOrNull(a.CancelRequestedAt, literal),
+		"cancel_requested_by": literalOrNull(a.CancelRequestedBy, quote),
+		"cancel_reason":       literalOrNull(a.CancelReason, quote),
 	}
 }
 
@@ -108,7 +108,7 @@ func (r row) set(columns ...string) string {
 // insert writes rows past the ledger and returns their ids.
 func (l *ledger) insert(t *testing.T, rows ...row) ([]int64, error) {
 	t.Helper()
-	columns := slices.Concat([]string{"status", "alert_id"}, given, audit, limits)
+	columns := slices.Concat([]string{"status", "alert_id"}, given, audit, limitColumns)
 	list := make([]string, len(rows))
 	for i, r := range rows {
 		list[i] = r.values(columns)
@@ -170,7 +170,7 @@ func example(status remediation.Status) remediation.Action {
 		CreatedAt:   at(0),
 		CreatedBy:   "ann",
 	}
-	for i, s := range way[status] {
+	for i, s := range stepsTo[status] {
 		s.fill(&a, at(i+1))
 	}
 	return a

@@ -7,7 +7,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (l *ledger) TestAC6_ExitCodeDecidesAndTheResultIsKept(t *testing.T) {
+func (l *ledger) TestAC6_ExitCodeDecidesTheStatusAndTheResultIsStored(t *testing.T) {
 	for code, status := range map[int64]remediation.Status{
 		0:          remediation.Completed,
 		3:          remediation.Failed,
@@ -26,7 +26,7 @@ func (l *ledger) TestAC6_ExitCodeDecidesAndTheResultIsKept(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestAC6_OutputOfAMebibyteIsKeptWhole(t *testing.T) {
+func (l *ledger) TestAC6_OneMebibyteOfOutputIsStoredWhole(t *testing.T) {
 	const mebibyte = 1 << 20
 	stdout := strings.Repeat("nginx: ok, 100 %\n", mebibyte)[:mebibyte]
 	stderr := strings.Repeat("é", mebibyte/2)
@@ -45,7 +45,7 @@ func (l *ledger) TestAC6_OutputOfAMebibyteIsKeptWhole(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestAC6_OutputIsEvidenceAndNeverRefused(t *testing.T) {
+func (l *ledger) TestAC6_InvalidOutputIsSanitizedAndNeverRefused(t *testing.T) {
 	for name, c := range map[string]struct{ reported, kept string }{
 		"clean text":                {"naïve 日本 🚀\r\n\t\x1b[31mred\x7f", "naïve 日本 🚀\r\n\t\x1b[31mred\x7f"},
 		"no text":                   {"", ""},

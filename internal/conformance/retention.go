@@ -36,7 +36,7 @@ func (l *ledger) mustClearOutput(t *testing.T, before time.Time, limit int) int6
 	return n
 }
 
-func (l *ledger) TestPruneTakesTheOldestByWhenTheyEnded(t *testing.T) {
+func (l *ledger) TestPruneDeletesTheActionsThatEndedFirst(t *testing.T) {
 	var byEnd []int64 // the ids against the order of the ends
 	for i, status := range []remediation.Status{remediation.Failed, remediation.Rejected, remediation.Completed, remediation.Rejected,
 		remediation.Completed, remediation.Failed, remediation.Completed} {
@@ -88,7 +88,7 @@ func (l *ledger) TestPruneBoundaryIsExclusive(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestPruneNeverTakesWhatIsOpen(t *testing.T) {
+func (l *ledger) TestPruneNeverDeletesOpenActions(t *testing.T) {
 	var open []remediation.Action
 	for _, a := range examples() {
 		a = l.store(t, a)
@@ -106,7 +106,7 @@ func (l *ledger) TestPruneNeverTakesWhatIsOpen(t *testing.T) {
 	same(t, "what is left", len(l.mustList(t, remediation.Filter{})), len(open))
 }
 
-func (l *ledger) TestPruneLeavesTheEvents(t *testing.T) {
+func (l *ledger) TestPruneKeepsTheEvents(t *testing.T) {
 	a := l.actionIn(t, remediation.Failed)
 	before := l.mustEvents(t, 0)
 	same(t, "pruned", l.mustPrune(t, l.clock.tick(), 10), int64(1))
@@ -125,7 +125,7 @@ func (l *ledger) TestPruneLeavesTheEvents(t *testing.T) {
 }
 
 // manyEnded stores n terminal actions whose ends are in another order than their ids.
-func (l *ledger) manyEnded(t *testing.T, n int) {
+func (l *ledger) storeEnded(t *testing.T, n int) {
 	t.Helper()
 	list := make([]remediation.Action, n)
 	for i := range list {
@@ -135,7 +135,7 @@ func (l *ledger) manyEnded(t *testing.T, n int) {
 }
 
 // inRounds calls until nothing is left, as a nightly job does, and returns how much that was.
-func inRounds(t *testing.T, call func() (int64, error), left func() int) (sum int64) {
+func repeatUntilNone(t *testing.T, call func() (int64, error), left func() int) (sum int64) {
 	for left() > 0 {
 		n, err := call()
 		if err != nil {
@@ -147,15 +147,15 @@ func inRounds(t *testing.T, call func() (int64, error), left func() int) (sum in
 	return sum
 }
 
-func (l *ledger) TestPruneRaceDeletesEachOnce(t *testing.T) {
+func (l *ledger) TestPruneRaceDeletesEachActionOnce(t *testing.T) {
 	racers := l.racers(t, 6)
 	for range 3 {
-		l.manyEnded(t, 200)
+		l.storeEnded(t, 200)
 		open := l.actionIn(t, remediation.Executing)
 		events := l.count(t, "remediation_events WHERE kind = 'deleted'")
 		counts := make([]int64, len(racers))
 		race(racers, func(i int, racer *remediation.Ledger) {
-			counts[i] = inRounds(t,
+			counts[i] = repeatUntilNone(t,
 				func() (int64, error) { return racer.Prune(t.Context(), at(59), []int{7, 30, 90}[i/2]) },
 				func() int { return l.count(t, "remediation_actions WHERE status IN ('completed', 'failed')") })
 		})
@@ -169,7 +169,7 @@ func (l *ledger) TestPruneRaceDeletesEachOnce(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestClearOutputClearsBothAndNothingElse(t *testing.T) {
+func (l *ledger) TestClearOutputClearsOnlyStdoutAndStderr(t *testing.T) {
 	empty, half := example(remediation.Completed), example(remediation.Failed)
 	empty.Stdout, empty.Stderr = nil, nil
 	half.Stdout = nil
@@ -198,7 +198,7 @@ func (l *ledger) TestClearOutputClearsBothAndNothingElse(t *testing.T) {
 	l.advance(t, executing, complete) // its output can still be reported
 }
 
-func (l *ledger) TestClearOutputTakesTheOldestUpToTheLimit(t *testing.T) {
+func (l *ledger) TestClearOutputClearsTheActionsThatEndedFirst(t *testing.T) {
 	var byEnd []remediation.Action
 	for i := range 5 {
 		byEnd = append([]remediation.Action{l.store(t, endedAt(remediation.Completed, at(50-i)))}, byEnd...)
@@ -218,19 +218,19 @@ func (l *ledger) TestClearOutputTakesTheOldestUpToTheLimit(t *testing.T) {
 }
 
 // Both take rows in the order of their ends, so that neither waits for the other in a circle.
-func (l *ledger) TestClearOutputAndPruneAtOnceKeepTheirCounts(t *testing.T) {
+func (l *ledger) TestClearOutputRaceWithPruneCountsEachActionOnce(t *testing.T) {
 	racers := l.racers(t, 6)
 	for range 4 {
-		l.manyEnded(t, 200)
+		l.storeEnded(t, 200)
 		counts := make([]int64, len(racers))
 		race(racers, func(i int, racer *remediation.Ledger) {
 			limit := []int{11, 40, 90}[i/2]
 			if i%2 == 0 {
-				counts[i] = inRounds(t, func() (int64, error) { return racer.ClearOutput(t.Context(), at(59), limit) },
+				counts[i] = repeatUntilNone(t, func() (int64, error) { return racer.ClearOutput(t.Context(), at(59), limit) },
 					func() int { return l.count(t, "remediation_actions WHERE stdout IS NOT NULL OR stderr IS NOT NULL") })
 				return
 			}
-			counts[i] = inRounds(t, func() (int64, error) { return racer.Prune(t.Context(), at(59), limit) },
+			counts[i] = repeatUntilNone(t, func() (int64, error) { return racer.Prune(t.Context(), at(59), limit) },
 				func() int { return l.count(t, "remediation_actions") })
 		})
 		same(t, "what was pruned", counts[1]+counts[3]+counts[5], int64(200))
@@ -240,7 +240,7 @@ func (l *ledger) TestClearOutputAndPruneAtOnceKeepTheirCounts(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestOutputIsClearedWholeOrNotAtAll(t *testing.T) {
+func (l *ledger) TestDatabaseAllowsClearingBothOutputsOrNeither(t *testing.T) {
 	both := []string{"stdout = NULL, stderr = NULL"}
 	half := []string{"stdout = NULL", "stderr = NULL", "stdout = 'other'", "stderr = 'other'", "stdout = '', stderr = ''",
 		"stdout = NULL, stderr = 'other'", "stdout = 'other', stderr = NULL", "stdout = stderr, stderr = stdout"}
@@ -274,7 +274,7 @@ func (l *ledger) TestOutputIsClearedWholeOrNotAtAll(t *testing.T) {
 	l.wontUpdate(t, executing, "stdout = '', stderr = ''")
 }
 
-func (l *ledger) TestRetentionInTheCallersTransaction(t *testing.T) {
+func (l *ledger) TestClearOutputAndPruneInTheCallersTransaction(t *testing.T) {
 	a := l.actionIn(t, remediation.Completed)
 	for _, keep := range []bool{false, true} {
 		tx := l.db.Begin(t)

@@ -22,7 +22,7 @@ func between(serverID string, notBefore, expires int) remediation.NewAction {
 }
 
 // held expects err to be the *TransitionError of an approval or a start that the lifecycle allows.
-func held(t *testing.T, err error, id int64, s step, why remediation.Reason) {
+func refusedFor(t *testing.T, err error, id int64, s step, why remediation.Reason) {
 	t.Helper()
 	refused(t, err, remediation.TransitionError{ID: id, From: s.from, To: s.to, Why: why})
 }
@@ -36,7 +36,7 @@ func (l *ledger) mustExpire(t *testing.T, limit int) []remediation.Action {
 	return expired
 }
 
-func (l *ledger) TestExpiredIsNeitherApprovedNorStarted(t *testing.T) {
+func (l *ledger) TestExpiredActionIsNeitherApprovedNorStarted(t *testing.T) {
 	for _, late := range []time.Duration{0, time.Microsecond, time.Hour} {
 		l.clock.now = at(0)
 		pending := l.mustCreate(t, between(paused, -1, 10))
@@ -44,16 +44,16 @@ func (l *ledger) TestExpiredIsNeitherApprovedNorStarted(t *testing.T) {
 		auto := l.mustCreate(t, between(normal, -1, 10))
 		l.clock.now = at(10).Add(late)
 		_, err := l.Approve(t.Context(), pending.ID, "bob")
-		held(t, err, pending.ID, approve, remediation.ReasonExpired)
+		refusedFor(t, err, pending.ID, approve, remediation.ReasonExpired)
 		outcomes, err := l.ApproveMany(t.Context(), []int64{pending.ID, approved.ID}, "bob")
 		if err != nil {
 			t.Fatal(err)
 		}
-		held(t, outcomes[0].Err, pending.ID, approve, remediation.ReasonExpired)
+		refusedFor(t, outcomes[0].Err, pending.ID, approve, remediation.ReasonExpired)
 		refused(t, outcomes[1].Err, remediation.TransitionError{ID: approved.ID, From: remediation.Approved, To: remediation.Approved})
 		for _, a := range []remediation.Action{approved, auto} {
 			_, err = l.Start(t.Context(), a.ID)
-			held(t, err, a.ID, start, remediation.ReasonExpired)
+			refusedFor(t, err, a.ID, start, remediation.ReasonExpired)
 			l.nothingToClaim(t, a.ServerID)
 			same(t, "the row", l.mustGet(t, a.ID), a)
 		}
@@ -61,15 +61,15 @@ func (l *ledger) TestExpiredIsNeitherApprovedNorStarted(t *testing.T) {
 
 		l.clock.now = at(10).Add(-time.Microsecond)
 		for _, s := range []step{approve, start} {
-			pending = l.takeNow(t, pending, s)
+			pending = l.mustStep(t, pending, s)
 		}
 		same(t, "claimed in the last moment", l.mustClaim(t, normal).ID, auto.ID)
-		l.takeNow(t, approved, withdraw)
+		l.mustStep(t, approved, withdraw)
 	}
 }
 
 // takeNow is take without moving the clock.
-func (l *ledger) takeNow(t *testing.T, a remediation.Action, s step) remediation.Action {
+func (l *ledger) mustStep(t *testing.T, a remediation.Action, s step) remediation.Action {
 	t.Helper()
 	got, err := s.call(t.Context(), l.Ledger, a.ServerID, a.ID)
 	if err != nil {
@@ -79,29 +79,29 @@ func (l *ledger) takeNow(t *testing.T, a remediation.Action, s step) remediation
 	return got
 }
 
-func (l *ledger) TestNotYetDueIsNotStarted(t *testing.T) {
+func (l *ledger) TestActionDoesNotStartBeforeNotBefore(t *testing.T) {
 	for _, expires := range []int{-1, 20} {
 		for _, early := range []time.Duration{time.Microsecond, 5 * time.Minute} {
 			l.clock.now = at(0)
 			claimed, started := l.mustCreate(t, between(normal, 10, expires)), l.mustCreate(t, between(normal, 10, expires))
 			ahead := l.mustCreate(t, between(paused, 10, expires))
 			l.clock.now = at(10).Add(-early)
-			ahead = l.takeNow(t, ahead, approve) // a decision need not wait
+			ahead = l.mustStep(t, ahead, approve) // a decision need not wait
 			for _, a := range []remediation.Action{claimed, started, ahead} {
 				_, err := l.Start(t.Context(), a.ID)
-				held(t, err, a.ID, start, remediation.ReasonNotYetDue)
+				refusedFor(t, err, a.ID, start, remediation.ReasonNotYetDue)
 				l.nothingToClaim(t, a.ServerID)
 				same(t, "the row", l.mustGet(t, a.ID), a)
 			}
 			l.clock.now = at(10)
 			same(t, "claimed when due", l.mustClaim(t, normal), start.after(claimed, at(10)))
-			l.takeNow(t, started, start)
-			l.takeNow(t, ahead, start)
+			l.mustStep(t, started, start)
+			l.mustStep(t, ahead, start)
 		}
 	}
 }
 
-func (l *ledger) TestClaimTakesTheOldestThatIsDueAndHasNotExpired(t *testing.T) {
+func (l *ledger) TestClaimTakesTheOldestDueActionThatHasNotExpired(t *testing.T) {
 	l.mustPause(t, normal)
 	type span struct{ notBefore, expires int }
 	spans := []span{{-1, -1}, {-1, 5}, {-1, 30}, {5, -1}, {15, -1}, {5, 10}, {5, 30}, {15, 30}, {2, 3}}
@@ -111,7 +111,7 @@ func (l *ledger) TestClaimTakesTheOldestThatIsDueAndHasNotExpired(t *testing.T) 
 		var want []int64
 		for i := range 2 * len(spans) {
 			s := spans[(i*(rotated+1)+rotated)%len(spans)]
-			a := l.takeNow(t, l.mustCreate(t, between(normal, s.notBefore, s.expires)), approve)
+			a := l.mustStep(t, l.mustCreate(t, between(normal, s.notBefore, s.expires)), approve)
 			if runnable(s) {
 				want = append(want, a.ID)
 			}
@@ -132,12 +132,12 @@ func (l *ledger) TestClaimTakesTheOldestThatIsDueAndHasNotExpired(t *testing.T) 
 		l.clock.now = at(40)
 		l.mustExpire(t, 0)
 		for a := range l.All(t.Context(), remediation.Filter{Status: remediation.Approved}) {
-			l.takeNow(t, a, withdraw)
+			l.mustStep(t, a, withdraw)
 		}
 	}
 }
 
-func (l *ledger) TestLimitsAreKeptAsGiven(t *testing.T) {
+func (l *ledger) TestLimitsAreStoredAsGiven(t *testing.T) {
 	berlin := time.FixedZone("+0100", 3600)
 	a := newAction(normal)
 	a.NotBefore, a.ExpiresAt = new(at(-5).In(berlin).Add(999)), new(at(60).In(berlin).Add(1))
@@ -164,13 +164,13 @@ func (l *ledger) TestLimitsAreKeptAsGiven(t *testing.T) {
 	}
 	same(t, "RequestCancel", got, want)
 	want = complete.after(want, l.clock.tick())
-	same(t, "Finish", l.takeNow(t, got, complete), want)
+	same(t, "Finish", l.mustStep(t, got, complete), want)
 	same(t, "Get at the end", l.mustGet(t, want.ID), want)
 	want.Stdout, want.Stderr = nil, nil
 	same(t, "List at the end", l.mustList(t, remediation.Filter{}), []remediation.Action{plain, want})
 }
 
-func (l *ledger) TestLimitsAreChecked(t *testing.T) {
+func (l *ledger) TestLimitsAreValidated(t *testing.T) {
 	before := l.contents(t)
 	for field, changes := range map[string][]func(a *remediation.NewAction){
 		"expires_at": {
@@ -212,7 +212,7 @@ func (l *ledger) TestLimitsAreChecked(t *testing.T) {
 		same(t, "max_runtime_seconds", l.mustCreate(t, a).MaxRuntimeSeconds, &n)
 		l.mustClaim(t, normal)
 	}
-	same(t, "overdue", len(l.sweep(t, time.Hour, 10)), 0)
+	same(t, "overdue", len(l.mustFailOverdue(t, time.Hour, 10)), 0)
 	for _, limit := range []int{-1, 1001} {
 		_, err := l.Expire(t.Context(), limit)
 		badInput(t, err, "limit")
@@ -226,7 +226,7 @@ func expiredAt(a remediation.Action, at time.Time) remediation.Action {
 	return a
 }
 
-func (l *ledger) TestExpireSettlesWhatNobodyWillRun(t *testing.T) {
+func (l *ledger) TestExpireRejectsExpiredActionsThatHaveNotStarted(t *testing.T) {
 	keyed := between(paused, -1, 10)
 	keyed.DedupeKey = new("apt")
 	pending := l.mustCreate(t, keyed)
@@ -258,7 +258,7 @@ func (l *ledger) TestExpireSettlesWhatNobodyWillRun(t *testing.T) {
 	l.mustCreate(t, keyed) // the key is free
 }
 
-func (l *ledger) TestExpireGoesInOrderUpToTheLimit(t *testing.T) {
+func (l *ledger) TestExpireRejectsTheFirstToExpireUpToTheLimit(t *testing.T) {
 	var want []int64
 	for i := range 6 {
 		want = append(want, l.mustCreate(t, between(paused, -1, 10-i)).ID)
@@ -271,7 +271,7 @@ func (l *ledger) TestExpireGoesInOrderUpToTheLimit(t *testing.T) {
 	same(t, "expired again", len(l.mustExpire(t, 2)), 0)
 }
 
-func (l *ledger) TestExpireRaceSettlesEachOnce(t *testing.T) {
+func (l *ledger) TestExpireRaceRejectsEachActionOnce(t *testing.T) {
 	racers := l.racers(t, 8)
 	var want []int64
 	for range 40 {
@@ -298,13 +298,13 @@ func (l *ledger) TestExpireRaceSettlesEachOnce(t *testing.T) {
 }
 
 // Each racer has a clock of its own, on one side of the moment at which the action expires.
-func (l *ledger) TestExpireRaceWithDecisionsAndClaimsHasOneWinner(t *testing.T) {
+func (l *ledger) TestExpireRaceWithApproveAndStartHasOneWinner(t *testing.T) {
 	before := remediation.New(l.db.Another(t), remediation.WithClock(func() time.Time { return at(10).Add(-time.Microsecond) }))
 	after := remediation.New(l.db.Another(t), remediation.WithClock(func() time.Time { return at(10) }))
 	for range rounds(20) {
 		l.clock.now = at(0)
 		pending := l.mustCreate(t, between(paused, -1, 10)).ID
-		approved := l.takeNow(t, l.mustCreate(t, between(paused, -1, 10)), approve).ID
+		approved := l.mustStep(t, l.mustCreate(t, between(paused, -1, 10)), approve).ID
 		var expired []remediation.Action
 		var notApproved, notClaimed error
 		race([]*remediation.Ledger{before, before, after}, func(i int, racer *remediation.Ledger) {
@@ -356,7 +356,7 @@ func (l *ledger) TestExpireInTheCallersTransaction(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestExplainSaysExpiredAndNotYetDue(t *testing.T) {
+func (l *ledger) TestExplainReportsExpiredAndNotYetDue(t *testing.T) {
 	pending, due := l.mustCreate(t, between(paused, 10, 20)), l.mustCreate(t, between(normal, 10, 20))
 	behind := l.mustCreate(t, newAction(normal))
 	e := l.mustExplain(t, due.ID)
@@ -378,7 +378,7 @@ func (l *ledger) TestExplainSaysExpiredAndNotYetDue(t *testing.T) {
 	same(t, "settled", l.mustExplain(t, due.ID).Reason, remediation.ReasonRejected)
 }
 
-func (l *ledger) TestLimitsHoldAgainstRawSQL(t *testing.T) {
+func (l *ledger) TestDatabaseEnforcesLimits(t *testing.T) {
 	limited := func(status remediation.Status, notBefore, expires int) remediation.Action {
 		a := example(status)
 		n := between(normal, notBefore, expires)

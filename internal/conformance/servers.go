@@ -20,16 +20,16 @@ func (l *ledger) TestSelfApprovalIsRefusedWhereItIsForbidden(t *testing.T) {
 		own, others := l.mustCreate(t, newAction(paused)), l.mustCreate(t, newAction(paused))
 		last := l.lastEvent(t)
 		_, err := l.Approve(t.Context(), own.ID, "ann")
-		held(t, err, own.ID, approve, remediation.ReasonSelfApproval)
+		refusedFor(t, err, own.ID, approve, remediation.ReasonSelfApproval)
 		outcomes, err := l.ApproveMany(t.Context(), []int64{own.ID, 4711}, "ann")
 		if err != nil {
 			t.Fatal(err)
 		}
-		held(t, outcomes[0].Err, own.ID, approve, remediation.ReasonSelfApproval)
+		refusedFor(t, outcomes[0].Err, own.ID, approve, remediation.ReasonSelfApproval)
 		wantError(t, "of an unknown action", outcomes[1].Err, remediation.ErrNotFound)
 		same(t, "the row", l.mustGet(t, own.ID), own)
 		same(t, "events", len(l.mustEvents(t, last)), 0)
-		l.takeNow(t, own, approve) // by bob
+		l.mustStep(t, own, approve) // by bob
 		outcomes, err = l.ApproveMany(t.Context(), []int64{others.ID}, "bob")
 		if err != nil || outcomes[0].Err != nil {
 			t.Fatal(err, outcomes)
@@ -50,7 +50,7 @@ func (l *ledger) TestSelfApprovalIsRefusedWhereItIsForbidden(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestSelfApprovalChangesNothingThatWasDecided(t *testing.T) {
+func (l *ledger) TestForbidSelfApprovalKeepsEarlierApprovals(t *testing.T) {
 	decided, err := l.Approve(t.Context(), l.mustCreate(t, newAction(paused)).ID, "ann")
 	if err != nil {
 		t.Fatal(err)
@@ -59,24 +59,24 @@ func (l *ledger) TestSelfApprovalChangesNothingThatWasDecided(t *testing.T) {
 	l.mustForbidSelfApproval(t, paused, true)
 	same(t, "what was decided", l.mustGet(t, decided.ID), decided)
 	for _, s := range []step{start, complete} {
-		decided = l.takeNow(t, decided, s)
+		decided = l.mustStep(t, decided, s)
 	}
 	_, err = l.Approve(t.Context(), pending.ID, "ann")
-	held(t, err, pending.ID, approve, remediation.ReasonSelfApproval)
+	refusedFor(t, err, pending.ID, approve, remediation.ReasonSelfApproval)
 	l.mustForbidSelfApproval(t, paused, false)
 	if _, err := l.Approve(t.Context(), pending.ID, "ann"); err != nil {
 		t.Error(err)
 	}
 }
 
-func (l *ledger) TestSelfApprovalLeavesAutomaticApprovalAlone(t *testing.T) {
+func (l *ledger) TestForbidSelfApprovalAllowsAutomaticApproval(t *testing.T) {
 	l.mustForbidSelfApproval(t, normal, true)
 	a := l.mustCreate(t, newAction(normal))
 	same(t, "status", a.Status, remediation.Approved)
 	same(t, "claimed", l.mustClaim(t, normal).ID, a.ID)
 }
 
-func (l *ledger) TestSelfApprovalHoldsAgainstRawSQL(t *testing.T) {
+func (l *ledger) TestDatabaseRefusesForbiddenSelfApproval(t *testing.T) {
 	l.mustForbidSelfApproval(t, paused, true)
 	by := func(who string) string {
 		return "status = 'approved', approved_by = " + quote(who) + ", approved_at = " + literal(at(1))
@@ -144,7 +144,7 @@ func (l *ledger) TestServersAreListedInPages(t *testing.T) {
 	badInput(t, err, "after")
 }
 
-func (l *ledger) TestServerTellsItsModeAndSettings(t *testing.T) {
+func (l *ledger) TestServerReturnsItsModeAndSettings(t *testing.T) {
 	want := map[string]remediation.Server{
 		normal: {ID: normal},
 		paused: {ID: paused, Paused: true, PausedAt: new(at(0))},

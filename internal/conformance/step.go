@@ -67,7 +67,7 @@ func finish(name string, to remediation.Status, r remediation.Result) step {
 var steps = []step{approve, reject, withdraw, start, complete, fail}
 
 // way is how an action that was created under maintenance comes into each status.
-var way = map[remediation.Status][]step{
+var stepsTo = map[remediation.Status][]step{
 	remediation.Pending:   {},
 	remediation.Approved:  {approve},
 	remediation.Rejected:  {reject},
@@ -79,7 +79,7 @@ var way = map[remediation.Status][]step{
 // actionIn creates an action on the paused server, takes it into status a minute a step, and returns it as it is stored.
 func (l *ledger) actionIn(t *testing.T, status remediation.Status) remediation.Action {
 	t.Helper()
-	return l.advance(t, l.mustCreate(t, newAction(paused)), way[status]...)
+	return l.advance(t, l.mustCreate(t, newAction(paused)), stepsTo[status]...)
 }
 
 // advance makes the steps with an action and returns it as it is stored.

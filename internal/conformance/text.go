@@ -7,7 +7,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (l *ledger) TestTextOfTheGreatestLengthIsKeptWhole(t *testing.T) {
+func (l *ledger) TestTextOfMaximumLengthIsStoredWhole(t *testing.T) {
 	if err := l.AddServer(t.Context(), longestServerID); err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func (l *ledger) TestTextOfTheGreatestLengthIsKeptWhole(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestHostileTextComesBackToTheByte(t *testing.T) {
+func (l *ledger) TestHostileTextIsStoredUnchanged(t *testing.T) {
 	for name, s := range map[string]string{
 		"quotes":           `it's "quoted" 'twice''`,
 		"injection":        `'; DROP TABLE remediation_actions; --`,

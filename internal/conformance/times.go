@@ -53,7 +53,7 @@ func (l *ledger) TestTimesAreUTCInWholeMicroseconds(t *testing.T) {
 }
 
 // A reader in another language sorts and compares what is stored.
-func (l *ledger) TestStoredTimesSortAsTime(t *testing.T) {
+func (l *ledger) TestStoredTimesSortChronologically(t *testing.T) {
 	noon := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	created := map[time.Duration]int64{}
 	for _, d := range []time.Duration{

@@ -9,7 +9,7 @@ import (
 )
 
 // work does one of each kind of change and returns the actions as they must be stored.
-func work(t *testing.T, l *remediation.Ledger, now time.Time) []remediation.Action {
+func makeChanges(t *testing.T, l *remediation.Ledger, now time.Time) []remediation.Action {
 	t.Helper()
 	if err := l.AddServer(t.Context(), "new"); err != nil {
 		t.Fatal(err)
@@ -43,10 +43,10 @@ func work(t *testing.T, l *remediation.Ledger, now time.Time) []remediation.Acti
 	return []remediation.Action{start.after(first, now), second}
 }
 
-func (l *ledger) TestTxCommitKeepsAllOfIt(t *testing.T) {
+func (l *ledger) TestTxCommitKeepsEveryChange(t *testing.T) {
 	tx := l.db.Begin(t)
 	inTx := l.on(tx.Store)
-	want := work(t, inTx, l.clock.now)
+	want := makeChanges(t, inTx, l.clock.now)
 	for _, a := range want {
 		got, err := inTx.Get(t.Context(), a.ID)
 		if err != nil {
@@ -69,12 +69,12 @@ func (l *ledger) TestTxCommitKeepsAllOfIt(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestTxRollbackUndoesAllOfIt(t *testing.T) {
+func (l *ledger) TestTxRollbackUndoesEveryChange(t *testing.T) {
 	pending, approved := l.actionIn(t, remediation.Pending), l.mustCreate(t, newAction(normal))
 	before := l.contents(t)
 	tx := l.db.Begin(t)
 	inTx := l.on(tx.Store)
-	work(t, inTx, l.clock.now)
+	makeChanges(t, inTx, l.clock.now)
 	if _, err := inTx.Approve(t.Context(), pending.ID, "bob"); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func (l *ledger) TestTxRollbackUndoesAllOfIt(t *testing.T) {
 	same(t, "Claim again", l.mustClaim(t, normal), start.after(approved, l.clock.now))
 }
 
-func (l *ledger) TestTxStaysUsableAfterARefusal(t *testing.T) {
+func (l *ledger) TestTxStaysUsableAfterARefusedCall(t *testing.T) {
 	in := map[remediation.Status]remediation.Action{}
 	for _, status := range remediation.Statuses() {
 		in[status] = l.actionIn(t, status)
@@ -124,7 +124,7 @@ func (l *ledger) TestTxStaysUsableAfterARefusal(t *testing.T) {
 		t.Errorf("adding a server again: %v", err)
 	}
 
-	want := work(t, inTx, l.clock.now)
+	want := makeChanges(t, inTx, l.clock.now)
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func (l *ledger) TestTxStaysUsableAfterARefusal(t *testing.T) {
 
 // Were the pause to get in between, the ledger would hold an action that "auto" approved on a server that its Pause had
 // already reported to be in maintenance.
-func (l *ledger) TestPauseWaitsForAnOpenCreate(t *testing.T) {
+func (l *ledger) TestPauseWaitsForAnUncommittedCreate(t *testing.T) {
 	tx := l.db.Begin(t)
 	created, err := l.on(tx.Store).Create(t.Context(), newAction(normal))
 	if err != nil {

@@ -11,13 +11,13 @@ import (
 // SQLite stores what it is given unless a rule says otherwise; PostgreSQL refuses most of it by its types.
 
 // odd is what no column of a kind may hold, whatever the engine.
-var odd = map[string][]string{
+var invalid = map[string][]string{
 	"integer": {"'one'", "''"},
 	"time":    {"'nonsense'", "'2026-02-30 15:36:01+00:00'", "'10000-01-19 15:36:01+00:00'"},
 }
 
-// oddUntyped is what an engine whose columns have no types must refuse too.
-var oddUntyped = map[string][]string{
+// invalidUntyped is what an engine whose columns have no types must refuse too.
+var invalidUntyped = map[string][]string{
 	"text":    {"x''", "x'6175746f'", "CAST('auto' AS BLOB)", "'a' || char(0) || 'b'", "char(0)"},
 	"output":  {"x''", "x'6f6b'"},
 	"integer": {"x'30'", "1.5"},
@@ -25,14 +25,14 @@ var oddUntyped = map[string][]string{
 		"'-0001-01-19 15:36:01+00:00'", "'0000-01-19 15:36:01+00:00'", "1768836961", "2461060.15", "'now'", "'2026-01-19'"},
 }
 
-func (l *ledger) odd(kind string) []string {
+func (l *ledger) invalidValues(kind string) []string {
 	if l.db.Untyped {
-		return slices.Concat(odd[kind], oddUntyped[kind])
+		return slices.Concat(invalid[kind], invalidUntyped[kind])
 	}
-	return odd[kind]
+	return invalid[kind]
 }
 
-var kinds = map[string]string{
+var columnTypes = map[string]string{
 	"server_id": "text", "action_type": "text", "service_name": "text", "command": "text", "created_by": "text",
 	"approved_by": "text", "rejected_by": "text", "rejection_reason": "text", "dedupe_key": "text", "stdout": "output", "stderr": "output",
 	"created_at": "time", "approved_at": "time", "rejected_at": "time", "executed_at": "time", "completed_at": "time",
@@ -41,7 +41,7 @@ var kinds = map[string]string{
 	"cancel_reason": "text",
 }
 
-func (l *ledger) TestDatabaseTakesNoValueOfAnotherType(t *testing.T) {
+func (l *ledger) TestDatabaseRefusesRowsWithInvalidValues(t *testing.T) {
 	alert := l.mustAddAlert(t, normal)
 	for _, a := range append(examples(), withdrawn()) {
 		a.AlertID, a.DedupeKey, a.IdempotencyKey = &alert, new("apt"), new("k")
@@ -50,11 +50,11 @@ func (l *ledger) TestDatabaseTakesNoValueOfAnotherType(t *testing.T) {
 			a.HeartbeatAt, a.CancelRequestedAt, a.CancelRequestedBy, a.CancelReason = new(at(2)), new(at(2)), new("erin"), new("no")
 		}
 		good := rowOf(a)
-		for c, kind := range kinds {
+		for c, kind := range columnTypes {
 			if good[c] == "NULL" {
 				continue
 			}
-			for _, value := range l.odd(kind) {
+			for _, value := range l.invalidValues(kind) {
 				bad := maps.Clone(good)
 				bad[c] = value
 				l.wontInsert(t, "remediation_actions", bad)
@@ -65,10 +65,10 @@ func (l *ledger) TestDatabaseTakesNoValueOfAnotherType(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestChangeOfStatusTakesNoValueOfAnotherType(t *testing.T) {
+func (l *ledger) TestDatabaseRefusesUpdatesWithInvalidValues(t *testing.T) {
 	for _, tr := range transitions() {
 		for _, c := range tr.fills {
-			for _, value := range l.odd(kinds[c]) {
+			for _, value := range l.invalidValues(columnTypes[c]) {
 				before := l.store(t, tr.from)
 				fills := slices.DeleteFunc(slices.Clone(tr.fills), func(f string) bool { return f == c })
 				query := "UPDATE remediation_actions SET " + rowOf(tr.to).set(append(fills, "status")...) + ", " + c + " = " + value +
@@ -83,19 +83,19 @@ func (l *ledger) TestChangeOfStatusTakesNoValueOfAnotherType(t *testing.T) {
 	executing := l.actionIn(t, remediation.Executing)
 	asked := row{"cancel_requested_at": literal(at(2)), "cancel_requested_by": "'erin'", "cancel_reason": "'no'"}
 	for c := range asked {
-		for _, value := range l.odd(kinds[c]) {
+		for _, value := range l.invalidValues(columnTypes[c]) {
 			bad := maps.Clone(asked)
 			bad[c] = value
-			l.wontChange(t, executing, bad.set("cancel_requested_at", "cancel_requested_by", "cancel_reason"))
+			l.wontUpdateInvalid(t, executing, bad.set("cancel_requested_at", "cancel_requested_by", "cancel_reason"))
 		}
 	}
-	for _, value := range l.odd("time") {
-		l.wontChange(t, executing, "heartbeat_at = "+value)
+	for _, value := range l.invalidValues("time") {
+		l.wontUpdateInvalid(t, executing, "heartbeat_at = "+value)
 	}
 }
 
 // wontChange is wontUpdate for SQL that may be wrong by itself.
-func (l *ledger) wontChange(t *testing.T, a remediation.Action, set string) {
+func (l *ledger) wontUpdateInvalid(t *testing.T, a remediation.Action, set string) {
 	t.Helper()
 	query := "UPDATE remediation_actions SET " + set + " WHERE id = " + number(a.ID)
 	if _, err := l.db.Raw.ExecContext(t.Context(), query); err == nil {
@@ -104,7 +104,7 @@ func (l *ledger) wontChange(t *testing.T, a remediation.Action, set string) {
 	same(t, "the row", l.mustGet(t, a.ID), a)
 }
 
-func (l *ledger) TestDatabaseTakesOnlyIdsThatJSONKeeps(t *testing.T) {
+func (l *ledger) TestDatabaseAcceptsOnlyIDsThatAreExactInJSON(t *testing.T) {
 	r := rowOf(example(remediation.Pending))
 	for _, id := range []int64{0, -1, -1 << 63, 1<<53 + 1, 1<<63 - 1} {
 		r["id"] = number(id)
@@ -117,7 +117,7 @@ func (l *ledger) TestDatabaseTakesOnlyIdsThatJSONKeeps(t *testing.T) {
 	same(t, "the action before it", l.mustGet(t, a.ID), a)
 }
 
-func (l *ledger) TestCreatePassesOverIdsThatARawRowHasTaken(t *testing.T) {
+func (l *ledger) TestCreateSkipsIDsThatRawSQLHasTaken(t *testing.T) {
 	last := l.mustCreate(t, newAction(normal)).ID
 	r := rowOf(example(remediation.Pending))
 	for i := range int64(5) {
@@ -137,7 +137,7 @@ func (l *ledger) TestCreatePassesOverIdsThatARawRowHasTaken(t *testing.T) {
 }
 
 // Nobody writes an event but the change that it tells.
-func (l *ledger) TestEventsByHandAreRefused(t *testing.T) {
+func (l *ledger) TestDatabaseRefusesEventsInsertedByHand(t *testing.T) {
 	pending := l.store(t, example(remediation.Pending))
 	completed := l.store(t, example(remediation.Completed))
 	rejected := l.store(t, example(remediation.Rejected))
