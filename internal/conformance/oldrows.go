@@ -10,10 +10,10 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Rows that a program older than the rules left behind, and that no statement could write now. None of them runs, each can
-// be ended, and none stops another.
+// Old rows predate the rules of the database, and the rules refuse them now. An old row never starts, can always be ended,
+// and blocks no other action.
 
-// insertOld stores a row as an older program left it, whatever the rules say, and returns it as it reads.
+// insertOld inserts a row with the rules switched off, as an older program wrote it, and returns it as the ledger reads it.
 func (l *ledger) insertOld(t *testing.T, r row) remediation.Action {
 	t.Helper()
 	var ids []int64
@@ -25,8 +25,8 @@ func (l *ledger) insertOld(t *testing.T, r row) remediation.Action {
 	return l.mustGet(t, ids[0])
 }
 
-// In a row that fits its status one rule often stands in for another. In one that has a field too many or too few, each
-// must hold by itself: nothing runs on it, and every end is open to it.
+// A row that fits its status is often protected by several rules at once. A row with an audit field too many or too few
+// shows whether each rule works alone: the row never moves toward execution, and it can always be ended.
 func (l *ledger) TestUpdatesOfOldRowsFollowTheRules(t *testing.T) {
 	for _, tr := range transitions() {
 		for _, c := range audit {
@@ -49,7 +49,7 @@ func (l *ledger) TestUpdatesOfOldRowsFollowTheRules(t *testing.T) {
 				}
 			}
 			if lacks && tr.to.Status.Terminal() {
-				l.wontUpdate(t, old, tr.set()+", "+sample.set(c)) // what is lacking is not made up afterwards
+				l.wontUpdate(t, old, tr.set()+", "+sample.set(c)) // a missing field can't be filled in later
 			}
 			if fits := c != "exit_code" || lacks || tr.to.Status == remediation.Completed; tr.to.Status.Terminal() && fits {
 				l.exec(t, "UPDATE remediation_actions SET "+set+" WHERE id = "+number(old.ID))
@@ -63,7 +63,7 @@ func (l *ledger) TestUpdatesOfOldRowsFollowTheRules(t *testing.T) {
 	}
 }
 
-// misfits is the row of a status with one audit field too many or too few, in each way.
+// invalidRows returns rows of a status that each have one audit field too many, too few or empty.
 func invalidRows(status remediation.Status) []row {
 	good := rowOf(example(status))
 	var list []row
@@ -71,16 +71,16 @@ func invalidRows(status remediation.Status) []row {
 		list = append(list, good.toggled(c))
 	}
 	if good["approved_by"] != "NULL" {
-		nameless := maps.Clone(good)
-		nameless["approved_by"] = "''"
-		list = append(list, nameless)
+		emptyApprover := maps.Clone(good)
+		emptyApprover["approved_by"] = "''"
+		list = append(list, emptyApprover)
 	}
-	unreasoned := maps.Clone(good)
-	unreasoned["rejection_reason"] = "''"
-	return append(list, unreasoned)
+	emptyReason := maps.Clone(good)
+	emptyReason["rejection_reason"] = "''"
+	return append(list, emptyReason)
 }
 
-// ended is an old row as a step toward an end leaves it: what it recorded stays, and what is missing is sample.
+// wantEnded is the expected result of a step that ends an old row: recorded fields stay, and missing ones are filled.
 func wantEnded(old remediation.Action, s step, at time.Time) remediation.Action {
 	want := s.after(old, at)
 	keepRecorded(&want.RejectedAt, old.RejectedAt)
@@ -105,7 +105,7 @@ func keepRecorded[T any](field **T, recorded *T) {
 	}
 }
 
-// passesOver makes each bulk decision on a row that it can't decide, and on a good one beside it.
+// everyBulkCallSkips expects each bulk call to refuse an old row and to decide a valid one in the same call.
 func (l *ledger) everyBulkCallSkips(t *testing.T, old remediation.Action) {
 	t.Helper()
 	for _, m := range bulkCalls {
@@ -113,6 +113,7 @@ func (l *ledger) everyBulkCallSkips(t *testing.T, old remediation.Action) {
 	}
 }
 
+// bulkCallSkips is everyBulkCallSkips for one bulk call.
 func (l *ledger) bulkCallSkips(t *testing.T, m bulkCall, old remediation.Action) {
 	t.Helper()
 	good := l.store(t, example(remediation.Pending))
@@ -143,8 +144,8 @@ func (l *ledger) TestPendingOldRowsCanBeRejectedButNotApproved(t *testing.T) {
 		if err != nil {
 			t.Fatalf("reject %+v: %v", old, err)
 		}
-		same(t, "rejected", got, want)
-		same(t, "rejected, as it is stored", l.mustGet(t, old.ID), want)
+		same(t, "Reject", got, want)
+		same(t, "the stored row after Reject", l.mustGet(t, old.ID), want)
 
 		old = l.insertOld(t, r)
 		want = wantEnded(old, reject, l.clock.tick())
@@ -152,7 +153,7 @@ func (l *ledger) TestPendingOldRowsCanBeRejectedButNotApproved(t *testing.T) {
 		if err != nil || outcomes[0].Err != nil {
 			t.Fatalf("reject %+v: %v, %+v", old, err, outcomes)
 		}
-		same(t, "rejected among others", l.mustGet(t, old.ID), want)
+		same(t, "the row after RejectMany", l.mustGet(t, old.ID), want)
 	}
 }
 
@@ -173,9 +174,9 @@ func (l *ledger) TestApprovedOldRowsCanBeWithdrawnButNeverStart(t *testing.T) {
 		if err != nil {
 			t.Fatalf("withdraw %+v: %v", old, err)
 		}
-		same(t, "withdrawn", got, want)
-		same(t, "withdrawn, as it is stored", l.mustGet(t, old.ID), want)
-		l.advance(t, l.mustGet(t, good.ID), complete) // is before nothing in the next round
+		same(t, "Withdraw", got, want)
+		same(t, "the stored row after Withdraw", l.mustGet(t, old.ID), want)
+		l.advance(t, l.mustGet(t, good.ID), complete) // so that the next round starts without a running action
 	}
 }
 
@@ -185,10 +186,10 @@ func (l *ledger) TestExecutingOldRowsCanBeFinished(t *testing.T) {
 			old, next := l.insertOld(t, r), l.store(t, example(remediation.Approved))
 			recorded := old.CompletedAt != nil || old.ExitCode != nil
 			if e := l.mustExplain(t, old.ID); e.Reason != remediation.ReasonExecuting || (e.Detail != "") != recorded {
-				t.Errorf("of %+v: %s", old, e)
+				t.Errorf("Explain of %+v: %s", old, e)
 			}
 			if behind := l.mustExplain(t, next.ID).Behind; (behind == old.ID) == recorded {
-				t.Errorf("beside %+v the next is behind %d", old, behind)
+				t.Errorf("beside %+v the next action is behind %d", old, behind)
 			}
 			want := wantEnded(old, s, l.clock.tick())
 			got, err := s.call(t.Context(), l.Ledger, normal, old.ID)
@@ -196,7 +197,7 @@ func (l *ledger) TestExecutingOldRowsCanBeFinished(t *testing.T) {
 				t.Fatalf("%s of %+v: %v", s.name, old, err)
 			}
 			same(t, s.name, got, want)
-			same(t, s.name+", as it is stored", l.mustGet(t, old.ID), want)
+			same(t, "the stored row after "+s.name, l.mustGet(t, old.ID), want)
 			l.exec(t, "DELETE FROM remediation_actions WHERE id = "+number(next.ID))
 		}
 	}
@@ -217,7 +218,7 @@ func (l *ledger) TestOldRowsAreTreatedByStatusNotByAuditFields(t *testing.T) {
 			}
 			same(t, "claimed beside "+string(status), l.mustClaim(t, normal).ID, good.ID)
 			l.nothingToClaim(t, normal)
-			l.exec(t, "DELETE FROM remediation_actions") // nothing is behind them in the next round
+			l.exec(t, "DELETE FROM remediation_actions") // so that no row is left over in the next round
 		}
 	}
 	l.clock.now = at(0).AddDate(0, 0, 1)
@@ -246,7 +247,7 @@ func (l *ledger) TestFailOverdueClosesOldRows(t *testing.T) {
 		closed := l.mustFailOverdue(t, time.Hour, 10)
 		same(t, "closed", ids(closed), []int64{old.ID, good.ID})
 		same(t, "the old row", closed[0], wantEnded(old, failOverdue, now))
-		same(t, "closed after it", len(l.mustFailOverdue(t, time.Hour, 10)), 0)
+		same(t, "closed by the next call", len(l.mustFailOverdue(t, time.Hour, 10)), 0)
 	}
 }
 
@@ -257,14 +258,14 @@ func (l *ledger) TestClearOutputSkipsOldRowsThatAreOpen(t *testing.T) {
 			l.exec(t, insertion("remediation_actions", rowOf(endedAt(remediation.Failed, at(40))).toggled(c)))
 			cleared, err := l.ClearOutput(t.Context(), at(59), 1)
 			if err != nil || cleared != 1 {
-				t.Errorf("cleared beside %s, of an action without %s: %d, %v, want 1", status, c, cleared, err)
+				t.Errorf("cleared beside an old row that is %s, of an action without %s: %d, %v, want 1", status, c, cleared, err)
 			}
 		}
 		same(t, "the old row", l.mustGet(t, old.ID), old)
 	}
 }
 
-// timedOut is an action that the newest version of the Python original ended, as it stores it.
+// timedOutAction is an action in status timed_out, which the newest version of the Python original writes.
 func timedOutAction() remediation.Action {
 	a := endedAt(remediation.Failed, at(40))
 	a.Status, a.ExitCode = "timed_out", new(int64(-1))
@@ -283,11 +284,11 @@ func (l *ledger) TestTimedOutIsReadAndNeverWritten(t *testing.T) {
 	} {
 		same(t, "List", l.mustList(t, f), []remediation.Action{want})
 	}
-	same(t, "counted by name", l.mustCounts(t, "timed_out"), map[remediation.Status]int64{"timed_out": 1})
-	same(t, "counted without a name", len(l.mustCounts(t)), len(remediation.Statuses()))
+	same(t, "counts of timed_out", l.mustCounts(t, "timed_out"), map[remediation.Status]int64{"timed_out": 1})
+	same(t, "statuses counted by default", len(l.mustCounts(t)), len(remediation.Statuses()))
 	l.explained(t, remediation.Explanation{ActionID: old.ID, ServerID: normal, Status: "timed_out", Reason: remediation.ReasonFinished,
 		Since: at(40), By: *old.ApprovedBy, Detail: "-1"}, "timed out at "+at(40).Format(time.DateTime), "with exit code -1")
-	same(t, "what the next is behind", l.mustExplain(t, next.ID).Behind, int64(0))
+	same(t, "Behind of the next action", l.mustExplain(t, next.ID).Behind, int64(0))
 	same(t, "claimed beside it", l.mustClaim(t, normal).ID, next.ID)
 
 	for _, s := range steps {
@@ -305,21 +306,21 @@ func (l *ledger) TestTimedOutIsReadAndNeverWritten(t *testing.T) {
 	}
 	l.wontUpdate(t, l.store(t, example(remediation.Executing)), rowOf(timedOutAction()).set("status", "completed_at", "exit_code"))
 	if _, err := l.insert(t, rowOf(timedOutAction())); err == nil {
-		t.Error("a new row that is timed_out was accepted")
+		t.Error("an INSERT of a row with status timed_out was accepted")
 	}
 
 	l.exec(t, "DELETE FROM remediation_actions WHERE status <> 'timed_out'")
-	same(t, "cleared at its end", l.mustClearOutput(t, at(40), 10), int64(0))
-	same(t, "cleared", l.mustClearOutput(t, at(41), 10), int64(1))
+	same(t, "cleared at the exclusive boundary", l.mustClearOutput(t, at(40), 10), int64(0))
+	same(t, "cleared after the boundary", l.mustClearOutput(t, at(41), 10), int64(1))
 	want.Stdout, want.Stderr = nil, nil
 	same(t, "the row without outputs", l.mustGet(t, old.ID), want)
-	same(t, "pruned at its end", l.mustPrune(t, at(40), 10), int64(0))
-	same(t, "pruned", l.mustPrune(t, at(41), 10), int64(1))
+	same(t, "pruned at the exclusive boundary", l.mustPrune(t, at(40), 10), int64(0))
+	same(t, "pruned after the boundary", l.mustPrune(t, at(41), 10), int64(1))
 	_, err := l.Get(t.Context(), old.ID)
 	wantError(t, "Get", err, remediation.ErrNotFound)
 }
 
-// A status that nobody knows is read as it is. Whether it is an end nobody knows either, so retention leaves it alone.
+// The ledger returns an unknown status unchanged. It can't tell whether the status is terminal, so retention skips the row.
 func (l *ledger) TestUnknownStatusesAreReadAndNeverPruned(t *testing.T) {
 	r := rowOf(timedOutAction())
 	for _, status := range []remediation.Status{"cancelled", "Pending", remediation.Status(strings.Repeat("é", 20))} {

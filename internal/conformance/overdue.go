@@ -13,6 +13,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// Tests of FailOverdue, which closes executing actions whose result is overdue.
+
 func (l *ledger) mustFailOverdue(t *testing.T, olderThan time.Duration, limit int) []remediation.Action {
 	t.Helper()
 	closed, err := l.FailOverdue(t.Context(), olderThan, limit)
@@ -22,7 +24,7 @@ func (l *ledger) mustFailOverdue(t *testing.T, olderThan time.Duration, limit in
 	return closed
 }
 
-// unreported is what a sweep must make of an executing action.
+// failedOverdue is an executing action as FailOverdue must leave it.
 func failedOverdue(a remediation.Action, at time.Time, stderr *string) remediation.Action {
 	a.Status, a.CompletedAt, a.Stderr = remediation.Failed, &at, stderr
 	return a
@@ -40,7 +42,7 @@ func (l *ledger) TestFailOverdueClosesActionsThatRanLongerThanAllowed(t *testing
 	l.clock.now = since.Add(limit + time.Microsecond)
 	closed := l.mustFailOverdue(t, limit, 10)
 	if len(closed) != 1 {
-		t.Fatalf("closed %v, want the one that is overdue", closed)
+		t.Fatalf("closed %v, want the overdue action", closed)
 	}
 	if s := closed[0].Stderr; s == nil || !strings.Contains(*s, limit.String()) {
 		t.Errorf("stderr is %v, want it to say %s", s, limit)
@@ -48,15 +50,15 @@ func (l *ledger) TestFailOverdueClosesActionsThatRanLongerThanAllowed(t *testing
 	want := failedOverdue(executing, l.clock.now, closed[0].Stderr)
 	same(t, "FailOverdue", closed[0], want)
 	same(t, "the row", l.mustGet(t, executing.ID), want)
-	same(t, "closed again", len(l.mustFailOverdue(t, limit, 10)), 0)
+	same(t, "closed by the next call", len(l.mustFailOverdue(t, limit, 10)), 0)
 
-	// What a program says about how long in a zone of its own, or finer than a microsecond, counts the same.
+	// The zone of the clock and fractions of a microsecond make no difference.
 	executing = l.actionIn(t, remediation.Executing)
 	l.clock.now = executing.ExecutedAt.Add(limit + 999).In(time.FixedZone("+0545", 5*3600+45*60))
 	same(t, "closed within the same microsecond", len(l.mustFailOverdue(t, limit, 10)), 0)
 	l.clock.now = l.clock.now.Add(time.Microsecond)
 	closed = l.mustFailOverdue(t, limit, 10)
-	same(t, "closed in the next", ids(closed), []int64{executing.ID})
+	same(t, "closed in the next microsecond", ids(closed), []int64{executing.ID})
 	same(t, "the row", l.mustGet(t, executing.ID), closed[0])
 }
 
@@ -72,11 +74,11 @@ func (l *ledger) TestFailOverdueClosesOnlyExecutingActions(t *testing.T) {
 			same(t, "the row that is "+string(status), l.mustGet(t, a.ID), a)
 		}
 	}
-	same(t, "closed within the longest time there is", len(l.mustFailOverdue(t, math.MaxInt64, 100)), 0)
+	same(t, "closed with the longest duration", len(l.mustFailOverdue(t, math.MaxInt64, 100)), 0)
 }
 
 func (l *ledger) TestFailOverdueClosesTheOldestFirstUpToTheLimit(t *testing.T) {
-	for n := 1; n <= 6; n++ { // however few there are, and whatever the planner makes of that
+	for n := 1; n <= 6; n++ { // the query plan may depend on the number of rows
 		l.exec(t, "DELETE FROM remediation_actions")
 		var all []int64
 		for range n {
@@ -87,25 +89,26 @@ func (l *ledger) TestFailOverdueClosesTheOldestFirstUpToTheLimit(t *testing.T) {
 		for len(all) > 0 {
 			want := all[:min(2, len(all))]
 			same(t, "closed", ids(l.mustFailOverdue(t, time.Minute, 2)), want)
-			same(t, "what executes still", l.count(t, "remediation_actions WHERE status = 'executing'"), len(all)-len(want))
+			same(t, "still executing", l.count(t, "remediation_actions WHERE status = 'executing'"), len(all)-len(want))
 			all = all[len(want):]
 		}
-		same(t, "closed at last", len(l.mustFailOverdue(t, time.Minute, 2)), 0)
+		same(t, "closed when none is left", len(l.mustFailOverdue(t, time.Minute, 2)), 0)
 	}
 
-	same(t, "closed of none", len(l.mustFailOverdue(t, time.Minute, 2)), 0)
+	same(t, "closed when none is left", len(l.mustFailOverdue(t, time.Minute, 2)), 0)
 }
 
-// PostgreSQL has other plans for a table that it believes to be small, and must not run the subselect once for each row.
+// PostgreSQL plans differently for a table that it takes to be small. No plan may run the subselect once for each row,
+// because each run would apply the limit anew.
 func (l *ledger) TestFailOverdueRespectsTheLimitUnderEveryQueryPlan(t *testing.T) {
 	for _, n := range []int{20, 300} {
 		many := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Executing)}, n)...)
 		slices.Reverse(many)
 		l.clock.now = at(0).AddDate(0, 0, 1)
-		same(t, "closed of many", ids(l.mustFailOverdue(t, time.Minute, 7)), many[:7])
+		same(t, "closed before ANALYZE", ids(l.mustFailOverdue(t, time.Minute, 7)), many[:7])
 		l.exec(t, "ANALYZE")
-		same(t, "closed of more", ids(l.mustFailOverdue(t, time.Minute, 5)), many[7:12])
-		same(t, "closed of the rest", ids(l.mustFailOverdue(t, time.Minute, 1000)), many[12:])
+		same(t, "closed after ANALYZE", ids(l.mustFailOverdue(t, time.Minute, 5)), many[7:12])
+		same(t, "closed with a limit above the rest", ids(l.mustFailOverdue(t, time.Minute, 1000)), many[12:])
 	}
 }
 
@@ -127,7 +130,7 @@ func (l *ledger) TestFailOverdueRaceClosesEachActionOnce(t *testing.T) {
 	l.clock.now = at(0).AddDate(0, 0, 1)
 	closed := make([][]remediation.Action, len(racers))
 	race(racers, func(i int, racer *remediation.Ledger) {
-		// One that passes over what others hold may find less than there is, so each goes on until all is closed.
+		// A call skips rows that other transactions have locked, so each racer repeats it until none is left.
 		for l.count(t, "remediation_actions WHERE status = 'executing'") > 0 {
 			list, err := racer.FailOverdue(t.Context(), time.Hour, 7)
 			if err != nil {
@@ -135,18 +138,18 @@ func (l *ledger) TestFailOverdueRaceClosesEachActionOnce(t *testing.T) {
 				return
 			}
 			if len(list) > 7 {
-				t.Errorf("%d were closed at once, want 7 at most", len(list))
+				t.Errorf("one call closed %d actions, want 7 at most", len(list))
 			}
 			closed[i] = append(closed[i], list...)
 		}
 	})
 	got := slices.Concat(closed...)
 	slices.SortFunc(got, func(a, b remediation.Action) int { return cmp.Compare(b.ID, a.ID) })
-	same(t, "what was closed", ids(got), all)
+	same(t, "closed", ids(got), all)
 	for _, a := range got {
 		same(t, "the row", l.mustGet(t, a.ID), a)
 	}
-	same(t, "events of it", l.count(t, "remediation_events WHERE kind = 'failed'"), len(all))
+	same(t, "events of kind failed", l.count(t, "remediation_events WHERE kind = 'failed'"), len(all))
 }
 
 func (l *ledger) TestFailOverdueRaceWithFinishHasOneWinner(t *testing.T) {
@@ -196,7 +199,7 @@ func (l *ledger) TestFailOverdueInTheCallersTransaction(t *testing.T) {
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
-		same(t, "afterwards", l.mustGet(t, executing.ID), want)
+		same(t, "the row after the transaction", l.mustGet(t, executing.ID), want)
 	}
 }
 
@@ -211,13 +214,13 @@ func (l *ledger) TestFailOverdueValidatesItsInput(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := l.FailOverdue(ctx, time.Minute, 10); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
+		t.Errorf("FailOverdue with a cancelled context: %v", err)
 	}
 	same(t, "the row", l.mustGet(t, executing.ID), executing)
 }
 
-// The clock of a Pi without a battery begins in 1970 after each start. Its work gets done, and nothing takes what was
-// claimed a moment ago for overdue, or a fresh result for an old one.
+// The clock of a Raspberry Pi without a battery restarts in 1970. Its agent can still claim and finish actions: a fresh
+// claim is not overdue, and a fresh result is not old enough to clear or prune.
 func (l *ledger) TestWrongAgentClockClosesAndDeletesNothingEarly(t *testing.T) {
 	agent := remediation.New(l.db.Store, remediation.WithClock(func() time.Time { return time.Unix(3600, 0) }))
 	claimed, err := agent.Claim(t.Context(), l.mustCreate(t, newAction(normal)).ServerID)
@@ -225,7 +228,7 @@ func (l *ledger) TestWrongAgentClockClosesAndDeletesNothingEarly(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.clock.tick()
-	same(t, "closed a minute after", ids(l.mustFailOverdue(t, time.Hour, 10)), []int64(nil))
+	same(t, "closed a minute later", ids(l.mustFailOverdue(t, time.Hour, 10)), []int64(nil))
 	finished, err := agent.Finish(t.Context(), normal, claimed.ID, remediation.Result{Stdout: "up"})
 	if err != nil {
 		t.Fatal(err)
@@ -237,17 +240,17 @@ func (l *ledger) TestWrongAgentClockClosesAndDeletesNothingEarly(t *testing.T) {
 	for _, before := range []time.Time{l.clock.now.AddDate(-1, 0, 0), at(0)} {
 		cleared, err := l.ClearOutput(t.Context(), before, 10)
 		if err != nil || cleared != 0 {
-			t.Errorf("outputs from before %s cleared: %d, %v", before, cleared, err)
+			t.Errorf("ClearOutput before %s: %d, %v, want 0", before, cleared, err)
 		}
 		pruned, err := l.Prune(t.Context(), before, 10)
 		if err != nil || pruned != 0 {
-			t.Errorf("actions from before %s pruned: %d, %v", before, pruned, err)
+			t.Errorf("Prune before %s: %d, %v, want 0", before, pruned, err)
 		}
 	}
 	same(t, "the fresh result", l.mustGet(t, finished.ID), finished)
 	same(t, "the fresh decision", l.mustGet(t, rejected.ID), rejected)
 	pruned, err := l.Prune(t.Context(), l.clock.now.Add(time.Second), 10)
 	if err != nil || pruned != 2 {
-		t.Errorf("pruned later: %d, %v, want 2", pruned, err)
+		t.Errorf("Prune after both have ended: %d, %v, want 2", pruned, err)
 	}
 }

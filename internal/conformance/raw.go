@@ -10,14 +10,16 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// Helpers that read and write rows by raw SQL, without the ledger.
+
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }
 
-// literal is a time as both engines read it, and as SQLite stores it.
+// literal is a time as an SQL literal that both engines read, in the format in which SQLite stores it.
 func literal(t time.Time) string { return quote(t.Format("2006-01-02 15:04:05.999999-07:00")) }
 
-// null is the literal of a field that was not sample.
+// literalOrNull is a pointer's value as a literal, or NULL for nil.
 func literalOrNull[T any](p *T, literal func(T) string) string {
 	if p == nil {
 		return "NULL"
@@ -25,7 +27,7 @@ func literalOrNull[T any](p *T, literal func(T) string) string {
 	return literal(*p)
 }
 
-// exec runs a statement that must work.
+// exec runs a statement that must succeed.
 func (l *ledger) exec(t *testing.T, query string) {
 	t.Helper()
 	if _, err := l.db.Raw.ExecContext(t.Context(), query); err != nil {
@@ -33,7 +35,7 @@ func (l *ledger) exec(t *testing.T, query string) {
 	}
 }
 
-// count counts the rows of what stands after FROM.
+// count counts rows; from is everything after FROM, such as "alerts WHERE id = 1".
 func (l *ledger) count(t *testing.T, from string) (n int) {
 	t.Helper()
 	if err := l.db.Raw.QueryRowContext(t.Context(), "SELECT count(*) FROM "+from).Scan(&n); err != nil {
@@ -42,10 +44,10 @@ func (l *ledger) count(t *testing.T, from string) (n int) {
 	return n
 }
 
-// row is an action's columns but the id, as SQL literals.
+// row maps column names to SQL literals. The row of an action has no id, so that the database assigns one.
 type row map[string]string
 
-// The columns, in their order.
+// The columns of remediation_actions other than id, status and alert_id: what Create sets, the audit trail, and the rest.
 var (
 	given = []string{"server_id", "action_type", "service_name", "command", "created_at", "created_by"}
 	audit = []string{"approved_at", "approved_by", "rejected_at", "rejected_by", "rejection_reason",
@@ -87,7 +89,7 @@ func rowOf(a remediation.Action) row {
 	}
 }
 
-// values is the columns as a row of VALUES.
+// values is the columns as one parenthesized row of a VALUES list.
 func (r row) values(columns []string) string {
 	list := make([]string, len(columns))
 	for i, c := range columns {
@@ -96,7 +98,7 @@ func (r row) values(columns []string) string {
 	return "(" + strings.Join(list, ", ") + ")"
 }
 
-// set is the columns as an UPDATE sets them.
+// set is the columns as the SET list of an UPDATE.
 func (r row) set(columns ...string) string {
 	list := make([]string, len(columns))
 	for i, c := range columns {
@@ -105,7 +107,7 @@ func (r row) set(columns ...string) string {
 	return strings.Join(list, ", ")
 }
 
-// insert writes rows past the ledger and returns their ids.
+// insert inserts actions by raw SQL and returns their ids.
 func (l *ledger) insert(t *testing.T, rows ...row) ([]int64, error) {
 	t.Helper()
 	columns := slices.Concat([]string{"status", "alert_id"}, given, audit, limitColumns)
@@ -130,7 +132,7 @@ func (l *ledger) insert(t *testing.T, rows ...row) ([]int64, error) {
 	return ids, answer.Err()
 }
 
-// store writes an action past the ledger and returns it as it must read back.
+// store inserts an action by raw SQL and returns it with its id, as the ledger must return it.
 func (l *ledger) store(t *testing.T, a remediation.Action) remediation.Action {
 	t.Helper()
 	ids, err := l.insert(t, rowOf(a))
@@ -141,8 +143,8 @@ func (l *ledger) store(t *testing.T, a remediation.Action) remediation.Action {
 	return a
 }
 
-// update sets columns of one action past the ledger. Beforehand it does so to no action, because only SQL that is right
-// by itself proves that a rule refused it.
+// update updates one action by raw SQL. It first runs the same UPDATE on no row, which must succeed: so an error comes from
+// a rule of the database and not from a mistake in the SQL.
 func (l *ledger) update(t *testing.T, id int64, set string) error {
 	t.Helper()
 	l.exec(t, "UPDATE remediation_actions SET "+set+" WHERE id = -1")
@@ -150,7 +152,7 @@ func (l *ledger) update(t *testing.T, id int64, set string) error {
 	return err
 }
 
-// wontUpdate expects that update is refused and leaves the action as it is.
+// wontUpdate expects that the database refuses the update and leaves the action unchanged.
 func (l *ledger) wontUpdate(t *testing.T, a remediation.Action, set string) {
 	t.Helper()
 	if err := l.update(t, a.ID, set); err == nil {
@@ -159,7 +161,7 @@ func (l *ledger) wontUpdate(t *testing.T, a remediation.Action, set string) {
 	same(t, string(a.Status)+" after SET "+set, l.mustGet(t, a.ID), a)
 }
 
-// example is a well-formed action in a status, as an engine stores it.
+// example is a valid action in a status, as an engine stores it: each step happens a minute after the one before.
 func example(status remediation.Status) remediation.Action {
 	a := remediation.Action{
 		ServerID:    normal,
@@ -176,13 +178,13 @@ func example(status remediation.Status) remediation.Action {
 	return a
 }
 
-// withdrawn is the other well-formed kind of rejected action: one that was approved before.
+// withdrawn is the other valid kind of rejected action: one that was approved before.
 func withdrawn() remediation.Action {
 	a := example(remediation.Approved)
 	return withdraw.after(a, at(2))
 }
 
-// examples is one well-formed action in each status.
+// examples is one valid action in each status.
 func examples() []remediation.Action {
 	var list []remediation.Action
 	for _, status := range remediation.Statuses() {

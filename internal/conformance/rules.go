@@ -10,7 +10,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// The rules that the database itself enforces, tried with raw SQL, as a person at a shell or another program would.
+// The rules that the database enforces on actions, tested with raw SQL, as another program could write it.
 
 func (l *ledger) TestAC1_DatabaseAllowsTheSameTransitionsAsCanTransition(t *testing.T) {
 	for _, from := range remediation.Statuses() {
@@ -53,20 +53,20 @@ func (l *ledger) TestAC1_DatabaseRefusesUnknownStatuses(t *testing.T) {
 	}
 }
 
-// filled is a value for each audit field that is empty.
+// sample is a valid value for each audit field.
 var sample = row{
 	"approved_at": literal(at(1)), "approved_by": "'bob'",
 	"rejected_at": literal(at(1)), "rejected_by": "'carol'", "rejection_reason": "'no'",
 	"executed_at": literal(at(2)), "completed_at": literal(at(3)), "exit_code": "0", "stdout": "'out'", "stderr": "''",
 }
 
-// free is the audit fields that a status may have or lack.
+// optional is the audit fields that may be NULL or filled in a status.
 var optional = map[remediation.Status][]string{
 	remediation.Completed: {"stdout", "stderr"},
 	remediation.Failed:    {"stdout", "stderr", "exit_code"}, // an agent that died gave no exit code
 }
 
-// toggled fills the column if it is NULL, and makes it NULL if it is sample.
+// toggled returns a copy of the row in which a NULL column is filled, or a filled column is NULL.
 func (r row) toggled(column string) row {
 	r = maps.Clone(r)
 	if r[column] == "NULL" {
@@ -103,7 +103,7 @@ func (l *ledger) TestDatabaseAcceptsOnlyRowsThatFitTheirStatus(t *testing.T) {
 	}
 }
 
-// transition is one allowed change of status and the columns that it fills.
+// transition is one allowed change of status. fills is the audit columns that it changes.
 type transition struct {
 	from, to remediation.Action
 	fills    []string
@@ -128,7 +128,7 @@ func transitions() []transition {
 	return list
 }
 
-// set is the transition as an UPDATE makes it.
+// set is the SET list of the UPDATE that makes the transition.
 func (tr transition) set() string { return rowOf(tr.to).set(append(tr.fills, "status")...) }
 
 func (l *ledger) TestDatabaseAcceptsOnlyUpdatesThatFitTheNewStatus(t *testing.T) {
@@ -198,7 +198,7 @@ func (l *ledger) TestDatabaseRefusesAnEmptyActorOrReason(t *testing.T) {
 	}
 }
 
-// A time that no reader can read again is refused, such as the String form of a Go time.
+// The database refuses a time that can't be read again, such as the output of Go's time.Time.String.
 func (l *ledger) TestDatabaseRefusesTimesThatCannotBeRead(t *testing.T) {
 	isTime := func(column string) bool { return strings.HasSuffix(column, "_at") }
 	for _, bad := range []string{"soon", "", "13:17:09", "2461368.5", "2026-11-23 13:17:09.047807379 +0000 UTC m=+0.002"} {
@@ -220,7 +220,7 @@ func (l *ledger) TestDatabaseRefusesTimesThatCannotBeRead(t *testing.T) {
 				if !isTime(c) {
 					continue
 				}
-				// PostgreSQL refuses such a literal before it looks for the row, so l.update is of no use here.
+				// l.update does not work here: PostgreSQL refuses the literal even if the UPDATE matches no row.
 				r := rowOf(tr.to)
 				r[c] = quote(bad)
 				query := "UPDATE remediation_actions SET " + r.set(append(tr.fills, "status")...) + " WHERE id = " + number(from.ID)

@@ -8,6 +8,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// Tests of Heartbeat and MaxRuntimeSeconds, which decide when FailOverdue closes an executing action.
+
 func (l *ledger) mustHeartbeat(t *testing.T, a remediation.Action) remediation.Action {
 	t.Helper()
 	got, err := l.Heartbeat(t.Context(), a.ServerID, a.ID)
@@ -30,12 +32,12 @@ func (l *ledger) TestHeartbeatPostponesFailOverdue(t *testing.T) {
 			same(t, "closed", closed.ID, silent.ID)
 		}
 	}
-	same(t, "the silent one", l.mustGet(t, silent.ID).Status, remediation.Failed)
+	same(t, "the action without heartbeats", l.mustGet(t, silent.ID).Status, remediation.Failed)
 	l.clock.now = a.HeartbeatAt.Add(time.Hour)
 	same(t, "closed at the limit", len(l.mustFailOverdue(t, time.Hour, 10)), 0)
 	l.clock.now = l.clock.now.Add(time.Microsecond)
 	closed := l.mustFailOverdue(t, time.Hour, 10)
-	same(t, "closed after it", closed, []remediation.Action{failedOverdue(a, l.clock.now, new("no result came within 1h0m0s"))})
+	same(t, "closed after the limit", closed, []remediation.Action{failedOverdue(a, l.clock.now, new("no result came within 1h0m0s"))})
 }
 
 func (l *ledger) TestHeartbeatWritesNoEventAndReturnsACancelRequest(t *testing.T) {
@@ -55,7 +57,7 @@ func (l *ledger) TestHeartbeatNeedsAnExecutingActionOfTheServer(t *testing.T) {
 	for _, status := range remediation.Statuses() {
 		a := l.actionIn(t, status)
 		_, err := l.Heartbeat(t.Context(), normal, a.ID)
-		wantError(t, "of another server's action", err, remediation.ErrNotFound)
+		wantError(t, "Heartbeat for another server's action", err, remediation.ErrNotFound)
 		if status != remediation.Executing {
 			_, err = l.Heartbeat(t.Context(), a.ServerID, a.ID)
 			refused(t, err, remediation.TransitionError{ID: a.ID, From: status, To: remediation.Executing})
@@ -63,7 +65,7 @@ func (l *ledger) TestHeartbeatNeedsAnExecutingActionOfTheServer(t *testing.T) {
 		same(t, "the row", l.mustGet(t, a.ID), a)
 	}
 	_, err := l.Heartbeat(t.Context(), normal, 4711)
-	wantError(t, "of an unknown action", err, remediation.ErrNotFound)
+	wantError(t, "Heartbeat for an unknown action", err, remediation.ErrNotFound)
 	_, err = l.Heartbeat(t.Context(), "", 1)
 	badInput(t, err, "server_id")
 }
@@ -99,8 +101,8 @@ func (l *ledger) TestHeartbeatRaceWithFailOverdueHasOneWinner(t *testing.T) {
 			same(t, "closed", ids(closed), []int64{a.ID})
 			continue
 		}
-		same(t, "closed beside a heartbeat", len(closed), 0)
-		same(t, "closed after a heartbeat", len(l.mustFailOverdue(t, time.Hour, 10)), 0)
+		same(t, "closed although the heartbeat succeeded", len(closed), 0)
+		same(t, "closed after the heartbeat", len(l.mustFailOverdue(t, time.Hour, 10)), 0)
 		same(t, "the row", l.mustGet(t, a.ID), beat)
 		l.mustStep(t, beat, complete)
 	}
@@ -148,17 +150,17 @@ func (l *ledger) TestFailOverdueClosesActionsPastTheirMaxRuntime(t *testing.T) {
 		a = l.mustHeartbeat(t, a)
 		same(t, "closed at the limit", len(l.mustFailOverdue(t, math.MaxInt64, 10)), 0)
 		l.clock.now = l.clock.now.Add(time.Microsecond)
-		a = l.mustHeartbeat(t, a) // says that it runs, not that it may
-		same(t, "closed after it", l.mustFailOverdue(t, math.MaxInt64, 10),
+		a = l.mustHeartbeat(t, a) // a heartbeat does not extend MaxRuntimeSeconds
+		same(t, "closed after the limit", l.mustFailOverdue(t, math.MaxInt64, 10),
 			[]remediation.Action{failedOverdue(a, l.clock.now, new("no result came within its 90 seconds"))})
 	}
 	n.MaxRuntimeSeconds = new(int64(math.MaxInt32))
 	a := l.advance(t, l.mustCreate(t, n), approve, start)
 	l.clock.now = a.ExecutedAt.Add(time.Hour + time.Microsecond)
-	same(t, "both", l.mustFailOverdue(t, time.Hour, 10), []remediation.Action{failedOverdue(a, l.clock.now, new("no result came within 1h0m0s"))})
+	same(t, "closed by olderThan before MaxRuntimeSeconds", l.mustFailOverdue(t, time.Hour, 10), []remediation.Action{failedOverdue(a, l.clock.now, new("no result came within 1h0m0s"))})
 }
 
-// As everywhere, a clock that was wrong when the action was claimed closes nothing early.
+// The runtime counts from the latest time of the action, so that a wrong clock at its start closes nothing early.
 func (l *ledger) TestMaxRuntimeCountsFromTheLatestTime(t *testing.T) {
 	n := newAction(paused)
 	n.MaxRuntimeSeconds = new(int64(60))
@@ -176,6 +178,6 @@ func (l *ledger) TestMaxRuntimeCountsFromTheLatestTime(t *testing.T) {
 	a = l.mustCreate(t, func() remediation.NewAction { n.ServerID = normal; return n }())
 	a = l.mustClaim(t, normal)
 	l.clock.now = last.Add(time.Second)
-	same(t, "closed at the end of time", len(l.mustFailOverdue(t, math.MaxInt64, 10)), 0)
+	same(t, "closed before the runtime ends after year 9999", len(l.mustFailOverdue(t, math.MaxInt64, 10)), 0)
 	l.mustStep(t, a, complete)
 }
