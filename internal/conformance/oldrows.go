@@ -10,10 +10,11 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Old rows predate the rules of the database, and the rules refuse them now. An old row never starts, can always be ended,
-// and blocks no other action.
+// Old rows predate the rules of the database, and the rules refuse them now. An old row never starts, can always be
+// ended, and keeps no other action from being claimed.
 
-// insertOld inserts a row with the rules switched off, as an older program wrote it, and returns it as the ledger reads it.
+// insertOld inserts a row with the rules switched off, as an older program wrote it, and returns it as the ledger reads
+// it.
 func (l *ledger) insertOld(t *testing.T, r row) remediation.Action {
 	t.Helper()
 	var ids []int64
@@ -137,7 +138,7 @@ func (l *ledger) TestPendingOldRowsCanBeRejectedButNotApproved(t *testing.T) {
 		old := l.insertOld(t, r)
 		same(t, "the reason", l.mustExplain(t, old.ID).Reason, remediation.ReasonNoApproval)
 		_, err := l.Approve(t.Context(), old.ID, "bob")
-		refused(t, err, remediation.TransitionError{ID: old.ID, From: remediation.Pending, To: remediation.Approved, Why: remediation.ReasonNoApproval})
+		refusedFor(t, err, old.ID, approve, remediation.ReasonNoApproval)
 		l.bulkCallSkips(t, approveAll, old)
 		want := wantEnded(old, reject, l.clock.tick())
 		got, err := l.Reject(t.Context(), old.ID, "carol", "not on a Friday")
@@ -167,7 +168,7 @@ func (l *ledger) TestApprovedOldRowsCanBeWithdrawnButNeverStart(t *testing.T) {
 		same(t, "claimed", l.mustClaim(t, normal).ID, good.ID)
 		l.nothingToClaim(t, normal)
 		_, err := l.Start(t.Context(), old.ID)
-		refused(t, err, remediation.TransitionError{ID: old.ID, From: remediation.Approved, To: remediation.Executing, Why: remediation.ReasonNoApproval})
+		refusedFor(t, err, old.ID, start, remediation.ReasonNoApproval)
 		same(t, "the old row", l.mustGet(t, old.ID), old)
 		want := wantEnded(old, withdraw, l.clock.tick())
 		got, err := l.Withdraw(t.Context(), old.ID, "dave", "the alert is gone")
@@ -286,8 +287,9 @@ func (l *ledger) TestTimedOutIsReadAndNeverWritten(t *testing.T) {
 	}
 	same(t, "counts of timed_out", l.mustCounts(t, "timed_out"), map[remediation.Status]int64{"timed_out": 1})
 	same(t, "statuses counted by default", len(l.mustCounts(t)), len(remediation.Statuses()))
-	l.explained(t, remediation.Explanation{ActionID: old.ID, ServerID: normal, Status: "timed_out", Reason: remediation.ReasonFinished,
-		Since: at(40), By: *old.ApprovedBy, Detail: "-1"}, "timed out at "+at(40).Format(time.DateTime), "with exit code -1")
+	l.explained(t, remediation.Explanation{ActionID: old.ID, ServerID: normal, Status: "timed_out",
+		Reason: remediation.ReasonFinished, Since: at(40), By: *old.ApprovedBy, Detail: "-1"},
+		"timed out at "+at(40).Format(time.DateTime), "with exit code -1")
 	same(t, "Behind of the next action", l.mustExplain(t, next.ID).Behind, int64(0))
 	same(t, "claimed beside it", l.mustClaim(t, normal).ID, next.ID)
 
@@ -301,10 +303,12 @@ func (l *ledger) TestTimedOutIsReadAndNeverWritten(t *testing.T) {
 		l.wontUpdate(t, old, r.set("status"))
 		l.wontUpdate(t, old, r.set(append(audit, "status")...))
 	}
-	for _, set := range []string{"status = status", "exit_code = 0", "stdout = 'other'", "stdout = NULL", "command = 'true'"} {
+	for _, set := range []string{"status = status", "exit_code = 0", "stdout = 'other'", "stdout = NULL",
+		"command = 'true'"} {
 		l.wontUpdate(t, old, set)
 	}
-	l.wontUpdate(t, l.store(t, example(remediation.Executing)), rowOf(timedOutAction()).set("status", "completed_at", "exit_code"))
+	executing := l.store(t, example(remediation.Executing))
+	l.wontUpdate(t, executing, rowOf(timedOutAction()).set("status", "completed_at", "exit_code"))
 	if _, err := l.insert(t, rowOf(timedOutAction())); err == nil {
 		t.Error("an INSERT of a row with status timed_out was accepted")
 	}
@@ -320,7 +324,8 @@ func (l *ledger) TestTimedOutIsReadAndNeverWritten(t *testing.T) {
 	wantError(t, "Get", err, remediation.ErrNotFound)
 }
 
-// The ledger returns an unknown status unchanged. It can't tell whether the status is terminal, so retention skips the row.
+// The ledger returns an unknown status unchanged. It can't tell whether that status is terminal, so Prune and
+// ClearOutput skip the row.
 func (l *ledger) TestUnknownStatusesAreReadAndNeverPruned(t *testing.T) {
 	r := rowOf(timedOutAction())
 	for _, status := range []remediation.Status{"cancelled", "Pending", remediation.Status(strings.Repeat("é", 20))} {

@@ -13,7 +13,8 @@ import (
 
 // Tests of concurrent calls. An action must be delivered once and decided once, also across processes.
 
-// racers returns n ledgers that alternate between two stores of the database, like two programs with n/2 goroutines each.
+// racers returns n ledgers that alternate between two stores of the database, like two programs with n/2 goroutines
+// each.
 func (l *ledger) racers(t *testing.T, n int) []*remediation.Ledger {
 	return slices.Repeat([]*remediation.Ledger{l.Ledger, l.on(l.db.Another(t))}, n/2)
 }
@@ -116,7 +117,9 @@ func (l *ledger) TestRaceOfWithdrawAndClaimHasOneWinner(t *testing.T) {
 			a, err := racer.Claim(t.Context(), normal)
 			outcomes[i] = outcome{start, a, err}
 		})
-		outcomes = slices.DeleteFunc(outcomes, func(o outcome) bool { return errors.Is(o.err, remediation.ErrNothingToClaim) })
+		outcomes = slices.DeleteFunc(outcomes, func(o outcome) bool {
+			return errors.Is(o.err, remediation.ErrNothingToClaim)
+		})
 		winner := l.oneWinner(t, approved.ID, outcomes)
 		same(t, "the winner's action", winner.action, winner.step.after(approved, l.clock.now))
 	}

@@ -47,13 +47,14 @@ func (l *ledger) count(t *testing.T, from string) (n int) {
 // row maps column names to SQL literals. The row of an action has no id, so that the database assigns one.
 type row map[string]string
 
-// The columns of remediation_actions other than id, status and alert_id: what Create sets, the audit trail, and the rest.
+// The columns of remediation_actions other than id, status and alert_id: the action as it was created, the audit trail,
+// and its keys, limits and cancel request.
 var (
 	given = []string{"server_id", "action_type", "service_name", "command", "created_at", "created_by"}
 	audit = []string{"approved_at", "approved_by", "rejected_at", "rejected_by", "rejection_reason",
 		"executed_at", "completed_at", "exit_code", "stdout", "stderr"}
-	limitColumns = []string{"dedupe_key", "idempotency_key", "not_before", "expires_at", "max_runtime_seconds", "heartbeat_at",
-		"cancel_requested_at", "cancel_requested_by", "cancel_reason"}
+	limitColumns = []string{"dedupe_key", "idempotency_key", "not_before", "expires_at", "max_runtime_seconds",
+		"heartbeat_at", "cancel_requested_at", "cancel_requested_by", "cancel_reason"}
 )
 
 func rowOf(a remediation.Action) row {
@@ -143,8 +144,8 @@ func (l *ledger) store(t *testing.T, a remediation.Action) remediation.Action {
 	return a
 }
 
-// update updates one action by raw SQL. It first runs the same UPDATE on no row, which must succeed: so an error comes from
-// a rule of the database and not from a mistake in the SQL.
+// update updates one action by raw SQL. It first runs the same UPDATE on no row, which must succeed. So an error comes
+// from a rule of the database and not from a mistake in the SQL.
 func (l *ledger) update(t *testing.T, id int64, set string) error {
 	t.Helper()
 	l.exec(t, "UPDATE remediation_actions SET "+set+" WHERE id = -1")

@@ -39,7 +39,8 @@ func (l *ledger) TestAC6_OneMebibyteOfOutputIsStoredWhole(t *testing.T) {
 	}
 	for name, got := range map[string]remediation.Action{"Finish": got, "Get": l.mustGet(t, a.ID)} {
 		if *got.Stdout != stdout || *got.Stderr != stderr {
-			t.Errorf("%s returns %d bytes of stdout and %d of stderr, want all of them", name, len(*got.Stdout), len(*got.Stderr))
+			t.Errorf("%s returns %d bytes of stdout and %d of stderr, want all of them", name,
+				len(*got.Stdout), len(*got.Stderr))
 		}
 	}
 	if n := l.count(t, "remediation_actions WHERE length(stdout) = 1048576 AND length(stderr) = 524288"); n != 1 {

@@ -40,8 +40,8 @@ func (l *ledger) mustClearOutput(t *testing.T, before time.Time, limit int) int6
 
 func (l *ledger) TestPruneDeletesTheActionsThatEndedFirst(t *testing.T) {
 	var byEnd []int64 // ordered by end, which is the reverse order of the ids
-	for i, status := range []remediation.Status{remediation.Failed, remediation.Rejected, remediation.Completed, remediation.Rejected,
-		remediation.Completed, remediation.Failed, remediation.Completed} {
+	for i, status := range []remediation.Status{remediation.Failed, remediation.Rejected, remediation.Completed,
+		remediation.Rejected, remediation.Completed, remediation.Failed, remediation.Completed} {
 		byEnd = append([]int64{l.store(t, endedAt(status, at(50-i))).ID}, byEnd...)
 	}
 	for len(byEnd) > 0 {
@@ -72,7 +72,7 @@ func (l *ledger) TestPruneBoundaryIsExclusive(t *testing.T) {
 		}
 		same(t, "pruned before "+late.String(), l.mustPrune(t, late, 10), int64(1))
 	}
-	for _, c := range []string{"created_at", "approved_at", "executed_at"} { // later than the end, as a wrong clock leaves it
+	for _, c := range []string{"created_at", "approved_at", "executed_at"} { // later than the end, by a wrong clock
 		r := rowOf(endedAt(remediation.Failed, at(40)))
 		r[c] = literal(at(45))
 		l.exec(t, insertion("remediation_actions", r))
@@ -253,8 +253,8 @@ func (l *ledger) TestDatabaseAllowsClearingBothOutputsOrNeither(t *testing.T) {
 		for _, set := range half {
 			l.wontUpdate(t, a, set)
 		}
-		for _, set := range []string{"exit_code = NULL", "completed_at = NULL", "approved_by = NULL", "executed_at = NULL", "command = ''",
-			"approved_by = 'mallory'", "exit_code = 7", "status = 'failed'", "status = status"} {
+		for _, set := range []string{"exit_code = NULL", "completed_at = NULL", "approved_by = NULL", "executed_at = NULL",
+			"command = ''", "approved_by = 'mallory'", "exit_code = 7", "status = 'failed'", "status = status"} {
 			l.wontUpdate(t, a, both[0]+", "+set)
 		}
 		if err := l.update(t, a.ID, both[0]); err != nil {

@@ -37,7 +37,8 @@ func (l *ledger) TestHeartbeatPostponesFailOverdue(t *testing.T) {
 	same(t, "closed at the limit", len(l.mustFailOverdue(t, time.Hour, 10)), 0)
 	l.clock.now = l.clock.now.Add(time.Microsecond)
 	closed := l.mustFailOverdue(t, time.Hour, 10)
-	same(t, "closed after the limit", closed, []remediation.Action{failedOverdue(a, l.clock.now, new("no result came within 1h0m0s"))})
+	same(t, "closed after the limit", closed,
+		[]remediation.Action{failedOverdue(a, l.clock.now, new("no result came within 1h0m0s"))})
 }
 
 func (l *ledger) TestHeartbeatWritesNoEventAndReturnsACancelRequest(t *testing.T) {
@@ -121,7 +122,8 @@ func (l *ledger) TestDatabaseRefusesInvalidHeartbeats(t *testing.T) {
 		}
 		l.clock.now = at(40)
 		a = l.mustHeartbeat(t, a)
-		for _, set := range []string{"NULL", literal(at(39)), literal(at(41)) + ", status = 'completed', exit_code = 0, completed_at = " + literal(at(42))} {
+		finishing := literal(at(41)) + ", status = 'completed', exit_code = 0, completed_at = " + literal(at(42))
+		for _, set := range []string{"NULL", literal(at(39)), finishing} {
 			l.wontUpdate(t, a, beat+set)
 		}
 		if err := l.update(t, a.ID, beat+literal(at(41))); err != nil {
@@ -157,7 +159,8 @@ func (l *ledger) TestFailOverdueClosesActionsPastTheirMaxRuntime(t *testing.T) {
 	n.MaxRuntimeSeconds = new(int64(math.MaxInt32))
 	a := l.advance(t, l.mustCreate(t, n), approve, start)
 	l.clock.now = a.ExecutedAt.Add(time.Hour + time.Microsecond)
-	same(t, "closed by olderThan before MaxRuntimeSeconds", l.mustFailOverdue(t, time.Hour, 10), []remediation.Action{failedOverdue(a, l.clock.now, new("no result came within 1h0m0s"))})
+	same(t, "closed by olderThan before MaxRuntimeSeconds", l.mustFailOverdue(t, time.Hour, 10),
+		[]remediation.Action{failedOverdue(a, l.clock.now, new("no result came within 1h0m0s"))})
 }
 
 // The runtime counts from the latest time of the action, so that a wrong clock at its start closes nothing early.

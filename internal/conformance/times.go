@@ -7,6 +7,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// Tests of how times are read from the clock, rounded and stored.
+
 func (l *ledger) TestTimesAreUTCInWholeMicroseconds(t *testing.T) {
 	kathmandu := time.FixedZone("+0545", 5*3600+45*60)
 	l.clock.now = time.Date(2026, 11, 24, 2, 15, 7, 123456789, kathmandu)
@@ -52,7 +54,7 @@ func (l *ledger) TestTimesAreUTCInWholeMicroseconds(t *testing.T) {
 	}
 }
 
-// A reader in another language sorts and compares what is stored.
+// Programs in other languages sort and compare the stored times by SQL.
 func (l *ledger) TestStoredTimesSortChronologically(t *testing.T) {
 	noon := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	created := map[time.Duration]int64{}
