@@ -13,8 +13,7 @@ import (
 // Old rows predate the rules of the database, and the rules refuse them now. An old row never starts, can always be
 // ended, and keeps no other action from being claimed.
 
-// insertOld inserts a row with the rules switched off, as an older program wrote it, and returns it as the ledger reads
-// it.
+// insertOld inserts a row with the rules switched off, as an older program wrote it, and returns the stored action.
 func (l *ledger) insertOld(t *testing.T, r row) remediation.Action {
 	t.Helper()
 	var ids []int64
@@ -215,9 +214,9 @@ func (l *ledger) TestOldRowsAreTreatedByStatusNotByAuditFields(t *testing.T) {
 			with(status, remediation.Approved)
 			good := l.store(t, example(remediation.Approved))
 			if e := l.mustExplain(t, good.ID); status != remediation.Executing && e.Behind != 0 {
-				t.Errorf("beside %s: %s", status, e)
+				t.Errorf("beside an old row that is %s: %s", status, e)
 			}
-			same(t, "claimed beside "+string(status), l.mustClaim(t, normal).ID, good.ID)
+			same(t, "claimed beside an old row that is "+string(status), l.mustClaim(t, normal).ID, good.ID)
 			l.nothingToClaim(t, normal)
 			l.exec(t, "DELETE FROM remediation_actions") // so that no row is left over in the next round
 		}
@@ -227,7 +226,7 @@ func (l *ledger) TestOldRowsAreTreatedByStatusNotByAuditFields(t *testing.T) {
 		if status != remediation.Executing {
 			with(status, remediation.Executing)
 			good := l.store(t, example(remediation.Executing))
-			same(t, "closed beside "+string(status), ids(l.mustFailOverdue(t, time.Hour, 1)), []int64{good.ID})
+			same(t, "closed beside an old row that is "+string(status), ids(l.mustFailOverdue(t, time.Hour, 1)), []int64{good.ID})
 		}
 	}
 	for _, status := range remediation.Statuses() {

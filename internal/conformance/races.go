@@ -76,7 +76,7 @@ func (l *ledger) oneWinner(t *testing.T, id int64, outcomes []outcome) outcome {
 	lost := func(o outcome) bool { return o.err != nil }
 	winners := slices.DeleteFunc(slices.Clone(outcomes), lost)
 	if len(winners) != 1 {
-		t.Fatalf("%d racers won: %+v", len(winners), outcomes)
+		t.Fatalf("%d racers won, want 1: %+v", len(winners), outcomes)
 	}
 	winner := winners[0]
 	same(t, "the row", l.mustGet(t, id), winner.action)

@@ -10,7 +10,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// The rules that the database enforces on actions, tested with raw SQL, as another program could write it.
+// The rules that the database enforces on actions, tested with raw SQL, which other programs may run.
 
 func (l *ledger) TestAC1_DatabaseAllowsTheSameTransitionsAsCanTransition(t *testing.T) {
 	for _, from := range remediation.Statuses() {

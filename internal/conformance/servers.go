@@ -36,7 +36,7 @@ func (l *ledger) TestSelfApprovalIsRefusedWhereItIsForbidden(t *testing.T) {
 		if err != nil || outcomes[0].Err != nil {
 			t.Fatal(err, outcomes)
 		}
-		// The setting of one server does not affect another. Without it, a creator may approve.
+		// The setting does not refuse new actions, and the setting of one server does not affect another.
 		l.mustForbidSelfApproval(t, normal, true)
 		l.mustPause(t, normal)
 		onNormal := l.mustCreate(t, newAction(normal))
@@ -98,7 +98,7 @@ func (l *ledger) TestDatabaseRefusesForbiddenSelfApproval(t *testing.T) {
 		}
 		r["server_id"] = quote(normal)
 		if _, err := l.insert(t, r); err != nil {
-			t.Errorf("a %s row of a server that does not forbid it: %v", status, err)
+			t.Errorf("a %s row approved by its creator, on a server that allows it: %v", status, err)
 		}
 	}
 	if err := l.update(t, pending.ID, approvedBy("bob")); err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Tests of how times are read from the clock, rounded and stored.
+// Tests of how times are read from the clock, truncated to microseconds and stored.
 
 func (l *ledger) TestTimesAreUTCInWholeMicroseconds(t *testing.T) {
 	kathmandu := time.FixedZone("+0545", 5*3600+45*60)

@@ -156,6 +156,6 @@ func (l *ledger) TestPauseWaitsForAnUncommittedCreate(t *testing.T) {
 	same(t, "the action", l.mustGet(t, created.ID), created)
 	l.mustPause(t, normal) // the Pause that timed out may or may not take effect
 	if a := l.mustCreate(t, newAction(normal)); a.Status != remediation.Pending {
-		t.Errorf("after Pause a new action is %s", a.Status)
+		t.Errorf("after Pause a new action is %s, want pending", a.Status)
 	}
 }
