@@ -226,7 +226,8 @@ func (l *ledger) TestOldRowsAreTreatedByStatusNotByAuditFields(t *testing.T) {
 		if status != remediation.Executing {
 			with(status, remediation.Executing)
 			good := l.store(t, example(remediation.Executing))
-			same(t, "closed beside an old row that is "+string(status), ids(l.mustFailOverdue(t, time.Hour, 1)), []int64{good.ID})
+			closed := l.mustFailOverdue(t, time.Hour, 1)
+			same(t, "closed beside an old row that is "+string(status), ids(closed), []int64{good.ID})
 		}
 	}
 	for _, status := range remediation.Statuses() {

@@ -11,8 +11,8 @@ import (
 
 // Tests of NotBefore, ExpiresAt and Expire: when an action may start, and what happens once it has expired.
 
-// between is an action that may start at minute notBefore or later, and before minute expires. A negative value means no
-// limit.
+// between is an action that may start at minute notBefore or later, and before minute expires. A negative value means
+// no limit.
 func between(serverID string, notBefore, expires int) remediation.NewAction {
 	a := newAction(serverID)
 	if notBefore >= 0 {
