@@ -14,7 +14,7 @@ func (l *ledger) TestAC7_ActionKeepsItsAlertThroughTheLifecycle(t *testing.T) {
 	a.AlertID = &alert
 	want := l.mustCreate(t, a)
 	same(t, "AlertID", want.AlertID, &alert)
-	for _, s := range way[remediation.Completed] {
+	for _, s := range stepsTo[remediation.Completed] {
 		want = s.after(want, l.clock.tick())
 		got, err := s.call(t.Context(), l.Ledger, paused, want.ID)
 		if err != nil {

@@ -36,7 +36,7 @@ func (l *ledger) TestCancelRequestIsRecordedAndAdvisory(t *testing.T) {
 		}
 		same(t, "number of events of a second request", len(l.mustEvents(t, last)), 0)
 		l.clock.tick()
-		l.takeNow(t, want, end)
+		l.mustStep(t, want, end)
 	}
 }
 

@@ -43,7 +43,7 @@ func (l *ledger) TestClockInTheYears1To9999AllowsTheWholeLifecycle(t *testing.T)
 					t.Errorf("Explain: %s, %v", e, err)
 				}
 				same(t, "Claim", l.mustClaim(t, serverID).ID, a.ID)
-				same(t, "number closed by FailOverdue with the longest duration", len(l.sweep(t, math.MaxInt64, 10)), 0)
+				same(t, "number closed by FailOverdue with the longest duration", len(l.mustFailOverdue(t, math.MaxInt64, 10)), 0)
 				done, err := complete.call(t.Context(), l.Ledger, serverID, a.ID)
 				if err != nil {
 					t.Fatal(err)
@@ -117,7 +117,7 @@ func (l *ledger) TestOutOfRangeTimeIsClampedForComparisons(t *testing.T) {
 	executing := l.actionIn(t, remediation.Executing)
 	for _, now := range []time.Time{first, first.Add(time.Hour), first.AddDate(200, 0, 0)} {
 		l.clock.now = now
-		same(t, "number closed", len(l.sweep(t, math.MaxInt64, 10)), 0)
+		same(t, "number closed", len(l.mustFailOverdue(t, math.MaxInt64, 10)), 0)
 	}
 	same(t, "the executing row", l.mustGet(t, executing.ID), executing)
 }

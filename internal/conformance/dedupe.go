@@ -215,7 +215,7 @@ func (l *ledger) TestDedupeAppliesToRawSQL(t *testing.T) {
 func (l *ledger) TestDedupeKeyNeverChanges(t *testing.T) {
 	for _, status := range remediation.Statuses() {
 		bare := l.actionIn(t, status)
-		with := l.advance(t, l.mustCreate(t, keyed(paused, string(status))), way[status]...)
+		with := l.advance(t, l.mustCreate(t, keyed(paused, string(status))), stepsTo[status]...)
 		l.wontUpdate(t, bare, "dedupe_key = 'other'")
 		for _, set := range []string{"dedupe_key = 'other'", "dedupe_key = NULL", "dedupe_key = dedupe_key || 'x'"} {
 			l.wontUpdate(t, with, set)

@@ -250,7 +250,7 @@ func (l *ledger) TestEventsAreNotRecordedForARolledBackTransaction(t *testing.T)
 	pending := l.actionIn(t, remediation.Pending)
 	before := l.mustEvents(t, 0)
 	tx := l.db.Begin(t)
-	work(t, l.on(tx.Store), l.clock.now)
+	makeChanges(t, l.on(tx.Store), l.clock.now)
 	if _, err := l.on(tx.Store).Approve(t.Context(), pending.ID, "bob"); err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func (l *ledger) TestEventsAreNotRecordedForARolledBackTransaction(t *testing.T)
 
 	tx = l.db.Begin(t)
 	var want []remediation.Event
-	for _, a := range work(t, l.on(tx.Store), l.clock.now) {
+	for _, a := range makeChanges(t, l.on(tx.Store), l.clock.now) {
 		want = append(want, history(a)...)
 	}
 	if err := tx.Commit(); err != nil {

@@ -157,7 +157,7 @@ func (l *ledger) TestExplainReportsExecutionAndResult(t *testing.T) {
 		Reason: remediation.ReasonFinished, Since: *a.CompletedAt, By: "bob", Detail: "3"}, "failed", "exit code 3")
 	l.actionIn(t, remediation.Executing)
 	l.clock.tick()
-	a = l.sweep(t, time.Second, 1)[0]
+	a = l.mustFailOverdue(t, time.Second, 1)[0]
 	l.wantExplanation(t, remediation.Explanation{ActionID: a.ID, ServerID: paused, Status: remediation.Failed,
 		Reason: remediation.ReasonFinished, Since: *a.CompletedAt, By: "bob"}, "failed", "without an exit code")
 }

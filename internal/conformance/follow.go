@@ -116,7 +116,7 @@ func (l *ledger) TestFollowYieldsEveryKindOfChange(t *testing.T) {
 	l.mustClaim(t, normal)
 	wantEventsOf("Claim")
 	l.clock.tick()
-	l.sweep(t, time.Second, 10)
+	l.mustFailOverdue(t, time.Second, 10)
 	wantEventsOf("FailOverdue")
 	l.clock.tick()
 	l.mustClearOutput(t, l.clock.now, 10)

@@ -34,7 +34,7 @@ func (l *ledger) createAgain(t *testing.T, a remediation.NewAction, want remedia
 }
 
 func (l *ledger) TestIdempotentCreateReturnsTheFirstActionInAnyStatus(t *testing.T) {
-	for status, path := range way {
+	for status, path := range stepsTo {
 		a := l.idempotentAction(t, "key of "+string(status))
 		first := l.mustCreate(t, a)
 		l.createAgain(t, a, first)

@@ -57,7 +57,7 @@ func (l *ledger) TestAC5_AuditFieldIsWrittenOnceWithItsTransition(t *testing.T) 
 	failed.Stdout, failed.Stderr, failed.ExitCode = nil, nil, nil
 	for _, a := range []remediation.Action{completed, failed} {
 		a = l.store(t, a)
-		for _, c := range free[a.Status] {
+		for _, c := range optional[a.Status] {
 			l.wontUpdate(t, a, otherValues.set(c))
 		}
 	}

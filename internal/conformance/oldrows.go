@@ -10,10 +10,10 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Rows that a program older than the rules left behind, and that no statement could write now. None of them runs, each can
-// be ended, and none stops another.
+// Old rows predate the rules of the database, and the rules refuse them now. An old row never starts, can always be
+// ended, and keeps no other action from being claimed.
 
-// insertOld stores a row as an older program left it, whatever the rules say, and returns it as it reads.
+// insertOld inserts a row with the rules switched off, as an older program wrote it, and returns the stored action.
 func (l *ledger) insertOld(t *testing.T, r row) remediation.Action {
 	t.Helper()
 	var ids []int64
@@ -25,9 +25,9 @@ func (l *ledger) insertOld(t *testing.T, r row) remediation.Action {
 	return l.mustGet(t, ids[0])
 }
 
-// In a row that fits its status one rule often stands in for another. In one that has a field too many or too few, each
-// must hold by itself: nothing runs on it, and every end is open to it.
-func (l *ledger) TestOldRowsFollowTheRules(t *testing.T) {
+// A row that fits its status is often protected by several rules at once. A row with an audit field too many or too few
+// shows whether each rule works alone: the row never moves toward execution, and it can always be ended.
+func (l *ledger) TestUpdatesOfOldRowsFollowTheRules(t *testing.T) {
 	for _, tr := range transitions() {
 		for _, c := range audit {
 			lacks := rowOf(tr.from)[c] != "NULL"
@@ -37,7 +37,7 @@ func (l *ledger) TestOldRowsFollowTheRules(t *testing.T) {
 			if !tr.to.Status.Terminal() {
 				l.wontUpdate(t, old, set)
 				l.wontUpdate(t, old, tr.set())
-				l.wontUpdate(t, old, set+", "+filled.set(c))
+				l.wontUpdate(t, old, set+", "+sample.set(c))
 			}
 			if !lacks {
 				l.wontUpdate(t, old, set+", "+c+" = NULL")
@@ -45,11 +45,11 @@ func (l *ledger) TestOldRowsFollowTheRules(t *testing.T) {
 			}
 			for _, other := range audit {
 				if other != c && !slices.Contains(tr.fills, other) && rowOf(tr.from)[other] == "NULL" {
-					l.wontUpdate(t, old, set+", "+filled.set(other))
+					l.wontUpdate(t, old, set+", "+sample.set(other))
 				}
 			}
 			if lacks && tr.to.Status.Terminal() {
-				l.wontUpdate(t, old, tr.set()+", "+filled.set(c)) // what is lacking is not made up afterwards
+				l.wontUpdate(t, old, tr.set()+", "+sample.set(c)) // a missing field can't be filled in later
 			}
 			if fits := c != "exit_code" || lacks || tr.to.Status == remediation.Completed; tr.to.Status.Terminal() && fits {
 				l.exec(t, "UPDATE remediation_actions SET "+set+" WHERE id = "+number(old.ID))
@@ -63,33 +63,33 @@ func (l *ledger) TestOldRowsFollowTheRules(t *testing.T) {
 	}
 }
 
-// misfits is the row of a status with one audit field too many or too few, in each way.
-func misfits(status remediation.Status) []row {
+// invalidRows returns rows of a status that each have one audit field too many, too few or empty.
+func invalidRows(status remediation.Status) []row {
 	good := rowOf(example(status))
 	var list []row
 	for _, c := range audit {
 		list = append(list, good.toggled(c))
 	}
 	if good["approved_by"] != "NULL" {
-		nameless := maps.Clone(good)
-		nameless["approved_by"] = "''"
-		list = append(list, nameless)
+		emptyApprover := maps.Clone(good)
+		emptyApprover["approved_by"] = "''"
+		list = append(list, emptyApprover)
 	}
-	unreasoned := maps.Clone(good)
-	unreasoned["rejection_reason"] = "''"
-	return append(list, unreasoned)
+	emptyReason := maps.Clone(good)
+	emptyReason["rejection_reason"] = "''"
+	return append(list, emptyReason)
 }
 
-// ended is an old row as a step toward an end leaves it: what it recorded stays, and what is missing is filled.
-func ended(old remediation.Action, s step, at time.Time) remediation.Action {
+// wantEnded is the expected result of a step that ends an old row: recorded fields stay, and missing ones are filled.
+func wantEnded(old remediation.Action, s step, at time.Time) remediation.Action {
 	want := s.after(old, at)
-	keep(&want.RejectedAt, old.RejectedAt)
-	keep(&want.RejectedBy, old.RejectedBy)
-	keep(&want.RejectionReason, old.RejectionReason)
-	keep(&want.CompletedAt, old.CompletedAt)
-	keep(&want.ExitCode, old.ExitCode)
-	keep(&want.Stdout, old.Stdout)
-	keep(&want.Stderr, old.Stderr)
+	keepRecorded(&want.RejectedAt, old.RejectedAt)
+	keepRecorded(&want.RejectedBy, old.RejectedBy)
+	keepRecorded(&want.RejectionReason, old.RejectionReason)
+	keepRecorded(&want.CompletedAt, old.CompletedAt)
+	keepRecorded(&want.ExitCode, old.ExitCode)
+	keepRecorded(&want.Stdout, old.Stdout)
+	keepRecorded(&want.Stderr, old.Stderr)
 	if want.Status != remediation.Rejected && want.ExitCode != nil {
 		want.Status = remediation.Failed
 		if *want.ExitCode == 0 {
@@ -99,21 +99,22 @@ func ended(old remediation.Action, s step, at time.Time) remediation.Action {
 	return want
 }
 
-func keep[T any](field **T, recorded *T) {
+func keepRecorded[T any](field **T, recorded *T) {
 	if recorded != nil {
 		*field = recorded
 	}
 }
 
-// passesOver makes each bulk decision on a row that it can't decide, and on a good one beside it.
-func (l *ledger) passesOver(t *testing.T, old remediation.Action) {
+// everyBulkCallSkips expects each bulk call to refuse an old row and to decide a valid one in the same call.
+func (l *ledger) everyBulkCallSkips(t *testing.T, old remediation.Action) {
 	t.Helper()
 	for _, m := range bulkCalls {
-		l.passesOverIn(t, m, old)
+		l.bulkCallSkips(t, m, old)
 	}
 }
 
-func (l *ledger) passesOverIn(t *testing.T, m bulkCall, old remediation.Action) {
+// bulkCallSkips is everyBulkCallSkips for one bulk call.
+func (l *ledger) bulkCallSkips(t *testing.T, m bulkCall, old remediation.Action) {
 	t.Helper()
 	good := l.store(t, example(remediation.Pending))
 	outcomes, err := m.call(t, l.Ledger, []int64{old.ID, good.ID})
@@ -131,33 +132,33 @@ func (l *ledger) passesOverIn(t *testing.T, m bulkCall, old remediation.Action) 
 	}
 }
 
-func (l *ledger) TestPendingOldRowsAreRejectedAndNeverApproved(t *testing.T) {
-	for _, r := range misfits(remediation.Pending) {
+func (l *ledger) TestPendingOldRowsCanBeRejectedButNotApproved(t *testing.T) {
+	for _, r := range invalidRows(remediation.Pending) {
 		old := l.insertOld(t, r)
 		same(t, "the reason", l.mustExplain(t, old.ID).Reason, remediation.ReasonNoApproval)
 		_, err := l.Approve(t.Context(), old.ID, "bob")
-		refused(t, err, remediation.TransitionError{ID: old.ID, From: remediation.Pending, To: remediation.Approved, Why: remediation.ReasonNoApproval})
-		l.passesOverIn(t, approveAll, old)
-		want := ended(old, reject, l.clock.tick())
+		refusedFor(t, err, old.ID, approve, remediation.ReasonNoApproval)
+		l.bulkCallSkips(t, approveAll, old)
+		want := wantEnded(old, reject, l.clock.tick())
 		got, err := l.Reject(t.Context(), old.ID, "carol", "not on a Friday")
 		if err != nil {
 			t.Fatalf("reject %+v: %v", old, err)
 		}
-		same(t, "rejected", got, want)
-		same(t, "rejected, as it is stored", l.mustGet(t, old.ID), want)
+		same(t, "Reject", got, want)
+		same(t, "the stored row after Reject", l.mustGet(t, old.ID), want)
 
 		old = l.insertOld(t, r)
-		want = ended(old, reject, l.clock.tick())
+		want = wantEnded(old, reject, l.clock.tick())
 		outcomes, err := rejectAll.call(t, l.Ledger, []int64{old.ID})
 		if err != nil || outcomes[0].Err != nil {
 			t.Fatalf("reject %+v: %v, %+v", old, err, outcomes)
 		}
-		same(t, "rejected among others", l.mustGet(t, old.ID), want)
+		same(t, "the row after RejectMany", l.mustGet(t, old.ID), want)
 	}
 }
 
-func (l *ledger) TestApprovedOldRowsAreWithdrawnAndNeverRun(t *testing.T) {
-	for _, r := range misfits(remediation.Approved) {
+func (l *ledger) TestApprovedOldRowsCanBeWithdrawnButNeverStart(t *testing.T) {
+	for _, r := range invalidRows(remediation.Approved) {
 		old, good := l.insertOld(t, r), l.store(t, example(remediation.Approved))
 		same(t, "the old row's reason", l.mustExplain(t, old.ID).Reason, remediation.ReasonNoApproval)
 		if e := l.mustExplain(t, good.ID); e.Reason != remediation.ReasonUnclaimed || e.Behind != 0 {
@@ -166,43 +167,43 @@ func (l *ledger) TestApprovedOldRowsAreWithdrawnAndNeverRun(t *testing.T) {
 		same(t, "claimed", l.mustClaim(t, normal).ID, good.ID)
 		l.nothingToClaim(t, normal)
 		_, err := l.Start(t.Context(), old.ID)
-		refused(t, err, remediation.TransitionError{ID: old.ID, From: remediation.Approved, To: remediation.Executing, Why: remediation.ReasonNoApproval})
+		refusedFor(t, err, old.ID, start, remediation.ReasonNoApproval)
 		same(t, "the old row", l.mustGet(t, old.ID), old)
-		want := ended(old, withdraw, l.clock.tick())
+		want := wantEnded(old, withdraw, l.clock.tick())
 		got, err := l.Withdraw(t.Context(), old.ID, "dave", "the alert is gone")
 		if err != nil {
 			t.Fatalf("withdraw %+v: %v", old, err)
 		}
-		same(t, "withdrawn", got, want)
-		same(t, "withdrawn, as it is stored", l.mustGet(t, old.ID), want)
-		l.advance(t, l.mustGet(t, good.ID), complete) // is before nothing in the next round
+		same(t, "Withdraw", got, want)
+		same(t, "the stored row after Withdraw", l.mustGet(t, old.ID), want)
+		l.advance(t, l.mustGet(t, good.ID), complete) // so that the next round starts without a running action
 	}
 }
 
-func (l *ledger) TestExecutingOldRowsAreFinished(t *testing.T) {
-	for _, r := range misfits(remediation.Executing) {
+func (l *ledger) TestExecutingOldRowsCanBeFinished(t *testing.T) {
+	for _, r := range invalidRows(remediation.Executing) {
 		for _, s := range []step{complete, fail} {
 			old, next := l.insertOld(t, r), l.store(t, example(remediation.Approved))
 			recorded := old.CompletedAt != nil || old.ExitCode != nil
 			if e := l.mustExplain(t, old.ID); e.Reason != remediation.ReasonExecuting || (e.Detail != "") != recorded {
-				t.Errorf("of %+v: %s", old, e)
+				t.Errorf("Explain of %+v: %s", old, e)
 			}
 			if behind := l.mustExplain(t, next.ID).Behind; (behind == old.ID) == recorded {
-				t.Errorf("beside %+v the next is behind %d", old, behind)
+				t.Errorf("beside %+v the next action is behind %d", old, behind)
 			}
-			want := ended(old, s, l.clock.tick())
+			want := wantEnded(old, s, l.clock.tick())
 			got, err := s.call(t.Context(), l.Ledger, normal, old.ID)
 			if err != nil {
 				t.Fatalf("%s of %+v: %v", s.name, old, err)
 			}
 			same(t, s.name, got, want)
-			same(t, s.name+", as it is stored", l.mustGet(t, old.ID), want)
+			same(t, "the stored row after "+s.name, l.mustGet(t, old.ID), want)
 			l.exec(t, "DELETE FROM remediation_actions WHERE id = "+number(next.ID))
 		}
 	}
 }
 
-func (l *ledger) TestStatusOfOldRowsDecidesWhatTheyAre(t *testing.T) {
+func (l *ledger) TestOldRowsAreTreatedByStatusNotByAuditFields(t *testing.T) {
 	with := func(status, fields remediation.Status) remediation.Action {
 		r := rowOf(example(fields))
 		r["status"] = quote(string(status))
@@ -213,11 +214,11 @@ func (l *ledger) TestStatusOfOldRowsDecidesWhatTheyAre(t *testing.T) {
 			with(status, remediation.Approved)
 			good := l.store(t, example(remediation.Approved))
 			if e := l.mustExplain(t, good.ID); status != remediation.Executing && e.Behind != 0 {
-				t.Errorf("beside %s: %s", status, e)
+				t.Errorf("beside an old row that is %s: %s", status, e)
 			}
-			same(t, "claimed beside "+string(status), l.mustClaim(t, normal).ID, good.ID)
+			same(t, "claimed beside an old row that is "+string(status), l.mustClaim(t, normal).ID, good.ID)
 			l.nothingToClaim(t, normal)
-			l.exec(t, "DELETE FROM remediation_actions") // nothing is behind them in the next round
+			l.exec(t, "DELETE FROM remediation_actions") // so that no row is left over in the next round
 		}
 	}
 	l.clock.now = at(0).AddDate(0, 0, 1)
@@ -225,55 +226,56 @@ func (l *ledger) TestStatusOfOldRowsDecidesWhatTheyAre(t *testing.T) {
 		if status != remediation.Executing {
 			with(status, remediation.Executing)
 			good := l.store(t, example(remediation.Executing))
-			same(t, "closed beside "+string(status), ids(l.sweep(t, time.Hour, 1)), []int64{good.ID})
+			closed := l.mustFailOverdue(t, time.Hour, 1)
+			same(t, "closed beside an old row that is "+string(status), ids(closed), []int64{good.ID})
 		}
 	}
 	for _, status := range remediation.Statuses() {
 		if status != remediation.Pending {
-			l.passesOver(t, with(status, remediation.Pending))
+			l.everyBulkCallSkips(t, with(status, remediation.Pending))
 		}
 	}
 }
 
-func (l *ledger) TestSweepClosesOldRows(t *testing.T) {
+func (l *ledger) TestFailOverdueClosesOldRows(t *testing.T) {
 	l.clock.now = at(0).AddDate(0, 0, 1)
 	now := l.clock.now
-	unreported := step{to: remediation.Failed, fill: func(a *remediation.Action, at time.Time) {
+	failOverdue := step{to: remediation.Failed, fill: func(a *remediation.Action, at time.Time) {
 		a.CompletedAt, a.Stderr = &at, new("no result came within 1h0m0s")
 	}}
-	for _, r := range misfits(remediation.Executing) {
+	for _, r := range invalidRows(remediation.Executing) {
 		old, good := l.insertOld(t, r), l.store(t, example(remediation.Executing))
-		closed := l.sweep(t, time.Hour, 10)
+		closed := l.mustFailOverdue(t, time.Hour, 10)
 		same(t, "closed", ids(closed), []int64{old.ID, good.ID})
-		same(t, "the old row", closed[0], ended(old, unreported, now))
-		same(t, "closed after it", len(l.sweep(t, time.Hour, 10)), 0)
+		same(t, "the old row", closed[0], wantEnded(old, failOverdue, now))
+		same(t, "closed by the next call", len(l.mustFailOverdue(t, time.Hour, 10)), 0)
 	}
 }
 
-func (l *ledger) TestClearOutputPassesOverOldRows(t *testing.T) {
+func (l *ledger) TestClearOutputSkipsOldRowsThatAreOpen(t *testing.T) {
 	for _, status := range []remediation.Status{remediation.Pending, remediation.Approved, remediation.Executing} {
 		old := l.insertOld(t, rowOf(example(status)).toggled("stdout"))
 		for _, c := range []string{"stdout", "stderr"} {
 			l.exec(t, insertion("remediation_actions", rowOf(endedAt(remediation.Failed, at(40))).toggled(c)))
 			cleared, err := l.ClearOutput(t.Context(), at(59), 1)
 			if err != nil || cleared != 1 {
-				t.Errorf("cleared beside %s, of an action without %s: %d, %v, want 1", status, c, cleared, err)
+				t.Errorf("cleared beside an old row that is %s, of an action without %s: %d, %v, want 1", status, c, cleared, err)
 			}
 		}
 		same(t, "the old row", l.mustGet(t, old.ID), old)
 	}
 }
 
-// timedOut is an action that the newest version of the Python original ended, as it stores it.
-func timedOut() remediation.Action {
+// timedOutAction is an action in status timed_out, which the newest version of the Python original writes.
+func timedOutAction() remediation.Action {
 	a := endedAt(remediation.Failed, at(40))
 	a.Status, a.ExitCode = "timed_out", new(int64(-1))
 	return a
 }
 
 func (l *ledger) TestTimedOutIsReadAndNeverWritten(t *testing.T) {
-	old, next := l.insertOld(t, rowOf(timedOut())), l.store(t, example(remediation.Approved))
-	want := timedOut()
+	old, next := l.insertOld(t, rowOf(timedOutAction())), l.store(t, example(remediation.Approved))
+	want := timedOutAction()
 	want.ID = old.ID
 	same(t, "Get", old, want)
 	want.Stdout, want.Stderr = nil, nil
@@ -283,45 +285,49 @@ func (l *ledger) TestTimedOutIsReadAndNeverWritten(t *testing.T) {
 	} {
 		same(t, "List", l.mustList(t, f), []remediation.Action{want})
 	}
-	same(t, "counted by name", l.mustCounts(t, "timed_out"), map[remediation.Status]int64{"timed_out": 1})
-	same(t, "counted without a name", len(l.mustCounts(t)), len(remediation.Statuses()))
-	l.wantExplanation(t, remediation.Explanation{ActionID: old.ID, ServerID: normal, Status: "timed_out", Reason: remediation.ReasonFinished,
-		Since: at(40), By: *old.ApprovedBy, Detail: "-1"}, "timed out at "+at(40).Format(time.DateTime), "with exit code -1")
-	same(t, "what the next is behind", l.mustExplain(t, next.ID).Behind, int64(0))
+	same(t, "counts of timed_out", l.mustCounts(t, "timed_out"), map[remediation.Status]int64{"timed_out": 1})
+	same(t, "statuses counted by default", len(l.mustCounts(t)), len(remediation.Statuses()))
+	l.wantExplanation(t, remediation.Explanation{ActionID: old.ID, ServerID: normal, Status: "timed_out",
+		Reason: remediation.ReasonFinished, Since: at(40), By: *old.ApprovedBy, Detail: "-1"},
+		"timed out at "+at(40).Format(time.DateTime), "with exit code -1")
+	same(t, "Behind of the next action", l.mustExplain(t, next.ID).Behind, int64(0))
 	same(t, "claimed beside it", l.mustClaim(t, normal).ID, next.ID)
 
 	for _, s := range steps {
 		_, err := s.call(t.Context(), l.Ledger, normal, old.ID)
 		refused(t, err, remediation.TransitionError{ID: old.ID, From: "timed_out", To: s.to})
 	}
-	l.passesOver(t, old)
+	l.everyBulkCallSkips(t, old)
 	for _, status := range remediation.Statuses() {
 		r := rowOf(example(status))
 		l.wontUpdate(t, old, r.set("status"))
 		l.wontUpdate(t, old, r.set(append(audit, "status")...))
 	}
-	for _, set := range []string{"status = status", "exit_code = 0", "stdout = 'other'", "stdout = NULL", "command = 'true'"} {
+	for _, set := range []string{"status = status", "exit_code = 0", "stdout = 'other'", "stdout = NULL",
+		"command = 'true'"} {
 		l.wontUpdate(t, old, set)
 	}
-	l.wontUpdate(t, l.store(t, example(remediation.Executing)), rowOf(timedOut()).set("status", "completed_at", "exit_code"))
-	if _, err := l.insert(t, rowOf(timedOut())); err == nil {
-		t.Error("a new row that is timed_out was accepted")
+	executing := l.store(t, example(remediation.Executing))
+	l.wontUpdate(t, executing, rowOf(timedOutAction()).set("status", "completed_at", "exit_code"))
+	if _, err := l.insert(t, rowOf(timedOutAction())); err == nil {
+		t.Error("an INSERT of a row with status timed_out was accepted")
 	}
 
 	l.exec(t, "DELETE FROM remediation_actions WHERE status <> 'timed_out'")
-	same(t, "cleared at its end", l.mustClearOutput(t, at(40), 10), int64(0))
-	same(t, "cleared", l.mustClearOutput(t, at(41), 10), int64(1))
+	same(t, "cleared at the exclusive boundary", l.mustClearOutput(t, at(40), 10), int64(0))
+	same(t, "cleared after the boundary", l.mustClearOutput(t, at(41), 10), int64(1))
 	want.Stdout, want.Stderr = nil, nil
 	same(t, "the row without outputs", l.mustGet(t, old.ID), want)
-	same(t, "pruned at its end", l.mustPrune(t, at(40), 10), int64(0))
-	same(t, "pruned", l.mustPrune(t, at(41), 10), int64(1))
+	same(t, "pruned at the exclusive boundary", l.mustPrune(t, at(40), 10), int64(0))
+	same(t, "pruned after the boundary", l.mustPrune(t, at(41), 10), int64(1))
 	_, err := l.Get(t.Context(), old.ID)
 	wantError(t, "Get", err, remediation.ErrNotFound)
 }
 
-// A status that nobody knows is read as it is. Whether it is an end nobody knows either, so retention leaves it alone.
-func (l *ledger) TestStatusesOfOtherProgramsAreRead(t *testing.T) {
-	r := rowOf(timedOut())
+// The ledger returns an unknown status unchanged. It can't tell whether that status is terminal, so Prune and
+// ClearOutput skip the row.
+func (l *ledger) TestUnknownStatusesAreReadAndNeverPruned(t *testing.T) {
+	r := rowOf(timedOutAction())
 	for _, status := range []remediation.Status{"cancelled", "Pending", remediation.Status(strings.Repeat("é", 20))} {
 		r["status"] = quote(string(status))
 		old := l.insertOld(t, r)

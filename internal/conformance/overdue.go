@@ -13,7 +13,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (l *ledger) sweep(t *testing.T, olderThan time.Duration, limit int) []remediation.Action {
+// Tests of FailOverdue, which closes executing actions whose result is overdue.
+
+func (l *ledger) mustFailOverdue(t *testing.T, olderThan time.Duration, limit int) []remediation.Action {
 	t.Helper()
 	closed, err := l.FailOverdue(t.Context(), olderThan, limit)
 	if err != nil {
@@ -22,61 +24,61 @@ func (l *ledger) sweep(t *testing.T, olderThan time.Duration, limit int) []remed
 	return closed
 }
 
-// unreported is what a sweep must make of an executing action.
-func unreported(a remediation.Action, at time.Time, stderr *string) remediation.Action {
+// failedOverdue is an executing action as FailOverdue must leave it.
+func failedOverdue(a remediation.Action, at time.Time, stderr *string) remediation.Action {
 	a.Status, a.CompletedAt, a.Stderr = remediation.Failed, &at, stderr
 	return a
 }
 
-func (l *ledger) TestOverdueIsWhatExecutesLongerThanThat(t *testing.T) {
+func (l *ledger) TestFailOverdueClosesActionsThatRanLongerThanAllowed(t *testing.T) {
 	const limit = 90 * time.Second
 	executing := l.actionIn(t, remediation.Executing)
 	since := *executing.ExecutedAt
 	for _, age := range []time.Duration{0, time.Microsecond, limit - time.Microsecond, limit} {
 		l.clock.now = since.Add(age)
-		same(t, "closed after "+age.String(), len(l.sweep(t, limit, 10)), 0)
+		same(t, "closed after "+age.String(), len(l.mustFailOverdue(t, limit, 10)), 0)
 		same(t, "the row after "+age.String(), l.mustGet(t, executing.ID), executing)
 	}
 	l.clock.now = since.Add(limit + time.Microsecond)
-	closed := l.sweep(t, limit, 10)
+	closed := l.mustFailOverdue(t, limit, 10)
 	if len(closed) != 1 {
-		t.Fatalf("closed %v, want the one that is overdue", closed)
+		t.Fatalf("closed %v, want the overdue action", closed)
 	}
 	if s := closed[0].Stderr; s == nil || !strings.Contains(*s, limit.String()) {
 		t.Errorf("stderr is %v, want it to say %s", s, limit)
 	}
-	want := unreported(executing, l.clock.now, closed[0].Stderr)
+	want := failedOverdue(executing, l.clock.now, closed[0].Stderr)
 	same(t, "FailOverdue", closed[0], want)
 	same(t, "the row", l.mustGet(t, executing.ID), want)
-	same(t, "closed again", len(l.sweep(t, limit, 10)), 0)
+	same(t, "closed by the next call", len(l.mustFailOverdue(t, limit, 10)), 0)
 
-	// What a program says about how long in a zone of its own, or finer than a microsecond, counts the same.
+	// The zone of the clock and fractions of a microsecond make no difference.
 	executing = l.actionIn(t, remediation.Executing)
 	l.clock.now = executing.ExecutedAt.Add(limit + 999).In(time.FixedZone("+0545", 5*3600+45*60))
-	same(t, "closed within the same microsecond", len(l.sweep(t, limit, 10)), 0)
+	same(t, "closed within the same microsecond", len(l.mustFailOverdue(t, limit, 10)), 0)
 	l.clock.now = l.clock.now.Add(time.Microsecond)
-	closed = l.sweep(t, limit, 10)
-	same(t, "closed in the next", ids(closed), []int64{executing.ID})
+	closed = l.mustFailOverdue(t, limit, 10)
+	same(t, "closed in the next microsecond", ids(closed), []int64{executing.ID})
 	same(t, "the row", l.mustGet(t, executing.ID), closed[0])
 }
 
-func (l *ledger) TestOverdueClosesOnlyWhatExecutes(t *testing.T) {
+func (l *ledger) TestFailOverdueClosesOnlyExecutingActions(t *testing.T) {
 	in := map[remediation.Status]remediation.Action{}
 	for _, status := range remediation.Statuses() {
 		in[status] = l.actionIn(t, status)
 	}
 	l.clock.now = l.clock.now.AddDate(10, 0, 0)
-	same(t, "closed", ids(l.sweep(t, time.Hour, 100)), []int64{in[remediation.Executing].ID})
+	same(t, "closed", ids(l.mustFailOverdue(t, time.Hour, 100)), []int64{in[remediation.Executing].ID})
 	for status, a := range in {
 		if status != remediation.Executing {
 			same(t, "the row that is "+string(status), l.mustGet(t, a.ID), a)
 		}
 	}
-	same(t, "closed within the longest time there is", len(l.sweep(t, math.MaxInt64, 100)), 0)
+	same(t, "closed with the longest duration", len(l.mustFailOverdue(t, math.MaxInt64, 100)), 0)
 }
 
-func (l *ledger) TestOverdueGoesOldestFirstUpToTheLimit(t *testing.T) {
-	for n := 1; n <= 6; n++ { // however few there are, and whatever the planner makes of that
+func (l *ledger) TestFailOverdueClosesTheOldestFirstUpToTheLimit(t *testing.T) {
+	for n := 1; n <= 6; n++ { // the query plan may depend on the number of rows
 		l.exec(t, "DELETE FROM remediation_actions")
 		var all []int64
 		for range n {
@@ -86,33 +88,34 @@ func (l *ledger) TestOverdueGoesOldestFirstUpToTheLimit(t *testing.T) {
 		l.clock.now = l.clock.now.Add(time.Hour)
 		for len(all) > 0 {
 			want := all[:min(2, len(all))]
-			same(t, "closed", ids(l.sweep(t, time.Minute, 2)), want)
-			same(t, "what executes still", l.count(t, "remediation_actions WHERE status = 'executing'"), len(all)-len(want))
+			same(t, "closed", ids(l.mustFailOverdue(t, time.Minute, 2)), want)
+			same(t, "still executing", l.count(t, "remediation_actions WHERE status = 'executing'"), len(all)-len(want))
 			all = all[len(want):]
 		}
-		same(t, "closed at last", len(l.sweep(t, time.Minute, 2)), 0)
+		same(t, "closed when none is left", len(l.mustFailOverdue(t, time.Minute, 2)), 0)
 	}
 
-	same(t, "closed of none", len(l.sweep(t, time.Minute, 2)), 0)
+	same(t, "closed when none is left", len(l.mustFailOverdue(t, time.Minute, 2)), 0)
 }
 
-// PostgreSQL has other plans for a table that it believes to be small, and must not run the subselect once for each row.
-func (l *ledger) TestOverdueLimitHoldsWhateverThePlan(t *testing.T) {
+// PostgreSQL plans differently for a table that it takes to be small. No plan may run the subselect once for each row,
+// because each run would apply the limit anew.
+func (l *ledger) TestFailOverdueRespectsTheLimitUnderEveryQueryPlan(t *testing.T) {
 	for _, n := range []int{20, 300} {
 		many := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Executing)}, n)...)
 		slices.Reverse(many)
 		l.clock.now = at(0).AddDate(0, 0, 1)
-		same(t, "closed of many", ids(l.sweep(t, time.Minute, 7)), many[:7])
+		same(t, "closed before ANALYZE", ids(l.mustFailOverdue(t, time.Minute, 7)), many[:7])
 		l.exec(t, "ANALYZE")
-		same(t, "closed of more", ids(l.sweep(t, time.Minute, 5)), many[7:12])
-		same(t, "closed of the rest", ids(l.sweep(t, time.Minute, 1000)), many[12:])
+		same(t, "closed after ANALYZE", ids(l.mustFailOverdue(t, time.Minute, 5)), many[7:12])
+		same(t, "closed with a limit above the rest", ids(l.mustFailOverdue(t, time.Minute, 1000)), many[12:])
 	}
 }
 
-func (l *ledger) TestOverdueRefusesALateResult(t *testing.T) {
+func (l *ledger) TestFinishAfterFailOverdueIsRefused(t *testing.T) {
 	executing := l.actionIn(t, remediation.Executing)
 	l.clock.now = l.clock.now.Add(time.Hour)
-	closed := l.sweep(t, time.Minute, 10)
+	closed := l.mustFailOverdue(t, time.Minute, 10)
 	for _, late := range []step{complete, fail} {
 		l.clock.tick()
 		_, err := late.call(t.Context(), l.Ledger, paused, executing.ID)
@@ -121,13 +124,13 @@ func (l *ledger) TestOverdueRefusesALateResult(t *testing.T) {
 	same(t, "the row", l.mustGet(t, executing.ID), closed[0])
 }
 
-func (l *ledger) TestOverdueRaceOfSweepersClosesEachOnce(t *testing.T) {
+func (l *ledger) TestFailOverdueRaceClosesEachActionOnce(t *testing.T) {
 	racers := l.racers(t, 8)
 	all := l.fill(t, slices.Repeat([]remediation.Action{example(remediation.Executing)}, 150)...)
 	l.clock.now = at(0).AddDate(0, 0, 1)
 	closed := make([][]remediation.Action, len(racers))
 	race(racers, func(i int, racer *remediation.Ledger) {
-		// One that passes over what others hold may find less than there is, so each goes on until all is closed.
+		// A call skips rows that other transactions have locked, so each racer repeats it until none is left.
 		for l.count(t, "remediation_actions WHERE status = 'executing'") > 0 {
 			list, err := racer.FailOverdue(t.Context(), time.Hour, 7)
 			if err != nil {
@@ -135,21 +138,21 @@ func (l *ledger) TestOverdueRaceOfSweepersClosesEachOnce(t *testing.T) {
 				return
 			}
 			if len(list) > 7 {
-				t.Errorf("%d were closed at once, want 7 at most", len(list))
+				t.Errorf("one call closed %d actions, want 7 at most", len(list))
 			}
 			closed[i] = append(closed[i], list...)
 		}
 	})
 	got := slices.Concat(closed...)
 	slices.SortFunc(got, func(a, b remediation.Action) int { return cmp.Compare(b.ID, a.ID) })
-	same(t, "what was closed", ids(got), all)
+	same(t, "closed", ids(got), all)
 	for _, a := range got {
 		same(t, "the row", l.mustGet(t, a.ID), a)
 	}
-	same(t, "events of it", l.count(t, "remediation_events WHERE kind = 'failed'"), len(all))
+	same(t, "events of kind failed", l.count(t, "remediation_events WHERE kind = 'failed'"), len(all))
 }
 
-func (l *ledger) TestOverdueRaceWithFinishHasOneWinner(t *testing.T) {
+func (l *ledger) TestFailOverdueRaceWithFinishHasOneWinner(t *testing.T) {
 	racers := l.racers(t, 4)
 	for range rounds(20) {
 		executing := l.actionIn(t, remediation.Executing)
@@ -179,7 +182,7 @@ func (l *ledger) TestOverdueRaceWithFinishHasOneWinner(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestOverdueInTheCallersTransaction(t *testing.T) {
+func (l *ledger) TestFailOverdueInTheCallersTransaction(t *testing.T) {
 	executing := l.actionIn(t, remediation.Executing)
 	l.clock.now = l.clock.now.Add(time.Hour)
 	for _, keep := range []bool{false, true} {
@@ -196,11 +199,11 @@ func (l *ledger) TestOverdueInTheCallersTransaction(t *testing.T) {
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
-		same(t, "afterwards", l.mustGet(t, executing.ID), want)
+		same(t, "the row after the transaction", l.mustGet(t, executing.ID), want)
 	}
 }
 
-func (l *ledger) TestOverdueInputIsChecked(t *testing.T) {
+func (l *ledger) TestFailOverdueValidatesItsInput(t *testing.T) {
 	executing := l.actionIn(t, remediation.Executing)
 	l.clock.now = l.clock.now.Add(time.Hour)
 	for _, olderThan := range []time.Duration{0, -1, -time.Hour, math.MinInt64} {
@@ -211,21 +214,21 @@ func (l *ledger) TestOverdueInputIsChecked(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := l.FailOverdue(ctx, time.Minute, 10); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
+		t.Errorf("FailOverdue with a cancelled context: %v", err)
 	}
 	same(t, "the row", l.mustGet(t, executing.ID), executing)
 }
 
-// The clock of a Pi without a battery begins in 1970 after each start. Its work gets done, and nothing takes what was
-// claimed a moment ago for overdue, or a fresh result for an old one.
-func (l *ledger) TestAgentWithAWrongClockLosesNothing(t *testing.T) {
+// The clock of a Raspberry Pi without a battery restarts in 1970. Its agent can still claim and finish actions: a fresh
+// claim is not overdue, and a fresh result is not old enough to clear or prune.
+func (l *ledger) TestWrongAgentClockClosesAndDeletesNothingEarly(t *testing.T) {
 	agent := remediation.New(l.db.Store, remediation.WithClock(func() time.Time { return time.Unix(3600, 0) }))
 	claimed, err := agent.Claim(t.Context(), l.mustCreate(t, newAction(normal)).ServerID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.clock.tick()
-	same(t, "closed a minute after", ids(l.sweep(t, time.Hour, 10)), []int64(nil))
+	same(t, "closed a minute later", ids(l.mustFailOverdue(t, time.Hour, 10)), []int64(nil))
 	finished, err := agent.Finish(t.Context(), normal, claimed.ID, remediation.Result{Stdout: "up"})
 	if err != nil {
 		t.Fatal(err)
@@ -237,17 +240,17 @@ func (l *ledger) TestAgentWithAWrongClockLosesNothing(t *testing.T) {
 	for _, before := range []time.Time{l.clock.now.AddDate(-1, 0, 0), at(0)} {
 		cleared, err := l.ClearOutput(t.Context(), before, 10)
 		if err != nil || cleared != 0 {
-			t.Errorf("outputs from before %s cleared: %d, %v", before, cleared, err)
+			t.Errorf("ClearOutput before %s: %d, %v, want 0", before, cleared, err)
 		}
 		pruned, err := l.Prune(t.Context(), before, 10)
 		if err != nil || pruned != 0 {
-			t.Errorf("actions from before %s pruned: %d, %v", before, pruned, err)
+			t.Errorf("Prune before %s: %d, %v, want 0", before, pruned, err)
 		}
 	}
 	same(t, "the fresh result", l.mustGet(t, finished.ID), finished)
 	same(t, "the fresh decision", l.mustGet(t, rejected.ID), rejected)
 	pruned, err := l.Prune(t.Context(), l.clock.now.Add(time.Second), 10)
 	if err != nil || pruned != 2 {
-		t.Errorf("pruned later: %d, %v, want 2", pruned, err)
+		t.Errorf("Prune after both have ended: %d, %v, want 2", pruned, err)
 	}
 }

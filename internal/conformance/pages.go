@@ -9,6 +9,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// Every method with a limit parameter has the same default and the same maximum.
 func (l *ledger) TestLimitIs50ByDefaultAnd1000AtMostInEveryMethod(t *testing.T) {
 	ended, overdue := endedAt(remediation.Completed, at(4)), example(remediation.Executing)
 	for _, a := range []remediation.Action{ended, overdue} {
@@ -38,9 +39,9 @@ func (l *ledger) TestLimitIs50ByDefaultAnd1000AtMostInEveryMethod(t *testing.T) 
 		for _, limit := range []int{-1, math.MinInt, 1001, math.MaxInt} {
 			n, err := method.call(limit)
 			badInput(t, err, "limit")
-			same(t, method.name+" that is refused", n, 0)
+			same(t, method.name+" with a bad limit", n, 0)
 		}
-		for _, limit := range []int{0, 1, 1000} { // together they take all
+		for _, limit := range []int{0, 1, 1000} { // together these process all 1051 rows
 			n, err := method.call(limit)
 			if err != nil {
 				t.Fatal(err)

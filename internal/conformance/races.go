@@ -11,12 +11,15 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// racers are n ledgers in turn on two stores of the database, as two programs with several goroutines each.
+// Tests of concurrent calls. An action must be delivered once and decided once, also across processes.
+
+// racers returns n ledgers that alternate between two stores of the database, like two programs with n/2 goroutines
+// each.
 func (l *ledger) racers(t *testing.T, n int) []*remediation.Ledger {
 	return slices.Repeat([]*remediation.Ledger{l.Ledger, l.on(l.db.Another(t))}, n/2)
 }
 
-// race lets every racer run at once and waits for all of them.
+// race starts run for all racers at the same time and waits for all of them.
 func race(racers []*remediation.Ledger, run func(i int, l *remediation.Ledger)) {
 	var wg sync.WaitGroup
 	begin := make(chan struct{})
@@ -52,28 +55,28 @@ func (l *ledger) TestRaceOfClaimersDeliversEachActionOnce(t *testing.T) {
 	})
 	got := slices.Concat(delivered...)
 	slices.SortFunc(got, func(a, b remediation.Action) int { return cmp.Compare(a.ID, b.ID) })
-	same(t, "what was delivered", got, want)
+	same(t, "delivered", got, want)
 	for _, a := range want {
 		same(t, "the row", l.mustGet(t, a.ID), a)
 	}
 	same(t, "the other server's action", l.mustGet(t, other.ID), other)
 }
 
-// outcome is what one racer's call came to.
+// outcome is the result of one racer's call.
 type outcome struct {
 	step   step
 	action remediation.Action
 	err    error
 }
 
-// oneWinner expects that one racer took the action to its next status, that the row is what that racer was answered,
-// and that every other one was told the status that the winner gave it.
+// oneWinner expects that exactly one racer changed the action's status, that the row equals the action returned to the
+// winner, and that each loser got a *TransitionError whose From is the winner's status.
 func (l *ledger) oneWinner(t *testing.T, id int64, outcomes []outcome) outcome {
 	t.Helper()
 	lost := func(o outcome) bool { return o.err != nil }
 	winners := slices.DeleteFunc(slices.Clone(outcomes), lost)
 	if len(winners) != 1 {
-		t.Fatalf("%d racers won: %+v", len(winners), outcomes)
+		t.Fatalf("%d racers won, want 1: %+v", len(winners), outcomes)
 	}
 	winner := winners[0]
 	same(t, "the row", l.mustGet(t, id), winner.action)
@@ -91,7 +94,7 @@ func (l *ledger) TestRaceOfApproveAndRejectHasOneWinner(t *testing.T) {
 		pending := l.actionIn(t, remediation.Pending)
 		outcomes := make([]outcome, len(racers))
 		race(racers, func(i int, racer *remediation.Ledger) {
-			s := []step{approve, reject}[i/2%2] // both on both stores
+			s := []step{approve, reject}[i/2%2] // each store makes both calls
 			a, err := s.call(t.Context(), racer, paused, pending.ID)
 			outcomes[i] = outcome{s, a, err}
 		})
@@ -114,13 +117,15 @@ func (l *ledger) TestRaceOfWithdrawAndClaimHasOneWinner(t *testing.T) {
 			a, err := racer.Claim(t.Context(), normal)
 			outcomes[i] = outcome{start, a, err}
 		})
-		outcomes = slices.DeleteFunc(outcomes, func(o outcome) bool { return errors.Is(o.err, remediation.ErrNothingToClaim) })
+		outcomes = slices.DeleteFunc(outcomes, func(o outcome) bool {
+			return errors.Is(o.err, remediation.ErrNothingToClaim)
+		})
 		winner := l.oneWinner(t, approved.ID, outcomes)
 		same(t, "the winner's action", winner.action, winner.step.after(approved, l.clock.now))
 	}
 }
 
-func (l *ledger) TestRaceOfResultsKeepsOneWhole(t *testing.T) {
+func (l *ledger) TestRaceOfFinishCallsStoresOneResult(t *testing.T) {
 	racers := l.racers(t, 4)
 	for range rounds(10) {
 		executing := l.actionIn(t, remediation.Executing)
@@ -135,13 +140,13 @@ func (l *ledger) TestRaceOfResultsKeepsOneWhole(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestRaceOfCreateAndPauseLeavesPending(t *testing.T) {
+func (l *ledger) TestRaceOfCreateAndPauseApprovesNothingAfterPause(t *testing.T) {
 	other := l.on(l.db.Another(t))
-	busy, returned := make(chan struct{}), make(chan struct{})
+	created, returned := make(chan struct{}), make(chan struct{})
 	var isPaused atomic.Bool
 	go func() {
 		defer close(returned)
-		<-busy
+		<-created // Pause runs while the racers create
 		if err := other.Pause(t.Context(), normal); err != nil {
 			t.Error(err)
 		}
@@ -152,11 +157,11 @@ func (l *ledger) TestRaceOfCreateAndPauseLeavesPending(t *testing.T) {
 		create := func() {
 			begunAfter := isPaused.Load()
 			a, err := racer.Create(t.Context(), newAction(normal))
-			once.Do(func() { close(busy) })
+			once.Do(func() { close(created) })
 			if err != nil {
 				t.Error(err)
 			} else if begunAfter && a.Status != remediation.Pending {
-				t.Errorf("an action created after Pause returned is %s", a.Status)
+				t.Errorf("an action created after Pause returned is %s, want pending", a.Status)
 			}
 		}
 		for range rounds(20) {

@@ -10,22 +10,24 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// Helpers that read and write rows by raw SQL, without the ledger.
+
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }
 
-// literal is a time as both engines read it, and as SQLite stores it.
+// literal is a time as an SQL literal that both engines read, in the format in which SQLite stores it.
 func literal(t time.Time) string { return quote(t.Format("2006-01-02 15:04:05.999999-07:00")) }
 
-// null is the literal of a field that was not filled.
-func null[T any](p *T, literal func(T) string) string {
+// literalOrNull is a pointer's value as a literal, or NULL for nil.
+func literalOrNull[T any](p *T, literal func(T) string) string {
 	if p == nil {
 		return "NULL"
 	}
 	return literal(*p)
 }
 
-// exec runs a statement that must work.
+// exec runs a statement that must succeed.
 func (l *ledger) exec(t *testing.T, query string) {
 	t.Helper()
 	if _, err := l.db.Raw.ExecContext(t.Context(), query); err != nil {
@@ -33,7 +35,7 @@ func (l *ledger) exec(t *testing.T, query string) {
 	}
 }
 
-// count counts the rows of what stands after FROM.
+// count counts rows; from is everything after FROM, such as "alerts WHERE id = 1".
 func (l *ledger) count(t *testing.T, from string) (n int) {
 	t.Helper()
 	if err := l.db.Raw.QueryRowContext(t.Context(), "SELECT count(*) FROM "+from).Scan(&n); err != nil {
@@ -42,16 +44,17 @@ func (l *ledger) count(t *testing.T, from string) (n int) {
 	return n
 }
 
-// row is an action's columns but the id, as SQL literals.
+// row maps column names to SQL literals. The row of an action has no id, so that the database assigns one.
 type row map[string]string
 
-// The columns, in their order.
+// The columns of remediation_actions other than id, status and alert_id: the action as it was created, the audit trail,
+// and its keys, limits and cancel request.
 var (
 	given = []string{"server_id", "action_type", "service_name", "command", "created_at", "created_by"}
 	audit = []string{"approved_at", "approved_by", "rejected_at", "rejected_by", "rejection_reason",
 		"executed_at", "completed_at", "exit_code", "stdout", "stderr"}
-	limits = []string{"dedupe_key", "idempotency_key", "not_before", "expires_at", "max_runtime_seconds", "heartbeat_at",
-		"cancel_requested_at", "cancel_requested_by", "cancel_reason"}
+	limitColumns = []string{"dedupe_key", "idempotency_key", "not_before", "expires_at", "max_runtime_seconds",
+		"heartbeat_at", "cancel_requested_at", "cancel_requested_by", "cancel_reason"}
 )
 
 func rowOf(a remediation.Action) row {
@@ -59,35 +62,35 @@ func rowOf(a remediation.Action) row {
 		"server_id":        quote(a.ServerID),
 		"action_type":      quote(a.ActionType),
 		"status":           quote(string(a.Status)),
-		"service_name":     null(a.ServiceName, quote),
+		"service_name":     literalOrNull(a.ServiceName, quote),
 		"command":          quote(a.Command),
 		"created_at":       literal(a.CreatedAt),
 		"created_by":       quote(a.CreatedBy),
-		"alert_id":         null(a.AlertID, number),
-		"approved_at":      null(a.ApprovedAt, literal),
-		"approved_by":      null(a.ApprovedBy, quote),
-		"rejected_at":      null(a.RejectedAt, literal),
-		"rejected_by":      null(a.RejectedBy, quote),
-		"rejection_reason": null(a.RejectionReason, quote),
-		"executed_at":      null(a.ExecutedAt, literal),
-		"completed_at":     null(a.CompletedAt, literal),
-		"exit_code":        null(a.ExitCode, number),
-		"stdout":           null(a.Stdout, quote),
-		"stderr":           null(a.Stderr, quote),
-		"dedupe_key":       null(a.DedupeKey, quote),
+		"alert_id":         literalOrNull(a.AlertID, number),
+		"approved_at":      literalOrNull(a.ApprovedAt, literal),
+		"approved_by":      literalOrNull(a.ApprovedBy, quote),
+		"rejected_at":      literalOrNull(a.RejectedAt, literal),
+		"rejected_by":      literalOrNull(a.RejectedBy, quote),
+		"rejection_reason": literalOrNull(a.RejectionReason, quote),
+		"executed_at":      literalOrNull(a.ExecutedAt, literal),
+		"completed_at":     literalOrNull(a.CompletedAt, literal),
+		"exit_code":        literalOrNull(a.ExitCode, number),
+		"stdout":           literalOrNull(a.Stdout, quote),
+		"stderr":           literalOrNull(a.Stderr, quote),
+		"dedupe_key":       literalOrNull(a.DedupeKey, quote),
 
-		"idempotency_key":     null(a.IdempotencyKey, quote),
-		"not_before":          null(a.NotBefore, literal),
-		"expires_at":          null(a.ExpiresAt, literal),
-		"max_runtime_seconds": null(a.MaxRuntimeSeconds, number),
-		"heartbeat_at":        null(a.HeartbeatAt, literal),
-		"cancel_requested_at": null(a.CancelRequestedAt, literal),
-		"cancel_requested_by": null(a.CancelRequestedBy, quote),
-		"cancel_reason":       null(a.CancelReason, quote),
+		"idempotency_key":     literalOrNull(a.IdempotencyKey, quote),
+		"not_before":          literalOrNull(a.NotBefore, literal),
+		"expires_at":          literalOrNull(a.ExpiresAt, literal),
+		"max_runtime_seconds": literalOrNull(a.MaxRuntimeSeconds, number),
+		"heartbeat_at":        literalOrNull(a.HeartbeatAt, literal),
+		"cancel_requested_at": literalOrNull(a.CancelRequestedAt, literal),
+		"cancel_requested_by": literalOrNull(a.CancelRequestedBy, quote),
+		"cancel_reason":       literalOrNull(a.CancelReason, quote),
 	}
 }
 
-// values is the columns as a row of VALUES.
+// values is the columns as one parenthesized row of a VALUES list.
 func (r row) values(columns []string) string {
 	list := make([]string, len(columns))
 	for i, c := range columns {
@@ -96,7 +99,7 @@ func (r row) values(columns []string) string {
 	return "(" + strings.Join(list, ", ") + ")"
 }
 
-// set is the columns as an UPDATE sets them.
+// set is the columns as the SET list of an UPDATE.
 func (r row) set(columns ...string) string {
 	list := make([]string, len(columns))
 	for i, c := range columns {
@@ -105,10 +108,10 @@ func (r row) set(columns ...string) string {
 	return strings.Join(list, ", ")
 }
 
-// insert writes rows past the ledger and returns their ids.
+// insert inserts actions by raw SQL and returns their ids.
 func (l *ledger) insert(t *testing.T, rows ...row) ([]int64, error) {
 	t.Helper()
-	columns := slices.Concat([]string{"status", "alert_id"}, given, audit, limits)
+	columns := slices.Concat([]string{"status", "alert_id"}, given, audit, limitColumns)
 	list := make([]string, len(rows))
 	for i, r := range rows {
 		list[i] = r.values(columns)
@@ -130,7 +133,7 @@ func (l *ledger) insert(t *testing.T, rows ...row) ([]int64, error) {
 	return ids, answer.Err()
 }
 
-// store writes an action past the ledger and returns it as it must read back.
+// store inserts an action by raw SQL and returns it with its id, as the ledger must return it.
 func (l *ledger) store(t *testing.T, a remediation.Action) remediation.Action {
 	t.Helper()
 	ids, err := l.insert(t, rowOf(a))
@@ -141,8 +144,8 @@ func (l *ledger) store(t *testing.T, a remediation.Action) remediation.Action {
 	return a
 }
 
-// update sets columns of one action past the ledger. Beforehand it does so to no action, because only SQL that is right
-// by itself proves that a rule refused it.
+// update updates one action by raw SQL. It first runs the same UPDATE on no row, which must succeed. So an error comes
+// from a rule of the database and not from a mistake in the SQL.
 func (l *ledger) update(t *testing.T, id int64, set string) error {
 	t.Helper()
 	l.exec(t, "UPDATE remediation_actions SET "+set+" WHERE id = -1")
@@ -150,7 +153,7 @@ func (l *ledger) update(t *testing.T, id int64, set string) error {
 	return err
 }
 
-// wontUpdate expects that update is refused and leaves the action as it is.
+// wontUpdate expects that the database refuses the update and leaves the action unchanged.
 func (l *ledger) wontUpdate(t *testing.T, a remediation.Action, set string) {
 	t.Helper()
 	if err := l.update(t, a.ID, set); err == nil {
@@ -159,7 +162,7 @@ func (l *ledger) wontUpdate(t *testing.T, a remediation.Action, set string) {
 	same(t, string(a.Status)+" after SET "+set, l.mustGet(t, a.ID), a)
 }
 
-// example is a well-formed action in a status, as an engine stores it.
+// example is a valid action in a status, as an engine stores it: each step happens a minute after the one before.
 func example(status remediation.Status) remediation.Action {
 	a := remediation.Action{
 		ServerID:    normal,
@@ -170,19 +173,19 @@ func example(status remediation.Status) remediation.Action {
 		CreatedAt:   at(0),
 		CreatedBy:   "ann",
 	}
-	for i, s := range way[status] {
+	for i, s := range stepsTo[status] {
 		s.fill(&a, at(i+1))
 	}
 	return a
 }
 
-// withdrawn is the other well-formed kind of rejected action: one that was approved before.
+// withdrawn is the other valid kind of rejected action: one that was approved before.
 func withdrawn() remediation.Action {
 	a := example(remediation.Approved)
 	return withdraw.after(a, at(2))
 }
 
-// examples is one well-formed action in each status.
+// examples is one valid action in each status.
 func examples() []remediation.Action {
 	var list []remediation.Action
 	for _, status := range remediation.Statuses() {

@@ -7,12 +7,14 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (l *ledger) TestAC6_ExitCodeDecidesAndTheResultIsKept(t *testing.T) {
+// Tests of Finish: the exit code decides the status, and the output is stored.
+
+func (l *ledger) TestAC6_ExitCodeDecidesTheStatusAndTheResultIsStored(t *testing.T) {
 	for code, status := range map[int64]remediation.Status{
 		0:          remediation.Completed,
 		3:          remediation.Failed,
 		-1:         remediation.Failed,
-		3221225786: remediation.Failed, // Windows reports a Ctrl-C as this, which no 32-bit column takes
+		3221225786: remediation.Failed, // Windows reports Ctrl-C as 0xC000013A, which overflows a 32-bit integer column
 	} {
 		want := l.actionIn(t, remediation.Executing)
 		want.Status, want.CompletedAt, want.ExitCode = status, new(l.clock.tick()), &code
@@ -26,7 +28,7 @@ func (l *ledger) TestAC6_ExitCodeDecidesAndTheResultIsKept(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestAC6_OutputOfAMebibyteIsKeptWhole(t *testing.T) {
+func (l *ledger) TestAC6_OneMebibyteOfOutputIsStoredWhole(t *testing.T) {
 	const mebibyte = 1 << 20
 	stdout := strings.Repeat("nginx: ok, 100 %\n", mebibyte)[:mebibyte]
 	stderr := strings.Repeat("é", mebibyte/2)
@@ -37,25 +39,26 @@ func (l *ledger) TestAC6_OutputOfAMebibyteIsKeptWhole(t *testing.T) {
 	}
 	for name, got := range map[string]remediation.Action{"Finish": got, "Get": l.mustGet(t, a.ID)} {
 		if *got.Stdout != stdout || *got.Stderr != stderr {
-			t.Errorf("%s returns %d bytes of stdout and %d of stderr, want both whole", name, len(*got.Stdout), len(*got.Stderr))
+			t.Errorf("%s returns %d bytes of stdout and %d of stderr, want all of them", name,
+				len(*got.Stdout), len(*got.Stderr))
 		}
 	}
 	if n := l.count(t, "remediation_actions WHERE length(stdout) = 1048576 AND length(stderr) = 524288"); n != 1 {
-		t.Error("the row holds other lengths")
+		t.Error("the stored outputs have other lengths")
 	}
 }
 
-func (l *ledger) TestAC6_OutputIsEvidenceAndNeverRefused(t *testing.T) {
+func (l *ledger) TestAC6_InvalidOutputIsSanitizedAndNeverRefused(t *testing.T) {
 	for name, c := range map[string]struct{ reported, kept string }{
-		"clean text":                {"naïve 日本 🚀\r\n\t\x1b[31mred\x7f", "naïve 日本 🚀\r\n\t\x1b[31mred\x7f"},
-		"no text":                   {"", ""},
-		"NULs":                      {"a\x00\x00b", "a\uFFFD\uFFFDb"},
-		"bytes that are no UTF-8":   {"caf\xe9 \xff\xfe", "caf\uFFFD \uFFFD\uFFFD"},
-		"a character cut short":     {"100 \xe2\x82", "100 \uFFFD\uFFFD"},
-		"half a surrogate pair":     {"\xed\xa0\x80", "\uFFFD\uFFFD\uFFFD"},
-		"an overlong encoding":      {"\xc0\xaf", "\uFFFD\uFFFD"},
-		"a replacement of its own":  {"\uFFFD\x00", "\uFFFD\uFFFD"},
-		"broken between good parts": {"日\xe6\x97本\x00é", "日\uFFFD\uFFFD本\uFFFDé"},
+		"clean text":                        {"naïve 日本 🚀\r\n\t\x1b[31mred\x7f", "naïve 日本 🚀\r\n\t\x1b[31mred\x7f"},
+		"empty":                             {"", ""},
+		"NULs":                              {"a\x00\x00b", "a\uFFFD\uFFFDb"},
+		"invalid UTF-8":                     {"caf\xe9 \xff\xfe", "caf\uFFFD \uFFFD\uFFFD"},
+		"a truncated character":             {"100 \xe2\x82", "100 \uFFFD\uFFFD"},
+		"half a surrogate pair":             {"\xed\xa0\x80", "\uFFFD\uFFFD\uFFFD"},
+		"an overlong encoding":              {"\xc0\xaf", "\uFFFD\uFFFD"},
+		"a replacement character":           {"\uFFFD\x00", "\uFFFD\uFFFD"},
+		"invalid bytes between valid parts": {"日\xe6\x97本\x00é", "日\uFFFD\uFFFD本\uFFFDé"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := l.actionIn(t, remediation.Executing)

@@ -7,7 +7,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// endedAt is a well-formed terminal action that ended at a time.
+// Tests of Prune and ClearOutput, which delete old actions and their outputs.
+
+// endedAt is a valid terminal action that ended at a time.
 func endedAt(status remediation.Status, end time.Time) remediation.Action {
 	a := example(status)
 	if a.CompletedAt != nil {
@@ -36,10 +38,10 @@ func (l *ledger) mustClearOutput(t *testing.T, before time.Time, limit int) int6
 	return n
 }
 
-func (l *ledger) TestPruneTakesTheOldestByWhenTheyEnded(t *testing.T) {
-	var byEnd []int64 // the ids against the order of the ends
-	for i, status := range []remediation.Status{remediation.Failed, remediation.Rejected, remediation.Completed, remediation.Rejected,
-		remediation.Completed, remediation.Failed, remediation.Completed} {
+func (l *ledger) TestPruneDeletesTheActionsThatEndedFirst(t *testing.T) {
+	var byEnd []int64 // ordered by end, which is the reverse order of the ids
+	for i, status := range []remediation.Status{remediation.Failed, remediation.Rejected, remediation.Completed,
+		remediation.Rejected, remediation.Completed, remediation.Failed, remediation.Completed} {
 		byEnd = append([]int64{l.store(t, endedAt(status, at(50-i))).ID}, byEnd...)
 	}
 	for len(byEnd) > 0 {
@@ -47,9 +49,9 @@ func (l *ledger) TestPruneTakesTheOldestByWhenTheyEnded(t *testing.T) {
 		same(t, "pruned", l.mustPrune(t, at(59), 3), int64(n))
 		byEnd = byEnd[n:]
 		got := ids(l.mustList(t, remediation.Filter{}))
-		same(t, "what is left", got, append([]int64(nil), byEnd...))
+		same(t, "the actions left", got, append([]int64(nil), byEnd...))
 	}
-	same(t, "pruned of nothing", l.mustPrune(t, at(59), 3), int64(0))
+	same(t, "pruned when none is left", l.mustPrune(t, at(59), 3), int64(0))
 }
 
 func (l *ledger) TestPruneBoundaryIsExclusive(t *testing.T) {
@@ -62,7 +64,7 @@ func (l *ledger) TestPruneBoundaryIsExclusive(t *testing.T) {
 		same(t, "the row", l.mustGet(t, a.ID), a)
 		same(t, "pruned", l.mustPrune(t, end.Add(time.Microsecond).In(time.FixedZone("-0900", -9*3600)), 10), int64(1))
 	}
-	for _, late := range []time.Time{at(0).AddDate(8000, 0, 0), time.Unix(1<<40, 0)} { // years of five digits
+	for _, late := range []time.Time{at(0).AddDate(8000, 0, 0), time.Unix(1<<40, 0)} { // years with five digits
 		l.store(t, endedAt(remediation.Failed, at(40)))
 		cleared, err := l.ClearOutput(t.Context(), late, 10)
 		if err != nil || cleared != 1 {
@@ -70,25 +72,25 @@ func (l *ledger) TestPruneBoundaryIsExclusive(t *testing.T) {
 		}
 		same(t, "pruned before "+late.String(), l.mustPrune(t, late, 10), int64(1))
 	}
-	for _, c := range []string{"created_at", "approved_at", "executed_at"} { // by a clock that was wrong
+	for _, c := range []string{"created_at", "approved_at", "executed_at"} { // later than the end, by a wrong clock
 		r := rowOf(endedAt(remediation.Failed, at(40)))
 		r[c] = literal(at(45))
 		l.exec(t, insertion("remediation_actions", r))
 		for _, call := range []func(*testing.T, time.Time, int) int64{l.mustClearOutput, l.mustPrune} {
-			same(t, "taken before its latest time, "+c, call(t, at(45), 10), int64(0))
-			same(t, "taken after its latest time, "+c, call(t, at(46), 10), int64(1))
+			same(t, "cleared or pruned at the latest time, "+c, call(t, at(45), 10), int64(0))
+			same(t, "cleared or pruned after the latest time, "+c, call(t, at(46), 10), int64(1))
 		}
 	}
-	// A whole second is stored shorter than its fractions, and sorts with them.
+	// SQLite stores a whole second as a shorter text than its fractions, and must still sort both by time.
 	second := at(40).Truncate(time.Second)
 	for _, d := range []time.Duration{0, time.Microsecond, 500 * time.Millisecond, 999999 * time.Microsecond} {
 		l.store(t, endedAt(remediation.Completed, second.Add(d)))
-		same(t, "pruned before", l.mustPrune(t, second.Add(d), 10), int64(0))
-		same(t, "pruned after", l.mustPrune(t, second.Add(d+time.Microsecond), 10), int64(1))
+		same(t, "pruned at the end of the action", l.mustPrune(t, second.Add(d), 10), int64(0))
+		same(t, "pruned after the end of the action", l.mustPrune(t, second.Add(d+time.Microsecond), 10), int64(1))
 	}
 }
 
-func (l *ledger) TestPruneNeverTakesWhatIsOpen(t *testing.T) {
+func (l *ledger) TestPruneNeverDeletesOpenActions(t *testing.T) {
 	var open []remediation.Action
 	for _, a := range examples() {
 		a = l.store(t, a)
@@ -97,16 +99,16 @@ func (l *ledger) TestPruneNeverTakesWhatIsOpen(t *testing.T) {
 		}
 	}
 	l.store(t, withdrawn())
-	for _, want := range []int64{1, 1, 1, 1, 0} { // an open one that is older takes nothing of the limit
+	for _, want := range []int64{1, 1, 1, 1, 0} { // older open actions don't count toward the limit
 		same(t, "pruned", l.mustPrune(t, at(0).AddDate(100, 0, 0), 1), want)
 	}
 	for _, a := range open {
 		same(t, "the row that is "+string(a.Status), l.mustGet(t, a.ID), a)
 	}
-	same(t, "what is left", len(l.mustList(t, remediation.Filter{})), len(open))
+	same(t, "actions left", len(l.mustList(t, remediation.Filter{})), len(open))
 }
 
-func (l *ledger) TestPruneLeavesTheEvents(t *testing.T) {
+func (l *ledger) TestPruneKeepsTheEvents(t *testing.T) {
 	a := l.actionIn(t, remediation.Failed)
 	before := l.mustEvents(t, 0)
 	same(t, "pruned", l.mustPrune(t, l.clock.tick(), 10), int64(1))
@@ -116,7 +118,7 @@ func (l *ledger) TestPruneLeavesTheEvents(t *testing.T) {
 	same(t, "the events before", after[:len(before)], before)
 	got := after[len(before):]
 	if len(got) != 1 {
-		t.Fatalf("new events are %v, want that it was deleted", got)
+		t.Fatalf("new events are %v, want one of kind deleted", got)
 	}
 	got[0].ID, got[0].OccurredAt = 0, time.Time{}
 	same(t, "the new event", got[0], remediation.Event{
@@ -124,8 +126,8 @@ func (l *ledger) TestPruneLeavesTheEvents(t *testing.T) {
 	})
 }
 
-// manyEnded stores n terminal actions whose ends are in another order than their ids.
-func (l *ledger) manyEnded(t *testing.T, n int) {
+// storeEnded stores n terminal actions that did not end in the order of their ids.
+func (l *ledger) storeEnded(t *testing.T, n int) {
 	t.Helper()
 	list := make([]remediation.Action, n)
 	for i := range list {
@@ -134,8 +136,8 @@ func (l *ledger) manyEnded(t *testing.T, n int) {
 	l.fill(t, list...)
 }
 
-// inRounds calls until nothing is left, as a nightly job does, and returns how much that was.
-func inRounds(t *testing.T, call func() (int64, error), left func() int) (sum int64) {
+// repeatUntilNone repeats call until left returns 0, as a nightly job does, and returns the sum of the counts.
+func repeatUntilNone(t *testing.T, call func() (int64, error), left func() int) (sum int64) {
 	for left() > 0 {
 		n, err := call()
 		if err != nil {
@@ -147,15 +149,15 @@ func inRounds(t *testing.T, call func() (int64, error), left func() int) (sum in
 	return sum
 }
 
-func (l *ledger) TestPruneRaceDeletesEachOnce(t *testing.T) {
+func (l *ledger) TestPruneRaceDeletesEachActionOnce(t *testing.T) {
 	racers := l.racers(t, 6)
 	for range 3 {
-		l.manyEnded(t, 200)
+		l.storeEnded(t, 200)
 		open := l.actionIn(t, remediation.Executing)
 		events := l.count(t, "remediation_events WHERE kind = 'deleted'")
 		counts := make([]int64, len(racers))
 		race(racers, func(i int, racer *remediation.Ledger) {
-			counts[i] = inRounds(t,
+			counts[i] = repeatUntilNone(t,
 				func() (int64, error) { return racer.Prune(t.Context(), at(59), []int{7, 30, 90}[i/2]) },
 				func() int { return l.count(t, "remediation_actions WHERE status IN ('completed', 'failed')") })
 		})
@@ -163,13 +165,13 @@ func (l *ledger) TestPruneRaceDeletesEachOnce(t *testing.T) {
 		for _, n := range counts {
 			sum += n
 		}
-		same(t, "the counts together", sum, int64(200))
-		same(t, "how many were deleted", l.count(t, "remediation_events WHERE kind = 'deleted'")-events, 200)
-		same(t, "the open one", l.mustGet(t, open.ID), open)
+		same(t, "the sum of the counts", sum, int64(200))
+		same(t, "events of kind deleted", l.count(t, "remediation_events WHERE kind = 'deleted'")-events, 200)
+		same(t, "the open action", l.mustGet(t, open.ID), open)
 	}
 }
 
-func (l *ledger) TestClearOutputClearsBothAndNothingElse(t *testing.T) {
+func (l *ledger) TestClearOutputClearsOnlyStdoutAndStderr(t *testing.T) {
 	empty, half := example(remediation.Completed), example(remediation.Failed)
 	empty.Stdout, empty.Stderr = nil, nil
 	half.Stdout = nil
@@ -178,8 +180,8 @@ func (l *ledger) TestClearOutputClearsBothAndNothingElse(t *testing.T) {
 		all = append(all, l.store(t, a))
 	}
 	events := l.mustEvents(t, 0)
-	same(t, "cleared before the end", l.mustClearOutput(t, at(3), 100), int64(0))
-	same(t, "cleared", l.mustClearOutput(t, at(4), 100), int64(3)) // completed, failed and half
+	same(t, "cleared at the exclusive boundary", l.mustClearOutput(t, at(3), 100), int64(0))
+	same(t, "cleared", l.mustClearOutput(t, at(4), 100), int64(3)) // completed, failed, and the one without stdout
 	for _, a := range all {
 		a.Stdout, a.Stderr = nil, nil
 		same(t, "the row that is "+string(a.Status), l.mustGet(t, a.ID), a)
@@ -187,18 +189,18 @@ func (l *ledger) TestClearOutputClearsBothAndNothingElse(t *testing.T) {
 	same(t, "cleared again", l.mustClearOutput(t, at(4), 100), int64(0))
 	same(t, "the events before", l.mustEvents(t, 0)[:len(events)], events)
 
-	// An output that says nothing was reported is one too.
+	// Empty text is an output too.
 	a := example(remediation.Completed)
 	a.Stdout, a.Stderr = new(""), new("")
 	l.store(t, a)
-	same(t, "cleared of empty text", l.mustClearOutput(t, at(4), 100), int64(1))
+	same(t, "actions with empty text cleared", l.mustClearOutput(t, at(4), 100), int64(1))
 
 	executing := l.actionIn(t, remediation.Executing)
-	same(t, "cleared of an open one", l.mustClearOutput(t, at(59), 100), int64(0))
-	l.advance(t, executing, complete) // its output can still be reported
+	same(t, "open actions cleared", l.mustClearOutput(t, at(59), 100), int64(0))
+	l.advance(t, executing, complete) // Finish can still report its output
 }
 
-func (l *ledger) TestClearOutputTakesTheOldestUpToTheLimit(t *testing.T) {
+func (l *ledger) TestClearOutputClearsTheActionsThatEndedFirst(t *testing.T) {
 	var byEnd []remediation.Action
 	for i := range 5 {
 		byEnd = append([]remediation.Action{l.store(t, endedAt(remediation.Completed, at(50-i)))}, byEnd...)
@@ -217,30 +219,30 @@ func (l *ledger) TestClearOutputTakesTheOldestUpToTheLimit(t *testing.T) {
 	same(t, "cleared again", l.mustClearOutput(t, at(59), 2), int64(0))
 }
 
-// Both take rows in the order of their ends, so that neither waits for the other in a circle.
-func (l *ledger) TestClearOutputAndPruneAtOnceKeepTheirCounts(t *testing.T) {
+// The two calls can't deadlock: on PostgreSQL each skips the rows that the other has locked.
+func (l *ledger) TestClearOutputRaceWithPruneCountsEachActionOnce(t *testing.T) {
 	racers := l.racers(t, 6)
 	for range 4 {
-		l.manyEnded(t, 200)
+		l.storeEnded(t, 200)
 		counts := make([]int64, len(racers))
 		race(racers, func(i int, racer *remediation.Ledger) {
 			limit := []int{11, 40, 90}[i/2]
 			if i%2 == 0 {
-				counts[i] = inRounds(t, func() (int64, error) { return racer.ClearOutput(t.Context(), at(59), limit) },
+				counts[i] = repeatUntilNone(t, func() (int64, error) { return racer.ClearOutput(t.Context(), at(59), limit) },
 					func() int { return l.count(t, "remediation_actions WHERE stdout IS NOT NULL OR stderr IS NOT NULL") })
 				return
 			}
-			counts[i] = inRounds(t, func() (int64, error) { return racer.Prune(t.Context(), at(59), limit) },
+			counts[i] = repeatUntilNone(t, func() (int64, error) { return racer.Prune(t.Context(), at(59), limit) },
 				func() int { return l.count(t, "remediation_actions") })
 		})
-		same(t, "what was pruned", counts[1]+counts[3]+counts[5], int64(200))
+		same(t, "pruned", counts[1]+counts[3]+counts[5], int64(200))
 		if cleared := counts[0] + counts[2] + counts[4]; cleared > 200 {
-			t.Errorf("%d outputs were cleared of 200", cleared)
+			t.Errorf("%d outputs were cleared, want 200 at most", cleared)
 		}
 	}
 }
 
-func (l *ledger) TestOutputIsClearedWholeOrNotAtAll(t *testing.T) {
+func (l *ledger) TestDatabaseAllowsClearingBothOutputsOrNeither(t *testing.T) {
 	both := []string{"stdout = NULL, stderr = NULL"}
 	half := []string{"stdout = NULL", "stderr = NULL", "stdout = 'other'", "stderr = 'other'", "stdout = '', stderr = ''",
 		"stdout = NULL, stderr = 'other'", "stdout = 'other', stderr = NULL", "stdout = stderr, stderr = stdout"}
@@ -251,17 +253,17 @@ func (l *ledger) TestOutputIsClearedWholeOrNotAtAll(t *testing.T) {
 		for _, set := range half {
 			l.wontUpdate(t, a, set)
 		}
-		for _, set := range []string{"exit_code = NULL", "completed_at = NULL", "approved_by = NULL", "executed_at = NULL", "command = ''",
-			"approved_by = 'mallory'", "exit_code = 7", "status = 'failed'", "status = status"} {
+		for _, set := range []string{"exit_code = NULL", "completed_at = NULL", "approved_by = NULL", "executed_at = NULL",
+			"command = ''", "approved_by = 'mallory'", "exit_code = 7", "status = 'failed'", "status = status"} {
 			l.wontUpdate(t, a, both[0]+", "+set)
 		}
 		if err := l.update(t, a.ID, both[0]); err != nil {
-			t.Fatalf("both at once: %v", err)
+			t.Fatalf("clear both outputs: %v", err)
 		}
 		a.Stdout, a.Stderr = nil, nil
 		same(t, "the row", l.mustGet(t, a.ID), a)
 		for _, set := range []string{"stdout = 'other'", "stderr = ''", "stdout = 'a', stderr = 'b'"} {
-			l.wontUpdate(t, a, set) // what is cleared stays so
+			l.wontUpdate(t, a, set) // a cleared output can't be written again
 		}
 	}
 	for _, status := range []remediation.Status{remediation.Pending, remediation.Approved, remediation.Executing} {
@@ -269,12 +271,12 @@ func (l *ledger) TestOutputIsClearedWholeOrNotAtAll(t *testing.T) {
 		l.wontUpdate(t, a, "stdout = 'early'")
 		l.wontUpdate(t, a, "stdout = 'early', stderr = NULL")
 	}
-	// With its result an action may bring no output, but never an output without a result.
+	// A result may come without output, but an output can't come without a result.
 	executing := l.store(t, example(remediation.Executing))
 	l.wontUpdate(t, executing, "stdout = '', stderr = ''")
 }
 
-func (l *ledger) TestRetentionInTheCallersTransaction(t *testing.T) {
+func (l *ledger) TestClearOutputAndPruneInTheCallersTransaction(t *testing.T) {
 	a := l.actionIn(t, remediation.Completed)
 	for _, keep := range []bool{false, true} {
 		tx := l.db.Begin(t)
@@ -291,7 +293,7 @@ func (l *ledger) TestRetentionInTheCallersTransaction(t *testing.T) {
 			if err := tx.Commit(); err != nil {
 				t.Fatal(err)
 			}
-			same(t, "what is left", len(l.mustList(t, remediation.Filter{})), 0)
+			same(t, "actions left", len(l.mustList(t, remediation.Filter{})), 0)
 			continue
 		}
 		if err := tx.Rollback(); err != nil {

@@ -10,9 +10,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// The rules that the database itself enforces, tried with raw SQL, as a person at a shell or another program would.
+// The rules that the database enforces on actions, tested with raw SQL, which other programs may run.
 
-func (l *ledger) TestAC1_DatabaseAllowsTheSameTransitionsAsStatus(t *testing.T) {
+func (l *ledger) TestAC1_DatabaseAllowsTheSameTransitionsAsCanTransition(t *testing.T) {
 	for _, from := range remediation.Statuses() {
 		for _, to := range remediation.Statuses() {
 			t.Run(string(from)+" to "+string(to), func(t *testing.T) {
@@ -35,7 +35,7 @@ func (l *ledger) TestAC1_DatabaseAllowsTheSameTransitionsAsStatus(t *testing.T) 
 	}
 }
 
-func (l *ledger) TestAC1_DatabaseKnowsNoOtherStatus(t *testing.T) {
+func (l *ledger) TestAC1_DatabaseRefusesUnknownStatuses(t *testing.T) {
 	for _, bad := range []string{"", " ", "paused", "Pending", "PENDING", "pending ", "done", "timed_out"} {
 		for _, a := range examples() {
 			r := rowOf(a)
@@ -53,37 +53,37 @@ func (l *ledger) TestAC1_DatabaseKnowsNoOtherStatus(t *testing.T) {
 	}
 }
 
-// filled is a value for each audit field that is empty.
-var filled = row{
+// sample is a valid value for each audit field.
+var sample = row{
 	"approved_at": literal(at(1)), "approved_by": "'bob'",
 	"rejected_at": literal(at(1)), "rejected_by": "'carol'", "rejection_reason": "'no'",
 	"executed_at": literal(at(2)), "completed_at": literal(at(3)), "exit_code": "0", "stdout": "'out'", "stderr": "''",
 }
 
-// free is the audit fields that a status may have or lack.
-var free = map[remediation.Status][]string{
+// optional is the audit fields that may be NULL or filled in a status.
+var optional = map[remediation.Status][]string{
 	remediation.Completed: {"stdout", "stderr"},
 	remediation.Failed:    {"stdout", "stderr", "exit_code"}, // an agent that died gave no exit code
 }
 
-// toggled fills the column if it is NULL, and makes it NULL if it is filled.
+// toggled returns a copy of the row in which a NULL column is filled, or a filled column is NULL.
 func (r row) toggled(column string) row {
 	r = maps.Clone(r)
 	if r[column] == "NULL" {
-		r[column] = filled[column]
+		r[column] = sample[column]
 	} else {
 		r[column] = "NULL"
 	}
 	return r
 }
 
-func (l *ledger) TestDatabaseTakesOnlyRowsThatFitTheirStatus(t *testing.T) {
+func (l *ledger) TestDatabaseAcceptsOnlyRowsThatFitTheirStatus(t *testing.T) {
 	for _, a := range append(examples(), withdrawn()) {
 		stored := l.store(t, a)
 		same(t, "the row", l.mustGet(t, stored.ID), stored)
 		for _, c := range audit {
 			_, err := l.insert(t, rowOf(a).toggled(c))
-			if accepted := err == nil; accepted != slices.Contains(free[a.Status], c) {
+			if accepted := err == nil; accepted != slices.Contains(optional[a.Status], c) {
 				t.Errorf("%s with %s = %s: %v", a.Status, c, rowOf(a).toggled(c)[c], err)
 			}
 		}
@@ -103,7 +103,7 @@ func (l *ledger) TestDatabaseTakesOnlyRowsThatFitTheirStatus(t *testing.T) {
 	}
 }
 
-// transition is one allowed change of status and the columns that it fills.
+// transition is one allowed change of status. fills is the audit columns that it changes.
 type transition struct {
 	from, to remediation.Action
 	fills    []string
@@ -128,10 +128,10 @@ func transitions() []transition {
 	return list
 }
 
-// set is the transition as an UPDATE makes it.
+// set is the SET list of the UPDATE that makes the transition.
 func (tr transition) set() string { return rowOf(tr.to).set(append(tr.fills, "status")...) }
 
-func (l *ledger) TestDatabaseTakesOnlyUpdatesThatFitTheStatus(t *testing.T) {
+func (l *ledger) TestDatabaseAcceptsOnlyUpdatesThatFitTheNewStatus(t *testing.T) {
 	for _, tr := range transitions() {
 		want := tr.to
 		want.ID = l.store(t, tr.from).ID
@@ -142,7 +142,7 @@ func (l *ledger) TestDatabaseTakesOnlyUpdatesThatFitTheStatus(t *testing.T) {
 		for _, c := range audit {
 			before := l.store(t, tr.from)
 			set := rowOf(tr.to).toggled(c).set(append(audit, "status")...)
-			if !slices.Contains(free[tr.to.Status], c) {
+			if !slices.Contains(optional[tr.to.Status], c) {
 				l.wontUpdate(t, before, set)
 			} else if err := l.update(t, before.ID, set); err != nil {
 				t.Errorf("%s: %s: %v", tr.from.Status, set, err)
@@ -151,7 +151,7 @@ func (l *ledger) TestDatabaseTakesOnlyUpdatesThatFitTheStatus(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestAC6_DatabaseHoldsTheExitCodeAgainstTheStatus(t *testing.T) {
+func (l *ledger) TestAC6_DatabaseRefusesAnExitCodeThatContradictsTheStatus(t *testing.T) {
 	for status, codes := range map[remediation.Status]map[int]bool{
 		remediation.Completed: {0: true, 1: false, -1: false},
 		remediation.Failed:    {0: false, 1: true, -1: true},
@@ -173,7 +173,7 @@ func (l *ledger) TestAC6_DatabaseHoldsTheExitCodeAgainstTheStatus(t *testing.T) 
 	}
 }
 
-func (l *ledger) TestDatabaseTakesNoEmptyActorOrReason(t *testing.T) {
+func (l *ledger) TestDatabaseRefusesAnEmptyActorOrReason(t *testing.T) {
 	names := []string{"approved_by", "rejected_by", "rejection_reason"}
 	for _, a := range append(examples(), withdrawn()) {
 		for _, c := range names {
@@ -198,8 +198,8 @@ func (l *ledger) TestDatabaseTakesNoEmptyActorOrReason(t *testing.T) {
 	}
 }
 
-// A time that no reader can read again is refused, such as the String form of a Go time.
-func (l *ledger) TestDatabaseTakesOnlyTimes(t *testing.T) {
+// The database refuses a time that can't be read again, such as the output of Go's time.Time.String.
+func (l *ledger) TestDatabaseRefusesTimesThatCannotBeRead(t *testing.T) {
 	isTime := func(column string) bool { return strings.HasSuffix(column, "_at") }
 	for _, bad := range []string{"soon", "", "13:17:09", "2461368.5", "2026-11-23 13:17:09.047807379 +0000 UTC m=+0.002"} {
 		for _, a := range append(examples(), withdrawn()) {
@@ -220,7 +220,7 @@ func (l *ledger) TestDatabaseTakesOnlyTimes(t *testing.T) {
 				if !isTime(c) {
 					continue
 				}
-				// PostgreSQL refuses such a literal before it looks for the row, so l.update is of no use here.
+				// l.update does not work here: PostgreSQL refuses the literal even if the UPDATE matches no row.
 				r := rowOf(tr.to)
 				r[c] = quote(bad)
 				query := "UPDATE remediation_actions SET " + r.set(append(tr.fills, "status")...) + " WHERE id = " + number(from.ID)

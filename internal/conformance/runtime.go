@@ -8,6 +8,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// Tests of Heartbeat and MaxRuntimeSeconds, which decide when FailOverdue closes an executing action.
+
 func (l *ledger) mustHeartbeat(t *testing.T, a remediation.Action) remediation.Action {
 	t.Helper()
 	got, err := l.Heartbeat(t.Context(), a.ServerID, a.ID)
@@ -17,7 +19,7 @@ func (l *ledger) mustHeartbeat(t *testing.T, a remediation.Action) remediation.A
 	return got
 }
 
-func (l *ledger) TestHeartbeatIsASignOfLife(t *testing.T) {
+func (l *ledger) TestHeartbeatPostponesFailOverdue(t *testing.T) {
 	a, silent := l.actionIn(t, remediation.Executing), l.actionIn(t, remediation.Executing)
 	for range 3 {
 		l.clock.now = l.clock.now.Add(50 * time.Minute)
@@ -26,19 +28,20 @@ func (l *ledger) TestHeartbeatIsASignOfLife(t *testing.T) {
 		a = l.mustHeartbeat(t, a)
 		same(t, "Heartbeat", a, want)
 		same(t, "the row", l.mustGet(t, a.ID), want)
-		for _, closed := range l.sweep(t, time.Hour, 10) {
+		for _, closed := range l.mustFailOverdue(t, time.Hour, 10) {
 			same(t, "closed", closed.ID, silent.ID)
 		}
 	}
-	same(t, "the silent one", l.mustGet(t, silent.ID).Status, remediation.Failed)
+	same(t, "the action without heartbeats", l.mustGet(t, silent.ID).Status, remediation.Failed)
 	l.clock.now = a.HeartbeatAt.Add(time.Hour)
-	same(t, "closed at the limit", len(l.sweep(t, time.Hour, 10)), 0)
+	same(t, "closed at the limit", len(l.mustFailOverdue(t, time.Hour, 10)), 0)
 	l.clock.now = l.clock.now.Add(time.Microsecond)
-	closed := l.sweep(t, time.Hour, 10)
-	same(t, "closed after it", closed, []remediation.Action{unreported(a, l.clock.now, new("no result came within 1h0m0s"))})
+	closed := l.mustFailOverdue(t, time.Hour, 10)
+	same(t, "closed after the limit", closed,
+		[]remediation.Action{failedOverdue(a, l.clock.now, new("no result came within 1h0m0s"))})
 }
 
-func (l *ledger) TestHeartbeatWritesNoEventAndTellsOfACancelRequest(t *testing.T) {
+func (l *ledger) TestHeartbeatWritesNoEventAndReturnsACancelRequest(t *testing.T) {
 	a := l.actionIn(t, remediation.Executing)
 	last := l.lastEvent(t)
 	same(t, "cancel_requested_at", l.mustHeartbeat(t, a).CancelRequestedAt, (*time.Time)(nil))
@@ -51,11 +54,11 @@ func (l *ledger) TestHeartbeatWritesNoEventAndTellsOfACancelRequest(t *testing.T
 	same(t, "command", a.Command, "systemctl restart nginx")
 }
 
-func (l *ledger) TestHeartbeatIsOfWhatExecutesOnItsServer(t *testing.T) {
+func (l *ledger) TestHeartbeatNeedsAnExecutingActionOfTheServer(t *testing.T) {
 	for _, status := range remediation.Statuses() {
 		a := l.actionIn(t, status)
 		_, err := l.Heartbeat(t.Context(), normal, a.ID)
-		wantError(t, "of another server's action", err, remediation.ErrNotFound)
+		wantError(t, "Heartbeat for another server's action", err, remediation.ErrNotFound)
 		if status != remediation.Executing {
 			_, err = l.Heartbeat(t.Context(), a.ServerID, a.ID)
 			refused(t, err, remediation.TransitionError{ID: a.ID, From: status, To: remediation.Executing})
@@ -63,12 +66,12 @@ func (l *ledger) TestHeartbeatIsOfWhatExecutesOnItsServer(t *testing.T) {
 		same(t, "the row", l.mustGet(t, a.ID), a)
 	}
 	_, err := l.Heartbeat(t.Context(), normal, 4711)
-	wantError(t, "of an unknown action", err, remediation.ErrNotFound)
+	wantError(t, "Heartbeat for an unknown action", err, remediation.ErrNotFound)
 	_, err = l.Heartbeat(t.Context(), "", 1)
 	badInput(t, err, "server_id")
 }
 
-func (l *ledger) TestHeartbeatDoesNotGoBack(t *testing.T) {
+func (l *ledger) TestHeartbeatNeverMovesBack(t *testing.T) {
 	a := l.actionIn(t, remediation.Executing)
 	l.clock.now = at(30)
 	want := l.mustHeartbeat(t, a)
@@ -99,14 +102,14 @@ func (l *ledger) TestHeartbeatRaceWithFailOverdueHasOneWinner(t *testing.T) {
 			same(t, "closed", ids(closed), []int64{a.ID})
 			continue
 		}
-		same(t, "closed beside a heartbeat", len(closed), 0)
-		same(t, "closed after a heartbeat", len(l.sweep(t, time.Hour, 10)), 0)
+		same(t, "closed although the heartbeat succeeded", len(closed), 0)
+		same(t, "closed after the heartbeat", len(l.mustFailOverdue(t, time.Hour, 10)), 0)
 		same(t, "the row", l.mustGet(t, a.ID), beat)
-		l.takeNow(t, beat, complete)
+		l.mustStep(t, beat, complete)
 	}
 }
 
-func (l *ledger) TestHeartbeatHoldsAgainstRawSQL(t *testing.T) {
+func (l *ledger) TestDatabaseRefusesInvalidHeartbeats(t *testing.T) {
 	const beat = "heartbeat_at = "
 	for _, status := range remediation.Statuses() {
 		a := l.actionIn(t, status)
@@ -119,7 +122,8 @@ func (l *ledger) TestHeartbeatHoldsAgainstRawSQL(t *testing.T) {
 		}
 		l.clock.now = at(40)
 		a = l.mustHeartbeat(t, a)
-		for _, set := range []string{"NULL", literal(at(39)), literal(at(41)) + ", status = 'completed', exit_code = 0, completed_at = " + literal(at(42))} {
+		finishing := literal(at(41)) + ", status = 'completed', exit_code = 0, completed_at = " + literal(at(42))
+		for _, set := range []string{"NULL", literal(at(39)), finishing} {
 			l.wontUpdate(t, a, beat+set)
 		}
 		if err := l.update(t, a.ID, beat+literal(at(41))); err != nil {
@@ -139,43 +143,44 @@ func (l *ledger) TestHeartbeatHoldsAgainstRawSQL(t *testing.T) {
 	same(t, "the row", l.mustGet(t, stored.ID), stored)
 }
 
-func (l *ledger) TestOwnRuntimeIsClosedAtOnce(t *testing.T) {
+func (l *ledger) TestFailOverdueClosesActionsPastTheirMaxRuntime(t *testing.T) {
 	n := newAction(paused)
 	n.MaxRuntimeSeconds = new(int64(90))
 	for range 2 {
 		a := l.advance(t, l.mustCreate(t, n), approve, start)
 		l.clock.now = a.ExecutedAt.Add(90 * time.Second)
 		a = l.mustHeartbeat(t, a)
-		same(t, "closed at the limit", len(l.sweep(t, math.MaxInt64, 10)), 0)
+		same(t, "closed at the limit", len(l.mustFailOverdue(t, math.MaxInt64, 10)), 0)
 		l.clock.now = l.clock.now.Add(time.Microsecond)
-		a = l.mustHeartbeat(t, a) // says that it runs, not that it may
-		same(t, "closed after it", l.sweep(t, math.MaxInt64, 10),
-			[]remediation.Action{unreported(a, l.clock.now, new("no result came within its 90 seconds"))})
+		a = l.mustHeartbeat(t, a) // a heartbeat does not extend MaxRuntimeSeconds
+		same(t, "closed after the limit", l.mustFailOverdue(t, math.MaxInt64, 10),
+			[]remediation.Action{failedOverdue(a, l.clock.now, new("no result came within its 90 seconds"))})
 	}
 	n.MaxRuntimeSeconds = new(int64(math.MaxInt32))
 	a := l.advance(t, l.mustCreate(t, n), approve, start)
 	l.clock.now = a.ExecutedAt.Add(time.Hour + time.Microsecond)
-	same(t, "both", l.sweep(t, time.Hour, 10), []remediation.Action{unreported(a, l.clock.now, new("no result came within 1h0m0s"))})
+	same(t, "closed by olderThan before MaxRuntimeSeconds", l.mustFailOverdue(t, time.Hour, 10),
+		[]remediation.Action{failedOverdue(a, l.clock.now, new("no result came within 1h0m0s"))})
 }
 
-// As everywhere, a clock that was wrong when the action was claimed closes nothing early.
-func (l *ledger) TestOwnRuntimeCountsFromTheLatestTime(t *testing.T) {
+// The runtime counts from the latest time of the action, so that a wrong clock at its start closes nothing early.
+func (l *ledger) TestMaxRuntimeCountsFromTheLatestTime(t *testing.T) {
 	n := newAction(paused)
 	n.MaxRuntimeSeconds = new(int64(60))
 	a := l.advance(t, l.mustCreate(t, n), approve)
 	approvedAt := *a.ApprovedAt
 	l.clock.now = approvedAt.Add(-time.Hour)
-	a = l.takeNow(t, a, start)
+	a = l.mustStep(t, a, start)
 	l.clock.now = approvedAt.Add(time.Minute)
-	same(t, "closed", len(l.sweep(t, math.MaxInt64, 10)), 0)
+	same(t, "closed", len(l.mustFailOverdue(t, math.MaxInt64, 10)), 0)
 	l.clock.now = l.clock.now.Add(time.Microsecond)
-	same(t, "closed", ids(l.sweep(t, math.MaxInt64, 10)), []int64{a.ID})
+	same(t, "closed", ids(l.mustFailOverdue(t, math.MaxInt64, 10)), []int64{a.ID})
 
 	last := time.Date(9999, 12, 31, 23, 59, 58, 0, time.UTC)
 	l.clock.now = last
 	a = l.mustCreate(t, func() remediation.NewAction { n.ServerID = normal; return n }())
 	a = l.mustClaim(t, normal)
 	l.clock.now = last.Add(time.Second)
-	same(t, "closed at the end of time", len(l.sweep(t, math.MaxInt64, 10)), 0)
-	l.takeNow(t, a, complete)
+	same(t, "closed before the runtime ends after year 9999", len(l.mustFailOverdue(t, math.MaxInt64, 10)), 0)
+	l.mustStep(t, a, complete)
 }

@@ -9,7 +9,10 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// between is an action that may run in a span of minutes; a negative one means no limit.
+// Tests of NotBefore, ExpiresAt and Expire: when an action may start, and what happens once it has expired.
+
+// between is an action that may start at minute notBefore or later, and before minute expires. A negative value means
+// no limit.
 func between(serverID string, notBefore, expires int) remediation.NewAction {
 	a := newAction(serverID)
 	if notBefore >= 0 {
@@ -21,8 +24,8 @@ func between(serverID string, notBefore, expires int) remediation.NewAction {
 	return a
 }
 
-// held expects err to be the *TransitionError of an approval or a start that the lifecycle allows.
-func held(t *testing.T, err error, id int64, s step, why remediation.Reason) {
+// refusedFor expects err to be the *TransitionError of a step that is refused for a reason other than the status.
+func refusedFor(t *testing.T, err error, id int64, s step, why remediation.Reason) {
 	t.Helper()
 	refused(t, err, remediation.TransitionError{ID: id, From: s.from, To: s.to, Why: why})
 }
@@ -36,7 +39,7 @@ func (l *ledger) mustExpire(t *testing.T, limit int) []remediation.Action {
 	return expired
 }
 
-func (l *ledger) TestExpiredIsNeitherApprovedNorStarted(t *testing.T) {
+func (l *ledger) TestExpiredActionIsNeitherApprovedNorStarted(t *testing.T) {
 	for _, late := range []time.Duration{0, time.Microsecond, time.Hour} {
 		l.clock.now = at(0)
 		pending := l.mustCreate(t, between(paused, -1, 10))
@@ -44,16 +47,17 @@ func (l *ledger) TestExpiredIsNeitherApprovedNorStarted(t *testing.T) {
 		auto := l.mustCreate(t, between(normal, -1, 10))
 		l.clock.now = at(10).Add(late)
 		_, err := l.Approve(t.Context(), pending.ID, "bob")
-		held(t, err, pending.ID, approve, remediation.ReasonExpired)
+		refusedFor(t, err, pending.ID, approve, remediation.ReasonExpired)
 		outcomes, err := l.ApproveMany(t.Context(), []int64{pending.ID, approved.ID}, "bob")
 		if err != nil {
 			t.Fatal(err)
 		}
-		held(t, outcomes[0].Err, pending.ID, approve, remediation.ReasonExpired)
-		refused(t, outcomes[1].Err, remediation.TransitionError{ID: approved.ID, From: remediation.Approved, To: remediation.Approved})
+		refusedFor(t, outcomes[0].Err, pending.ID, approve, remediation.ReasonExpired)
+		refused(t, outcomes[1].Err,
+			remediation.TransitionError{ID: approved.ID, From: remediation.Approved, To: remediation.Approved})
 		for _, a := range []remediation.Action{approved, auto} {
 			_, err = l.Start(t.Context(), a.ID)
-			held(t, err, a.ID, start, remediation.ReasonExpired)
+			refusedFor(t, err, a.ID, start, remediation.ReasonExpired)
 			l.nothingToClaim(t, a.ServerID)
 			same(t, "the row", l.mustGet(t, a.ID), a)
 		}
@@ -61,15 +65,15 @@ func (l *ledger) TestExpiredIsNeitherApprovedNorStarted(t *testing.T) {
 
 		l.clock.now = at(10).Add(-time.Microsecond)
 		for _, s := range []step{approve, start} {
-			pending = l.takeNow(t, pending, s)
+			pending = l.mustStep(t, pending, s)
 		}
-		same(t, "claimed in the last moment", l.mustClaim(t, normal).ID, auto.ID)
-		l.takeNow(t, approved, withdraw)
+		same(t, "claimed in the last microsecond", l.mustClaim(t, normal).ID, auto.ID)
+		l.mustStep(t, approved, withdraw)
 	}
 }
 
-// takeNow is take without moving the clock.
-func (l *ledger) takeNow(t *testing.T, a remediation.Action, s step) remediation.Action {
+// mustStep makes a step at the current time of the clock, checks the returned action and returns it.
+func (l *ledger) mustStep(t *testing.T, a remediation.Action, s step) remediation.Action {
 	t.Helper()
 	got, err := s.call(t.Context(), l.Ledger, a.ServerID, a.ID)
 	if err != nil {
@@ -79,29 +83,29 @@ func (l *ledger) takeNow(t *testing.T, a remediation.Action, s step) remediation
 	return got
 }
 
-func (l *ledger) TestNotYetDueIsNotStarted(t *testing.T) {
+func (l *ledger) TestActionDoesNotStartBeforeNotBefore(t *testing.T) {
 	for _, expires := range []int{-1, 20} {
 		for _, early := range []time.Duration{time.Microsecond, 5 * time.Minute} {
 			l.clock.now = at(0)
 			claimed, started := l.mustCreate(t, between(normal, 10, expires)), l.mustCreate(t, between(normal, 10, expires))
 			ahead := l.mustCreate(t, between(paused, 10, expires))
 			l.clock.now = at(10).Add(-early)
-			ahead = l.takeNow(t, ahead, approve) // a decision need not wait
+			ahead = l.mustStep(t, ahead, approve) // an approval may come before NotBefore
 			for _, a := range []remediation.Action{claimed, started, ahead} {
 				_, err := l.Start(t.Context(), a.ID)
-				held(t, err, a.ID, start, remediation.ReasonNotYetDue)
+				refusedFor(t, err, a.ID, start, remediation.ReasonNotYetDue)
 				l.nothingToClaim(t, a.ServerID)
 				same(t, "the row", l.mustGet(t, a.ID), a)
 			}
 			l.clock.now = at(10)
 			same(t, "claimed when due", l.mustClaim(t, normal), start.after(claimed, at(10)))
-			l.takeNow(t, started, start)
-			l.takeNow(t, ahead, start)
+			l.mustStep(t, started, start)
+			l.mustStep(t, ahead, start)
 		}
 	}
 }
 
-func (l *ledger) TestClaimTakesTheOldestThatIsDueAndHasNotExpired(t *testing.T) {
+func (l *ledger) TestClaimTakesTheOldestDueActionThatHasNotExpired(t *testing.T) {
 	l.mustPause(t, normal)
 	type span struct{ notBefore, expires int }
 	spans := []span{{-1, -1}, {-1, 5}, {-1, 30}, {5, -1}, {15, -1}, {5, 10}, {5, 30}, {15, 30}, {2, 3}}
@@ -111,7 +115,7 @@ func (l *ledger) TestClaimTakesTheOldestThatIsDueAndHasNotExpired(t *testing.T) 
 		var want []int64
 		for i := range 2 * len(spans) {
 			s := spans[(i*(rotated+1)+rotated)%len(spans)]
-			a := l.takeNow(t, l.mustCreate(t, between(normal, s.notBefore, s.expires)), approve)
+			a := l.mustStep(t, l.mustCreate(t, between(normal, s.notBefore, s.expires)), approve)
 			if runnable(s) {
 				want = append(want, a.ID)
 			}
@@ -132,12 +136,12 @@ func (l *ledger) TestClaimTakesTheOldestThatIsDueAndHasNotExpired(t *testing.T) 
 		l.clock.now = at(40)
 		l.mustExpire(t, 0)
 		for a := range l.All(t.Context(), remediation.Filter{Status: remediation.Approved}) {
-			l.takeNow(t, a, withdraw)
+			l.mustStep(t, a, withdraw)
 		}
 	}
 }
 
-func (l *ledger) TestLimitsAreKeptAsGiven(t *testing.T) {
+func (l *ledger) TestLimitsAreStoredAsGiven(t *testing.T) {
 	berlin := time.FixedZone("+0100", 3600)
 	a := newAction(normal)
 	a.NotBefore, a.ExpiresAt = new(at(-5).In(berlin).Add(999)), new(at(60).In(berlin).Add(1))
@@ -164,13 +168,13 @@ func (l *ledger) TestLimitsAreKeptAsGiven(t *testing.T) {
 	}
 	same(t, "RequestCancel", got, want)
 	want = complete.after(want, l.clock.tick())
-	same(t, "Finish", l.takeNow(t, got, complete), want)
+	same(t, "Finish", l.mustStep(t, got, complete), want)
 	same(t, "Get at the end", l.mustGet(t, want.ID), want)
 	want.Stdout, want.Stderr = nil, nil
 	same(t, "List at the end", l.mustList(t, remediation.Filter{}), []remediation.Action{plain, want})
 }
 
-func (l *ledger) TestLimitsAreChecked(t *testing.T) {
+func (l *ledger) TestLimitsAreValidated(t *testing.T) {
 	before := l.contents(t)
 	for field, changes := range map[string][]func(a *remediation.NewAction){
 		"expires_at": {
@@ -212,66 +216,68 @@ func (l *ledger) TestLimitsAreChecked(t *testing.T) {
 		same(t, "max_runtime_seconds", l.mustCreate(t, a).MaxRuntimeSeconds, &n)
 		l.mustClaim(t, normal)
 	}
-	same(t, "overdue", len(l.sweep(t, time.Hour, 10)), 0)
+	same(t, "overdue", len(l.mustFailOverdue(t, time.Hour, 10)), 0)
 	for _, limit := range []int{-1, 1001} {
 		_, err := l.Expire(t.Context(), limit)
 		badInput(t, err, "limit")
 	}
 }
 
-// expiredAt is what Expire must make of an action.
+// expiredAt is an action as Expire must leave it.
 func expiredAt(a remediation.Action, at time.Time) remediation.Action {
 	a.Status, a.RejectedAt, a.RejectedBy = remediation.Rejected, &at, new(remediation.AutoApprover)
 	a.RejectionReason = new("expired at " + a.ExpiresAt.Format(time.DateTime) + " UTC")
 	return a
 }
 
-func (l *ledger) TestExpireSettlesWhatNobodyWillRun(t *testing.T) {
+func (l *ledger) TestExpireRejectsExpiredActionsThatHaveNotStarted(t *testing.T) {
 	keyed := between(paused, -1, 10)
 	keyed.DedupeKey = new("apt")
 	pending := l.mustCreate(t, keyed)
-	approved, auto := l.advance(t, l.mustCreate(t, between(paused, 5, 10)), approve), l.mustCreate(t, between(normal, -1, 10))
-	executing, completed := l.advance(t, l.mustCreate(t, between(paused, -1, 10)), approve, start), l.advance(t, l.mustCreate(t, between(paused, -1, 10)), approve, start, complete)
+	approved := l.advance(t, l.mustCreate(t, between(paused, 5, 10)), approve)
+	auto := l.mustCreate(t, between(normal, -1, 10))
+	executing := l.advance(t, l.mustCreate(t, between(paused, -1, 10)), approve, start)
+	completed := l.advance(t, l.mustCreate(t, between(paused, -1, 10)), approve, start, complete)
 	rejected := l.advance(t, l.mustCreate(t, between(paused, -1, 10)), reject)
 	later, unlimited := l.mustCreate(t, between(paused, -1, 30)), l.actionIn(t, remediation.Pending)
 
 	l.clock.now = at(10).Add(-time.Microsecond)
-	same(t, "expired before", len(l.mustExpire(t, 0)), 0)
+	same(t, "expired before ExpiresAt", len(l.mustExpire(t, 0)), 0)
 	last := l.lastEvent(t)
 	l.clock.now = at(10)
 	want := []remediation.Action{expiredAt(pending, at(10)), expiredAt(approved, at(10)), expiredAt(auto, at(10))}
 	same(t, "Expire", l.mustExpire(t, 0), want)
-	var told []remediation.Event
+	var wantEvents []remediation.Event
 	for _, a := range want {
 		same(t, "the row", l.mustGet(t, a.ID), a)
-		told = append(told, remediation.Event{ActionID: a.ID, ServerID: a.ServerID, Kind: remediation.EventRejected,
-			Actor: a.RejectedBy, OccurredAt: at(10), Detail: a.RejectionReason})
+		wantEvents = append(wantEvents, remediation.Event{ActionID: a.ID, ServerID: a.ServerID,
+			Kind: remediation.EventRejected, Actor: a.RejectedBy, OccurredAt: at(10), Detail: a.RejectionReason})
 	}
 	events := l.mustEvents(t, last)
 	slices.SortFunc(events, func(a, b remediation.Event) int { return int(a.ActionID - b.ActionID) })
-	sameEvents(t, "of Expire", events, told)
+	sameEvents(t, "events of Expire", events, wantEvents)
 	for _, a := range []remediation.Action{executing, completed, rejected, later, unlimited} {
-		same(t, "the other row", l.mustGet(t, a.ID), a)
+		same(t, "a row that Expire must not change", l.mustGet(t, a.ID), a)
 	}
 	same(t, "expired again", len(l.mustExpire(t, 0)), 0)
 	keyed.ExpiresAt = new(at(30))
-	l.mustCreate(t, keyed) // the key is free
+	l.mustCreate(t, keyed) // Expire released the key
 }
 
-func (l *ledger) TestExpireGoesInOrderUpToTheLimit(t *testing.T) {
+func (l *ledger) TestExpireRejectsTheFirstToExpireUpToTheLimit(t *testing.T) {
 	var want []int64
 	for i := range 6 {
 		want = append(want, l.mustCreate(t, between(paused, -1, 10-i)).ID)
 	}
 	l.clock.now = at(30)
-	for len(want) > 0 { // the first to expire were created last
+	for len(want) > 0 { // the last created expire first
 		same(t, "Expire", ids(l.mustExpire(t, 2)), want[len(want)-2:])
 		want = want[:len(want)-2]
 	}
 	same(t, "expired again", len(l.mustExpire(t, 2)), 0)
 }
 
-func (l *ledger) TestExpireRaceSettlesEachOnce(t *testing.T) {
+func (l *ledger) TestExpireRaceRejectsEachActionOnce(t *testing.T) {
 	racers := l.racers(t, 8)
 	var want []int64
 	for range 40 {
@@ -291,28 +297,31 @@ func (l *ledger) TestExpireRaceSettlesEachOnce(t *testing.T) {
 			}
 		}
 	})
-	all := append(slices.Concat(expired...), ids(l.mustExpire(t, 0))...) // on PostgreSQL a sweep passes over what another holds
+	// On PostgreSQL, Expire skips rows that another call has locked, so some may be left.
+	all := append(slices.Concat(expired...), ids(l.mustExpire(t, 0))...)
 	slices.Sort(all)
 	same(t, "expired", all, want)
 	same(t, "events", len(l.mustEvents(t, last)), len(want))
 }
 
-// Each racer has a clock of its own, on one side of the moment at which the action expires.
-func (l *ledger) TestExpireRaceWithDecisionsAndClaimsHasOneWinner(t *testing.T) {
-	before := remediation.New(l.db.Another(t), remediation.WithClock(func() time.Time { return at(10).Add(-time.Microsecond) }))
-	after := remediation.New(l.db.Another(t), remediation.WithClock(func() time.Time { return at(10) }))
+// Approve and Start read a clock just before the actions expire, and Expire reads one at that time.
+func (l *ledger) TestExpireRaceWithApproveAndStartHasOneWinner(t *testing.T) {
+	withClock := func(now time.Time) *remediation.Ledger {
+		return remediation.New(l.db.Another(t), remediation.WithClock(func() time.Time { return now }))
+	}
+	before, after := withClock(at(10).Add(-time.Microsecond)), withClock(at(10))
 	for range rounds(20) {
 		l.clock.now = at(0)
 		pending := l.mustCreate(t, between(paused, -1, 10)).ID
-		approved := l.takeNow(t, l.mustCreate(t, between(paused, -1, 10)), approve).ID
+		approved := l.mustStep(t, l.mustCreate(t, between(paused, -1, 10)), approve).ID
 		var expired []remediation.Action
-		var notApproved, notClaimed error
+		var approveErr, startErr error
 		race([]*remediation.Ledger{before, before, after}, func(i int, racer *remediation.Ledger) {
 			switch i {
 			case 0:
-				_, notApproved = racer.Approve(t.Context(), pending, "bob")
+				_, approveErr = racer.Approve(t.Context(), pending, "bob")
 			case 1:
-				_, notClaimed = racer.Start(t.Context(), approved)
+				_, startErr = racer.Start(t.Context(), approved)
 			case 2:
 				var err error
 				if expired, err = racer.Expire(t.Context(), 0); err != nil {
@@ -320,18 +329,21 @@ func (l *ledger) TestExpireRaceWithDecisionsAndClaimsHasOneWinner(t *testing.T) 
 				}
 			}
 		})
-		var gone []int64
-		if notApproved != nil {
-			refused(t, notApproved, remediation.TransitionError{ID: pending, From: remediation.Rejected, To: remediation.Approved})
+		var notStarted []int64
+		if approveErr != nil {
+			refused(t, approveErr,
+				remediation.TransitionError{ID: pending, From: remediation.Rejected, To: remediation.Approved})
 		}
-		if notClaimed != nil {
-			gone = append(gone, approved)
-			refused(t, notClaimed, remediation.TransitionError{ID: approved, From: remediation.Rejected, To: remediation.Executing})
+		if startErr != nil {
+			notStarted = append(notStarted, approved)
+			refused(t, startErr,
+				remediation.TransitionError{ID: approved, From: remediation.Rejected, To: remediation.Executing})
 		}
 		l.clock.now = at(10)
-		rest := append(ids(expired), ids(l.mustExpire(t, 0))...) // what was approved in time expires without having run
+		// An action that was approved in time still expires if it has not started.
+		rest := append(ids(expired), ids(l.mustExpire(t, 0))...)
 		slices.Sort(rest)
-		same(t, "expired in all", slices.Compact(rest), append([]int64{pending}, gone...))
+		same(t, "expired in total", slices.Compact(rest), append([]int64{pending}, notStarted...))
 	}
 }
 
@@ -344,7 +356,7 @@ func (l *ledger) TestExpireInTheCallersTransaction(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		same(t, "in the transaction", expired, []remediation.Action{expiredAt(a, at(10))})
+		same(t, "Expire in the transaction", expired, []remediation.Action{expiredAt(a, at(10))})
 		end, want := tx.Rollback, a
 		if commit {
 			end, want = tx.Commit, expired[0]
@@ -352,33 +364,33 @@ func (l *ledger) TestExpireInTheCallersTransaction(t *testing.T) {
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
-		same(t, "afterwards", l.mustGet(t, a.ID), want)
+		same(t, "the row after the transaction", l.mustGet(t, a.ID), want)
 	}
 }
 
-func (l *ledger) TestExplainSaysExpiredAndNotYetDue(t *testing.T) {
+func (l *ledger) TestExplainReportsExpiredAndNotYetDue(t *testing.T) {
 	pending, due := l.mustCreate(t, between(paused, 10, 20)), l.mustCreate(t, between(normal, 10, 20))
 	behind := l.mustCreate(t, newAction(normal))
 	e := l.mustExplain(t, due.ID)
 	same(t, "not yet due", e.Reason, remediation.ReasonNotYetDue)
 	same(t, "detail", e.Detail, "2026-11-23 12:10:07 UTC")
 	same(t, "pending", l.mustExplain(t, pending.ID).Reason, remediation.ReasonAwaitingApproval)
-	same(t, "the one behind", l.mustExplain(t, behind.ID).Reason, remediation.ReasonUnclaimed)
+	same(t, "the action behind", l.mustExplain(t, behind.ID).Reason, remediation.ReasonUnclaimed)
 	l.clock.now = at(10)
 	same(t, "due", l.mustExplain(t, due.ID).Reason, remediation.ReasonUnclaimed)
-	same(t, "the one behind", l.mustExplain(t, behind.ID).Behind, due.ID)
+	same(t, "the action behind", l.mustExplain(t, behind.ID).Behind, due.ID)
 	l.clock.now = at(20)
 	for _, a := range []remediation.Action{pending, due} {
 		e := l.mustExplain(t, a.ID)
 		same(t, "expired", e.Reason, remediation.ReasonExpired)
 		same(t, "since", e.Since, at(20))
 	}
-	same(t, "the one behind", l.mustExplain(t, behind.ID).Reason, remediation.ReasonUnclaimed)
+	same(t, "the action behind", l.mustExplain(t, behind.ID).Reason, remediation.ReasonUnclaimed)
 	l.mustExpire(t, 0)
-	same(t, "settled", l.mustExplain(t, due.ID).Reason, remediation.ReasonRejected)
+	same(t, "after Expire", l.mustExplain(t, due.ID).Reason, remediation.ReasonRejected)
 }
 
-func (l *ledger) TestLimitsHoldAgainstRawSQL(t *testing.T) {
+func (l *ledger) TestDatabaseEnforcesLimits(t *testing.T) {
 	limited := func(status remediation.Status, notBefore, expires int) remediation.Action {
 		a := example(status)
 		n := between(normal, notBefore, expires)
@@ -399,14 +411,14 @@ func (l *ledger) TestLimitsHoldAgainstRawSQL(t *testing.T) {
 		}
 	}
 	for name, r := range map[string]row{
-		"expired when created":       rowOf(limited(remediation.Pending, -1, 0)),
-		"expires before not_before":  rowOf(limited(remediation.Pending, 5, 4)),
-		"expires at not_before":      rowOf(limited(remediation.Pending, 5, 5)),
-		"expired when approved":      rowOf(limited(remediation.Approved, -1, 1)),
-		"expired when executed":      rowOf(limited(remediation.Executing, -1, 2)),
-		"executed before not_before": rowOf(limited(remediation.Executing, 3, -1)),
-		"completed, not due":         rowOf(limited(remediation.Completed, 3, -1)),
-		"withdrawn, expired before": func() row {
+		"expired when created":                  rowOf(limited(remediation.Pending, -1, 0)),
+		"expires before not_before":             rowOf(limited(remediation.Pending, 5, 4)),
+		"expires at not_before":                 rowOf(limited(remediation.Pending, 5, 5)),
+		"expired when approved":                 rowOf(limited(remediation.Approved, -1, 1)),
+		"expired when executed":                 rowOf(limited(remediation.Executing, -1, 2)),
+		"executed before not_before":            rowOf(limited(remediation.Executing, 3, -1)),
+		"completed, executed before not_before": rowOf(limited(remediation.Completed, 3, -1)),
+		"withdrawn, expired when approved": func() row {
 			r := rowOf(withdrawn())
 			r["expires_at"] = literal(at(1))
 			return r

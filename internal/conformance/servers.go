@@ -7,6 +7,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// Tests of a server's settings: reading them, and forbidding self-approval.
+
 func (l *ledger) mustForbidSelfApproval(t *testing.T, serverID string, forbid bool) {
 	t.Helper()
 	if err := l.ForbidSelfApproval(t.Context(), serverID, forbid); err != nil {
@@ -20,21 +22,21 @@ func (l *ledger) TestSelfApprovalIsRefusedWhereItIsForbidden(t *testing.T) {
 		own, others := l.mustCreate(t, newAction(paused)), l.mustCreate(t, newAction(paused))
 		last := l.lastEvent(t)
 		_, err := l.Approve(t.Context(), own.ID, "ann")
-		held(t, err, own.ID, approve, remediation.ReasonSelfApproval)
+		refusedFor(t, err, own.ID, approve, remediation.ReasonSelfApproval)
 		outcomes, err := l.ApproveMany(t.Context(), []int64{own.ID, 4711}, "ann")
 		if err != nil {
 			t.Fatal(err)
 		}
-		held(t, outcomes[0].Err, own.ID, approve, remediation.ReasonSelfApproval)
-		wantError(t, "of an unknown action", outcomes[1].Err, remediation.ErrNotFound)
+		refusedFor(t, outcomes[0].Err, own.ID, approve, remediation.ReasonSelfApproval)
+		wantError(t, "ApproveMany of an unknown action", outcomes[1].Err, remediation.ErrNotFound)
 		same(t, "the row", l.mustGet(t, own.ID), own)
 		same(t, "events", len(l.mustEvents(t, last)), 0)
-		l.takeNow(t, own, approve) // by bob
+		l.mustStep(t, own, approve) // as bob
 		outcomes, err = l.ApproveMany(t.Context(), []int64{others.ID}, "bob")
 		if err != nil || outcomes[0].Err != nil {
 			t.Fatal(err, outcomes)
 		}
-		// Another server's setting says nothing here, and creating is no approval.
+		// The setting does not refuse new actions, and the setting of one server does not affect another.
 		l.mustForbidSelfApproval(t, normal, true)
 		l.mustPause(t, normal)
 		onNormal := l.mustCreate(t, newAction(normal))
@@ -42,47 +44,47 @@ func (l *ledger) TestSelfApprovalIsRefusedWhereItIsForbidden(t *testing.T) {
 		if _, err := l.Approve(t.Context(), onNormal.ID, "ann"); err != nil {
 			t.Error(err)
 		}
-		l.mustForbidSelfApproval(t, paused, true) // again
+		l.mustForbidSelfApproval(t, paused, true) // repeating the call changes nothing
 	}
 	rejected := l.mustCreate(t, newAction(paused))
 	if _, err := l.Reject(t.Context(), rejected.ID, "ann", "my mistake"); err != nil {
-		t.Errorf("to reject one's own: %v", err)
+		t.Errorf("Reject by the creator: %v", err)
 	}
 }
 
-func (l *ledger) TestSelfApprovalChangesNothingThatWasDecided(t *testing.T) {
+func (l *ledger) TestForbidSelfApprovalKeepsEarlierApprovals(t *testing.T) {
 	decided, err := l.Approve(t.Context(), l.mustCreate(t, newAction(paused)).ID, "ann")
 	if err != nil {
 		t.Fatal(err)
 	}
 	pending := l.mustCreate(t, newAction(paused))
 	l.mustForbidSelfApproval(t, paused, true)
-	same(t, "what was decided", l.mustGet(t, decided.ID), decided)
+	same(t, "the earlier approval", l.mustGet(t, decided.ID), decided)
 	for _, s := range []step{start, complete} {
-		decided = l.takeNow(t, decided, s)
+		decided = l.mustStep(t, decided, s)
 	}
 	_, err = l.Approve(t.Context(), pending.ID, "ann")
-	held(t, err, pending.ID, approve, remediation.ReasonSelfApproval)
+	refusedFor(t, err, pending.ID, approve, remediation.ReasonSelfApproval)
 	l.mustForbidSelfApproval(t, paused, false)
 	if _, err := l.Approve(t.Context(), pending.ID, "ann"); err != nil {
 		t.Error(err)
 	}
 }
 
-func (l *ledger) TestSelfApprovalLeavesAutomaticApprovalAlone(t *testing.T) {
+func (l *ledger) TestForbidSelfApprovalAllowsAutomaticApproval(t *testing.T) {
 	l.mustForbidSelfApproval(t, normal, true)
 	a := l.mustCreate(t, newAction(normal))
 	same(t, "status", a.Status, remediation.Approved)
 	same(t, "claimed", l.mustClaim(t, normal).ID, a.ID)
 }
 
-func (l *ledger) TestSelfApprovalHoldsAgainstRawSQL(t *testing.T) {
+func (l *ledger) TestDatabaseRefusesForbiddenSelfApproval(t *testing.T) {
 	l.mustForbidSelfApproval(t, paused, true)
-	by := func(who string) string {
-		return "status = 'approved', approved_by = " + quote(who) + ", approved_at = " + literal(at(1))
+	approvedBy := func(name string) string {
+		return "status = 'approved', approved_by = " + quote(name) + ", approved_at = " + literal(at(1))
 	}
 	pending := l.mustCreate(t, newAction(paused))
-	l.wontUpdate(t, pending, by("ann"))
+	l.wontUpdate(t, pending, approvedBy("ann"))
 	for _, status := range remediation.Statuses() {
 		a := example(status)
 		a.ServerID = paused
@@ -92,18 +94,19 @@ func (l *ledger) TestSelfApprovalHoldsAgainstRawSQL(t *testing.T) {
 		}
 		r["approved_by"] = "'ann'"
 		if _, err := l.insert(t, r); err == nil {
-			t.Errorf("a %s row that its creator approved was accepted", status)
+			t.Errorf("a %s row approved by its creator was accepted", status)
 		}
 		r["server_id"] = quote(normal)
 		if _, err := l.insert(t, r); err != nil {
-			t.Errorf("a %s row of a server that does not forbid it: %v", status, err)
+			t.Errorf("a %s row approved by its creator, on a server that allows it: %v", status, err)
 		}
 	}
-	if err := l.update(t, pending.ID, by("bob")); err != nil {
+	if err := l.update(t, pending.ID, approvedBy("bob")); err != nil {
 		t.Error(err)
 	}
 	for _, value := range []string{"NULL", "2"} {
-		if _, err := l.db.Raw.ExecContext(t.Context(), "UPDATE remediation_servers SET forbids_self_approval = "+value); err == nil {
+		query := "UPDATE remediation_servers SET forbids_self_approval = " + value
+		if _, err := l.db.Raw.ExecContext(t.Context(), query); err == nil {
 			t.Errorf("forbids_self_approval = %s was accepted", value)
 		}
 	}
@@ -132,7 +135,7 @@ func (l *ledger) TestServersAreListedInPages(t *testing.T) {
 			if len(page) == 0 {
 				break
 			}
-			same(t, "a page", len(page), min(size, len(want)-len(got)+len(page)))
+			same(t, "the size of a page", len(page), min(size, len(want)-len(got)+len(page)))
 		}
 		same(t, "servers", got, want)
 	}
@@ -144,7 +147,7 @@ func (l *ledger) TestServersAreListedInPages(t *testing.T) {
 	badInput(t, err, "after")
 }
 
-func (l *ledger) TestServerTellsItsModeAndSettings(t *testing.T) {
+func (l *ledger) TestServerReturnsItsModeAndSettings(t *testing.T) {
 	want := map[string]remediation.Server{
 		normal: {ID: normal},
 		paused: {ID: paused, Paused: true, PausedAt: new(at(0))},

@@ -8,7 +8,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// step is one call that takes an action from a status to the next, and what it fills.
+// step is one call that changes the status of an action. fill sets the audit fields that the call must fill.
 type step struct {
 	name     string
 	from, to remediation.Status
@@ -63,11 +63,11 @@ func finish(name string, to remediation.Status, r remediation.Result) step {
 	}
 }
 
-// steps is every call that changes the status of the action with a given id.
+// steps is every call that changes the status of one action by its id.
 var steps = []step{approve, reject, withdraw, start, complete, fail}
 
-// way is how an action that was created under maintenance comes into each status.
-var way = map[remediation.Status][]step{
+// stepsTo lists, for each status, the steps that bring a pending action there.
+var stepsTo = map[remediation.Status][]step{
 	remediation.Pending:   {},
 	remediation.Approved:  {approve},
 	remediation.Rejected:  {reject},
@@ -76,13 +76,14 @@ var way = map[remediation.Status][]step{
 	remediation.Failed:    {approve, start, fail},
 }
 
-// actionIn creates an action on the paused server, takes it into status a minute a step, and returns it as it is stored.
+// actionIn creates an action on the paused server, brings it to status in steps of a minute, and returns the stored
+// action.
 func (l *ledger) actionIn(t *testing.T, status remediation.Status) remediation.Action {
 	t.Helper()
-	return l.advance(t, l.mustCreate(t, newAction(paused)), way[status]...)
+	return l.advance(t, l.mustCreate(t, newAction(paused)), stepsTo[status]...)
 }
 
-// advance makes the steps with an action and returns it as it is stored.
+// advance makes the steps, moving the clock by a minute before each, and returns the stored action.
 func (l *ledger) advance(t *testing.T, a remediation.Action, steps ...step) remediation.Action {
 	t.Helper()
 	for _, s := range steps {
@@ -94,7 +95,7 @@ func (l *ledger) advance(t *testing.T, a remediation.Action, steps ...step) reme
 	return l.mustGet(t, a.ID)
 }
 
-// after is what the step must make of an action.
+// after is an action as the step must leave it.
 func (s step) after(a remediation.Action, at time.Time) remediation.Action {
 	a.Status = s.to
 	s.fill(&a, at)

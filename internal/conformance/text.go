@@ -7,7 +7,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (l *ledger) TestTextOfTheGreatestLengthIsKeptWhole(t *testing.T) {
+// Tests that text is stored unchanged: at its maximum length, and with characters that SQL or encodings could break.
+
+func (l *ledger) TestTextOfMaximumLengthIsStoredWhole(t *testing.T) {
 	if err := l.AddServer(t.Context(), longestServerID); err != nil {
 		t.Fatal(err)
 	}
@@ -42,21 +44,21 @@ func (l *ledger) TestTextOfTheGreatestLengthIsKeptWhole(t *testing.T) {
 		}
 		got := l.mustGet(t, a.ID)
 		if got.Command != longestText || *got.RejectionReason != longestText {
-			t.Errorf("a command of %d bytes and a reason of %d came back, want both whole", len(got.Command),
-				len(*got.RejectionReason))
+			t.Errorf("got a command of %d bytes and a reason of %d, want %d each", len(got.Command),
+				len(*got.RejectionReason), len(longestText))
 		}
 		if got.ServerID != longestServerID || got.ActionType != longestActionType || got.CreatedBy != longestActor ||
 			*got.ServiceName != longestServiceName || *got.RejectedBy != longestActor {
-			t.Errorf("other names came back: %q, %q, %q, %q, %q", got.ServerID, got.ActionType, got.CreatedBy, *got.ServiceName,
+			t.Errorf("a name changed: %q, %q, %q, %q, %q", got.ServerID, got.ActionType, got.CreatedBy, *got.ServiceName,
 				*got.RejectedBy)
 		}
 	}
 	if l.count(t, "alerts WHERE title = "+quote(longestTitle)) != 1 {
-		t.Error("the title is not stored whole")
+		t.Error("the title of maximum length is not stored unchanged")
 	}
 }
 
-func (l *ledger) TestHostileTextComesBackToTheByte(t *testing.T) {
+func (l *ledger) TestHostileTextIsStoredUnchanged(t *testing.T) {
 	for name, s := range map[string]string{
 		"quotes":           `it's "quoted" 'twice''`,
 		"injection":        `'; DROP TABLE remediation_actions; --`,
@@ -65,10 +67,10 @@ func (l *ledger) TestHostileTextComesBackToTheByte(t *testing.T) {
 		"backslashes":      `C:\new\table\0 \' \\`,
 		"percent":          "100 % %s %d _ * ?",
 		"placeholders":     "? ?1 $1 :id @id {} %(x)s",
-		"space around":     "  systemctl restart nginx\t ",
+		"outer spaces":     "  systemctl restart nginx\t ",
 		"control":          "\x01\x1b[31m\x7f\u0085\u2028",
 		"not normalised":   "e\u0301 \u00e9 \ufeff \u202e",
-		"last of Unicode":  "\U0010ffff\uffff\ufffd",
+		"end of Unicode":   "\U0010ffff\uffff\ufffd",
 		"a number":         "007",
 		"a word of SQL":    "NULL",
 		"scientific":       "1e3",
@@ -77,7 +79,7 @@ func (l *ledger) TestHostileTextComesBackToTheByte(t *testing.T) {
 		"PostgreSQL's own": `E'\n' $$x$$ U&'\0061'`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			plain := s // as a name, which takes less
+			plain := s // a name must not contain hidden characters
 			for _, h := range forbiddenInNames {
 				plain = strings.ReplaceAll(plain, h, "_")
 			}
@@ -132,12 +134,12 @@ func (l *ledger) TestHostileTextComesBackToTheByte(t *testing.T) {
 			}
 			same(t, "the raw command", raw, s)
 			if l.count(t, "alerts WHERE title = "+quote(s)) != 1 {
-				t.Error("the title is not stored as it is")
+				t.Error("the title is not stored unchanged")
 			}
 			byHand := example(remediation.Failed)
 			byHand.Command, byHand.ApprovedBy, byHand.Stdout = s, &s, &s
 			byHand = l.store(t, byHand)
-			same(t, "an action written past the ledger", l.mustGet(t, byHand.ID), byHand)
+			same(t, "an action inserted by raw SQL", l.mustGet(t, byHand.ID), byHand)
 		})
 	}
 }

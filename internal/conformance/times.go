@@ -7,6 +7,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// Tests of how times are read from the clock, truncated to microseconds and stored.
+
 func (l *ledger) TestTimesAreUTCInWholeMicroseconds(t *testing.T) {
 	kathmandu := time.FixedZone("+0545", 5*3600+45*60)
 	l.clock.now = time.Date(2026, 11, 24, 2, 15, 7, 123456789, kathmandu)
@@ -52,8 +54,8 @@ func (l *ledger) TestTimesAreUTCInWholeMicroseconds(t *testing.T) {
 	}
 }
 
-// A reader in another language sorts and compares what is stored.
-func (l *ledger) TestStoredTimesSortAsTime(t *testing.T) {
+// Programs in other languages sort and compare the stored times by SQL.
+func (l *ledger) TestStoredTimesSortChronologically(t *testing.T) {
 	noon := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	created := map[time.Duration]int64{}
 	for _, d := range []time.Duration{

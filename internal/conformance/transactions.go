@@ -8,8 +8,10 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// work does one of each kind of change and returns the actions as they must be stored.
-func work(t *testing.T, l *remediation.Ledger, now time.Time) []remediation.Action {
+// Tests of a store that joins the caller's transaction.
+
+// makeChanges makes one change of each kind on a new server and returns the actions as they must be stored.
+func makeChanges(t *testing.T, l *remediation.Ledger, now time.Time) []remediation.Action {
 	t.Helper()
 	if err := l.AddServer(t.Context(), "new"); err != nil {
 		t.Fatal(err)
@@ -43,18 +45,18 @@ func work(t *testing.T, l *remediation.Ledger, now time.Time) []remediation.Acti
 	return []remediation.Action{start.after(first, now), second}
 }
 
-func (l *ledger) TestTxCommitKeepsAllOfIt(t *testing.T) {
+func (l *ledger) TestTxCommitKeepsEveryChange(t *testing.T) {
 	tx := l.db.Begin(t)
 	inTx := l.on(tx.Store)
-	want := work(t, inTx, l.clock.now)
+	want := makeChanges(t, inTx, l.clock.now)
 	for _, a := range want {
 		got, err := inTx.Get(t.Context(), a.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		same(t, "in the transaction", got, a)
+		same(t, "Get in the transaction", got, a)
 		_, err = l.Get(t.Context(), a.ID)
-		wantError(t, "outside, before the commit", err, remediation.ErrNotFound)
+		wantError(t, "Get outside the transaction, before the commit", err, remediation.ErrNotFound)
 	}
 	page, err := inTx.List(t.Context(), remediation.Filter{ServerID: "new"})
 	if err != nil {
@@ -69,12 +71,12 @@ func (l *ledger) TestTxCommitKeepsAllOfIt(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestTxRollbackUndoesAllOfIt(t *testing.T) {
+func (l *ledger) TestTxRollbackUndoesEveryChange(t *testing.T) {
 	pending, approved := l.actionIn(t, remediation.Pending), l.mustCreate(t, newAction(normal))
 	before := l.contents(t)
 	tx := l.db.Begin(t)
 	inTx := l.on(tx.Store)
-	work(t, inTx, l.clock.now)
+	makeChanges(t, inTx, l.clock.now)
 	if _, err := inTx.Approve(t.Context(), pending.ID, "bob"); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +91,7 @@ func (l *ledger) TestTxRollbackUndoesAllOfIt(t *testing.T) {
 	same(t, "Claim again", l.mustClaim(t, normal), start.after(approved, l.clock.now))
 }
 
-func (l *ledger) TestTxStaysUsableAfterARefusal(t *testing.T) {
+func (l *ledger) TestTxStaysUsableAfterARefusedCall(t *testing.T) {
 	in := map[remediation.Status]remediation.Action{}
 	for _, status := range remediation.Statuses() {
 		in[status] = l.actionIn(t, status)
@@ -121,10 +123,10 @@ func (l *ledger) TestTxStaysUsableAfterARefusal(t *testing.T) {
 	_, err = inTx.Create(t.Context(), remediation.NewAction{})
 	wantError(t, "Create", err, remediation.ErrInvalidInput)
 	if err := inTx.AddServer(t.Context(), normal); err != nil {
-		t.Errorf("adding a server again: %v", err)
+		t.Errorf("AddServer of an existing server: %v", err)
 	}
 
-	want := work(t, inTx, l.clock.now)
+	want := makeChanges(t, inTx, l.clock.now)
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -132,13 +134,12 @@ func (l *ledger) TestTxStaysUsableAfterARefusal(t *testing.T) {
 		same(t, "after the commit", l.mustGet(t, a.ID), a)
 	}
 	for _, a := range in {
-		same(t, "what the refused calls left", l.mustGet(t, a.ID), a)
+		same(t, "the action after refused calls", l.mustGet(t, a.ID), a)
 	}
 }
 
-// Were the pause to get in between, the ledger would hold an action that "auto" approved on a server that its Pause had
-// already reported to be in maintenance.
-func (l *ledger) TestPauseWaitsForAnOpenCreate(t *testing.T) {
+// If Pause did not wait, a server whose Pause has returned could get an action that "auto" approved afterwards.
+func (l *ledger) TestPauseWaitsForAnUncommittedCreate(t *testing.T) {
 	tx := l.db.Begin(t)
 	created, err := l.on(tx.Store).Create(t.Context(), newAction(normal))
 	if err != nil {
@@ -147,14 +148,14 @@ func (l *ledger) TestPauseWaitsForAnOpenCreate(t *testing.T) {
 	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if err := l.Pause(short, normal); err == nil {
-		t.Error("Pause got in between a Create and its commit")
+		t.Error("Pause returned before the transaction of Create committed")
 	}
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
 	same(t, "the action", l.mustGet(t, created.ID), created)
-	l.mustPause(t, normal) // whether the one that was cut short takes effect now is open
+	l.mustPause(t, normal) // the Pause that timed out may or may not take effect
 	if a := l.mustCreate(t, newAction(normal)); a.Status != remediation.Pending {
-		t.Errorf("after Pause a new action is %s", a.Status)
+		t.Errorf("after Pause a new action is %s, want pending", a.Status)
 	}
 }

@@ -8,53 +8,59 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// SQLite stores what it is given unless a rule says otherwise; PostgreSQL refuses most of it by its types.
+// Tests that the database refuses invalid values, ids and events. SQLite stores a value of any type unless a rule
+// refuses it. PostgreSQL refuses most of these values by the types of its columns.
 
-// odd is what no column of a kind may hold, whatever the engine.
-var odd = map[string][]string{
+// invalid lists, by column type, SQL literals that every engine must refuse.
+var invalid = map[string][]string{
 	"integer": {"'one'", "''"},
 	"time":    {"'nonsense'", "'2026-02-30 15:36:01+00:00'", "'10000-01-19 15:36:01+00:00'"},
 }
 
-// oddUntyped is what an engine whose columns have no types must refuse too.
-var oddUntyped = map[string][]string{
+// invalidUntyped lists what an engine with untyped columns must refuse too.
+var invalidUntyped = map[string][]string{
 	"text":    {"x''", "x'6175746f'", "CAST('auto' AS BLOB)", "'a' || char(0) || 'b'", "char(0)"},
 	"output":  {"x''", "x'6f6b'"},
 	"integer": {"x'30'", "1.5"},
-	"time": {"x'323032362d30312d31392031353a33363a3031'", "'2026-01-19 15:36:01.+00:00'", "'2026-01-19 15:36:01+00:00' || char(0)",
-		"'-0001-01-19 15:36:01+00:00'", "'0000-01-19 15:36:01+00:00'", "1768836961", "2461060.15", "'now'", "'2026-01-19'"},
+	"time": {"x'323032362d30312d31392031353a33363a3031'", "'2026-01-19 15:36:01.+00:00'",
+		"'2026-01-19 15:36:01+00:00' || char(0)", "'-0001-01-19 15:36:01+00:00'", "'0000-01-19 15:36:01+00:00'",
+		"1768836961", "2461060.15", "'now'", "'2026-01-19'"},
 }
 
-func (l *ledger) odd(kind string) []string {
+// invalidValues is the SQL literals that this engine must refuse in a column of a type.
+func (l *ledger) invalidValues(kind string) []string {
 	if l.db.Untyped {
-		return slices.Concat(odd[kind], oddUntyped[kind])
+		return slices.Concat(invalid[kind], invalidUntyped[kind])
 	}
-	return odd[kind]
+	return invalid[kind]
 }
 
-var kinds = map[string]string{
+// columnTypes maps each column to its type in invalid and invalidUntyped.
+var columnTypes = map[string]string{
 	"server_id": "text", "action_type": "text", "service_name": "text", "command": "text", "created_by": "text",
-	"approved_by": "text", "rejected_by": "text", "rejection_reason": "text", "dedupe_key": "text", "stdout": "output", "stderr": "output",
+	"approved_by": "text", "rejected_by": "text", "rejection_reason": "text", "dedupe_key": "text",
+	"stdout": "output", "stderr": "output",
 	"created_at": "time", "approved_at": "time", "rejected_at": "time", "executed_at": "time", "completed_at": "time",
 	"exit_code": "integer", "alert_id": "integer", "idempotency_key": "text", "not_before": "time", "expires_at": "time",
 	"max_runtime_seconds": "integer", "heartbeat_at": "time", "cancel_requested_at": "time", "cancel_requested_by": "text",
 	"cancel_reason": "text",
 }
 
-func (l *ledger) TestDatabaseTakesNoValueOfAnotherType(t *testing.T) {
+func (l *ledger) TestDatabaseRefusesRowsWithInvalidValues(t *testing.T) {
 	alert := l.mustAddAlert(t, normal)
 	for _, a := range append(examples(), withdrawn()) {
 		a.AlertID, a.DedupeKey, a.IdempotencyKey = &alert, new("apt"), new("k")
 		a.NotBefore, a.ExpiresAt, a.MaxRuntimeSeconds = new(at(0)), new(at(60)), new(int64(60))
 		if a.ExecutedAt != nil {
-			a.HeartbeatAt, a.CancelRequestedAt, a.CancelRequestedBy, a.CancelReason = new(at(2)), new(at(2)), new("erin"), new("no")
+			a.HeartbeatAt, a.CancelRequestedAt = new(at(2)), new(at(2))
+			a.CancelRequestedBy, a.CancelReason = new("erin"), new("no")
 		}
 		good := rowOf(a)
-		for c, kind := range kinds {
+		for c, kind := range columnTypes {
 			if good[c] == "NULL" {
 				continue
 			}
-			for _, value := range l.odd(kind) {
+			for _, value := range l.invalidValues(kind) {
 				bad := maps.Clone(good)
 				bad[c] = value
 				l.wontInsert(t, "remediation_actions", bad)
@@ -65,14 +71,14 @@ func (l *ledger) TestDatabaseTakesNoValueOfAnotherType(t *testing.T) {
 	}
 }
 
-func (l *ledger) TestChangeOfStatusTakesNoValueOfAnotherType(t *testing.T) {
+func (l *ledger) TestDatabaseRefusesUpdatesWithInvalidValues(t *testing.T) {
 	for _, tr := range transitions() {
 		for _, c := range tr.fills {
-			for _, value := range l.odd(kinds[c]) {
+			for _, value := range l.invalidValues(columnTypes[c]) {
 				before := l.store(t, tr.from)
 				fills := slices.DeleteFunc(slices.Clone(tr.fills), func(f string) bool { return f == c })
-				query := "UPDATE remediation_actions SET " + rowOf(tr.to).set(append(fills, "status")...) + ", " + c + " = " + value +
-					" WHERE id = " + number(before.ID)
+				query := "UPDATE remediation_actions SET " + rowOf(tr.to).set(append(fills, "status")...) +
+					", " + c + " = " + value + " WHERE id = " + number(before.ID)
 				if _, err := l.db.Raw.ExecContext(t.Context(), query); err == nil {
 					t.Errorf("%s was accepted", query)
 				}
@@ -83,19 +89,19 @@ func (l *ledger) TestChangeOfStatusTakesNoValueOfAnotherType(t *testing.T) {
 	executing := l.actionIn(t, remediation.Executing)
 	asked := row{"cancel_requested_at": literal(at(2)), "cancel_requested_by": "'erin'", "cancel_reason": "'no'"}
 	for c := range asked {
-		for _, value := range l.odd(kinds[c]) {
+		for _, value := range l.invalidValues(columnTypes[c]) {
 			bad := maps.Clone(asked)
 			bad[c] = value
-			l.wontChange(t, executing, bad.set("cancel_requested_at", "cancel_requested_by", "cancel_reason"))
+			l.wontUpdateInvalid(t, executing, bad.set("cancel_requested_at", "cancel_requested_by", "cancel_reason"))
 		}
 	}
-	for _, value := range l.odd("time") {
-		l.wontChange(t, executing, "heartbeat_at = "+value)
+	for _, value := range l.invalidValues("time") {
+		l.wontUpdateInvalid(t, executing, "heartbeat_at = "+value)
 	}
 }
 
-// wontChange is wontUpdate for SQL that may be wrong by itself.
-func (l *ledger) wontChange(t *testing.T, a remediation.Action, set string) {
+// wontUpdateInvalid is wontUpdate for SQL that may fail on any row, such as a literal that PostgreSQL can't parse.
+func (l *ledger) wontUpdateInvalid(t *testing.T, a remediation.Action, set string) {
 	t.Helper()
 	query := "UPDATE remediation_actions SET " + set + " WHERE id = " + number(a.ID)
 	if _, err := l.db.Raw.ExecContext(t.Context(), query); err == nil {
@@ -104,7 +110,7 @@ func (l *ledger) wontChange(t *testing.T, a remediation.Action, set string) {
 	same(t, "the row", l.mustGet(t, a.ID), a)
 }
 
-func (l *ledger) TestDatabaseTakesOnlyIdsThatJSONKeeps(t *testing.T) {
+func (l *ledger) TestDatabaseAcceptsOnlyIDsThatAreExactInJSON(t *testing.T) {
 	r := rowOf(example(remediation.Pending))
 	for _, id := range []int64{0, -1, -1 << 63, 1<<53 + 1, 1<<63 - 1} {
 		r["id"] = number(id)
@@ -114,10 +120,10 @@ func (l *ledger) TestDatabaseTakesOnlyIdsThatJSONKeeps(t *testing.T) {
 	r["id"] = number(1 << 53)
 	l.exec(t, insertion("remediation_actions", r))
 	l.exec(t, "DELETE FROM remediation_actions WHERE id = "+r["id"])
-	same(t, "the action before it", l.mustGet(t, a.ID), a)
+	same(t, "the action with the smaller id", l.mustGet(t, a.ID), a)
 }
 
-func (l *ledger) TestCreatePassesOverIdsThatARawRowHasTaken(t *testing.T) {
+func (l *ledger) TestCreateSkipsIDsThatRawSQLHasTaken(t *testing.T) {
 	last := l.mustCreate(t, newAction(normal)).ID
 	r := rowOf(example(remediation.Pending))
 	for i := range int64(5) {
@@ -125,7 +131,7 @@ func (l *ledger) TestCreatePassesOverIdsThatARawRowHasTaken(t *testing.T) {
 		l.exec(t, insertion("remediation_actions", r))
 	}
 	if a := l.mustCreate(t, newAction(normal)); a.ID <= last+5 {
-		t.Errorf("action %d was created beside the raw ones up to %d", a.ID, last+5)
+		t.Errorf("Create used id %d, want one above %d, the last that raw SQL used", a.ID, last+5)
 	}
 	tx := l.db.Begin(t)
 	if _, err := l.on(tx.Store).Create(t.Context(), newAction(normal)); err != nil {
@@ -136,13 +142,14 @@ func (l *ledger) TestCreatePassesOverIdsThatARawRowHasTaken(t *testing.T) {
 	}
 }
 
-// Nobody writes an event but the change that it tells.
-func (l *ledger) TestEventsByHandAreRefused(t *testing.T) {
+// Triggers write the events. The database refuses an INSERT of an event that does not fit its action.
+func (l *ledger) TestDatabaseRefusesEventsInsertedByHand(t *testing.T) {
 	pending := l.store(t, example(remediation.Pending))
 	completed := l.store(t, example(remediation.Completed))
 	rejected := l.store(t, example(remediation.Rejected))
 	event := func(action int64, kind, actor, at, detail string) row {
-		return row{"action_id": number(action), "server_id": quote(normal), "kind": quote(kind), "actor": actor, "occurred_at": at, "detail": detail}
+		return row{"action_id": number(action), "server_id": quote(normal), "kind": quote(kind), "actor": actor,
+			"occurred_at": at, "detail": detail}
 	}
 	for _, r := range []row{
 		event(pending.ID, "approved", "'alice'", "'2001-01-01 00:00:00+00:00'", "NULL"),
