@@ -19,25 +19,25 @@ type acknowledged struct {
 	mu         sync.Mutex
 	answers    int
 	deliveries int
-	fresh      []loadAnswer                 // not looked for yet
-	furthest   map[int64]remediation.Action // the last that anybody was told of each action
+	unverified []loadAnswer                 // not looked for yet
+	latest     map[int64]remediation.Action // the last that anybody was told of each action
 	delivered  map[int64]bool
-	twice      []int64                          // delivered more than once
-	open       map[string]remediation.NewAction // by their keys, the creates that nobody was answered
-	made       map[string]int64                 // by their keys, the actions that the others made
-	repeated   int
+	duplicates []int64                          // delivered more than once
+	unanswered map[string]remediation.NewAction // by their keys, the creates that nobody was answered
+	created    map[string]int64                 // by their keys, the actions that the others made
+	retried    int
 }
 
 func newAcknowledged() *acknowledged {
-	return &acknowledged{furthest: map[int64]remediation.Action{}, delivered: map[int64]bool{},
-		open: map[string]remediation.NewAction{}, made: map[string]int64{}}
+	return &acknowledged{latest: map[int64]remediation.Action{}, delivered: map[int64]bool{},
+		unanswered: map[string]remediation.NewAction{}, created: map[string]int64{}}
 }
 
 func (k *acknowledged) String() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return fmt.Sprintf("%d answers about %d actions, %d deliveries, %d creates repeated",
-		k.answers, len(k.furthest), k.deliveries, k.repeated)
+	return fmt.Sprintf("%d answers about %d actions, %d deliveries, %d creates retried",
+		k.answers, len(k.latest), k.deliveries, k.retried)
 }
 
 func (k *acknowledged) count() int {
@@ -49,32 +49,32 @@ func (k *acknowledged) count() int {
 func (k *acknowledged) add(a loadAnswer) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if a.Asked != nil {
-		if _, again := k.open[*a.Asked.IdempotencyKey]; again {
-			k.repeated++
+	if a.Request != nil {
+		if _, again := k.unanswered[*a.Request.IdempotencyKey]; again {
+			k.retried++
 		}
-		k.open[*a.Asked.IdempotencyKey] = *a.Asked
+		k.unanswered[*a.Request.IdempotencyKey] = *a.Request
 		return
 	}
 	k.answers++
 	key := *a.Action.IdempotencyKey
-	delete(k.open, key)
-	if first, ok := k.made[key]; ok && first != a.Action.ID {
-		k.twice = append(k.twice, first, a.Action.ID)
+	delete(k.unanswered, key)
+	if first, ok := k.created[key]; ok && first != a.Action.ID {
+		k.duplicates = append(k.duplicates, first, a.Action.ID)
 	}
-	k.made[key] = a.Action.ID
-	k.fresh = append(k.fresh, a)
+	k.created[key] = a.Action.ID
+	k.unverified = append(k.unverified, a)
 	if a.Delivered {
 		k.deliveries++
 		if k.delivered[a.Action.ID] {
-			k.twice = append(k.twice, a.Action.ID)
+			k.duplicates = append(k.duplicates, a.Action.ID)
 		}
 		k.delivered[a.Action.ID] = true
 	}
 	// Two answers about one action may come in either order, but the statuses' own order is that of its life.
-	last, ok := k.furthest[a.Action.ID]
-	if !ok || slices.Index(remediation.Statuses(), last.Status) < slices.Index(remediation.Statuses(), a.Action.Status) {
-		k.furthest[a.Action.ID] = a.Action
+	known, ok := k.latest[a.Action.ID]
+	if !ok || slices.Index(remediation.Statuses(), known.Status) < slices.Index(remediation.Statuses(), a.Action.Status) {
+		k.latest[a.Action.ID] = a.Action
 	}
 }
 
@@ -92,7 +92,7 @@ func (k *acknowledged) read(t *testing.T, p *process, working chan struct{}) {
 			return
 		}
 		k.add(a)
-		if a.Asked == nil {
+		if a.Request == nil {
 			if n++; n == 1 {
 				close(working)
 			}
@@ -104,17 +104,17 @@ func (k *acknowledged) read(t *testing.T, p *process, working chan struct{}) {
 func (k *acknowledged) verify(t *testing.T, d database) {
 	t.Helper()
 	k.mu.Lock()
-	fresh, twice := k.fresh, k.twice
-	k.fresh = nil
+	unverified, duplicates := k.unverified, k.duplicates
+	k.unverified = nil
 	k.mu.Unlock()
-	if len(twice) > 0 {
-		t.Errorf("actions %v were delivered more than once, or were made by one create", twice)
+	if len(duplicates) > 0 {
+		t.Errorf("actions %v were delivered more than once, or were made by one create", duplicates)
 	}
-	look(t, d, fresh)
+	verifyStored(t, d, unverified)
 }
 
 // repeat makes the creates again that were not answered, as their callers do when they are back.
-func (k *acknowledged) repeat(t *testing.T, d database) {
+func (k *acknowledged) retryCreates(t *testing.T, d database) {
 	t.Helper()
 	store, closeStore, err := d.open(t.Context())
 	if err != nil {
@@ -122,11 +122,11 @@ func (k *acknowledged) repeat(t *testing.T, d database) {
 	}
 	defer closeStore()
 	k.mu.Lock()
-	open := maps.Clone(k.open)
+	open := maps.Clone(k.unanswered)
 	k.mu.Unlock()
 	ledger := remediation.New(store)
 	for _, a := range open {
-		k.add(loadAnswer{Asked: &a})
+		k.add(loadAnswer{Request: &a})
 		made, err := ledger.Create(t.Context(), a)
 		if err != nil {
 			t.Fatalf("create again: %v", err)
@@ -138,10 +138,10 @@ func (k *acknowledged) repeat(t *testing.T, d database) {
 // verifyAll looks for everything, once no caller is left: whatever was asked for is there once.
 func (k *acknowledged) verifyAll(t *testing.T, d database) {
 	t.Helper()
-	k.repeat(t, d)
+	k.retryCreates(t, d)
 	k.verify(t, d)
 	var made []string
-	for key, id := range k.made {
+	for key, id := range k.created {
 		made = append(made, fmt.Sprint(key, " ", id))
 	}
 	slices.Sort(made)
@@ -151,16 +151,16 @@ func (k *acknowledged) verifyAll(t *testing.T, d database) {
 		t.Errorf("each key's action (-answered +found):\n%s", diff)
 	}
 	var all []loadAnswer
-	for _, a := range k.furthest {
+	for _, a := range k.latest {
 		all = append(all, loadAnswer{Action: a})
 	}
-	look(t, d, all)
+	verifyStored(t, d, all)
 	if k.deliveries == 0 {
 		t.Error("nothing was delivered, so the test shows nothing")
 	}
 }
 
-func look(t *testing.T, d database, told []loadAnswer) {
+func verifyStored(t *testing.T, d database, answers []loadAnswer) {
 	t.Helper()
 	store, closeStore, err := d.open(t.Context())
 	if err != nil {
@@ -169,7 +169,7 @@ func look(t *testing.T, d database, told []loadAnswer) {
 	defer closeStore()
 	ledger := remediation.New(store)
 	rows := map[int64]remediation.Action{} // read after the answers, so never behind them
-	for _, a := range told {
+	for _, a := range answers {
 		id := a.Action.ID
 		row, ok := rows[id]
 		if !ok {
@@ -178,31 +178,31 @@ func look(t *testing.T, d database, told []loadAnswer) {
 			}
 			rows[id] = row
 		}
-		if missing := missing(a.Action, row); missing != "" {
-			t.Fatalf("action %d (-acknowledged +found):\n%s", id, missing)
+		if diff := difference(a.Action, row); diff != "" {
+			t.Fatalf("action %d (-acknowledged +found):\n%s", id, diff)
 		}
 	}
 }
 
 // missing says what row lacks of an answer: it must be that answer still, or what the lifecycle made of it later. Notes may
 // have been added while it executed.
-func missing(told, row remediation.Action) string {
-	if told.Status != row.Status && !leads(told.Status, row.Status) {
-		return fmt.Sprintf("- %s\n+ %s", told.Status, row.Status)
+func difference(acked, row remediation.Action) string {
+	if acked.Status != row.Status && !reachable(acked.Status, row.Status) {
+		return fmt.Sprintf("- %s\n+ %s", acked.Status, row.Status)
 	}
-	was := asOf(told.Status, row)
-	if told.HeartbeatAt == nil || was.HeartbeatAt != nil && was.HeartbeatAt.After(*told.HeartbeatAt) {
-		was.HeartbeatAt = told.HeartbeatAt
+	was := asOf(acked.Status, row)
+	if acked.HeartbeatAt == nil || was.HeartbeatAt != nil && was.HeartbeatAt.After(*acked.HeartbeatAt) {
+		was.HeartbeatAt = acked.HeartbeatAt
 	}
-	if told.CancelRequestedAt == nil {
+	if acked.CancelRequestedAt == nil {
 		was.CancelRequestedAt, was.CancelRequestedBy, was.CancelReason = nil, nil, nil
 	}
-	return cmp.Diff(told, was)
+	return cmp.Diff(acked, was)
 }
 
-func leads(from, to remediation.Status) bool {
+func reachable(from, to remediation.Status) bool {
 	return slices.ContainsFunc(remediation.Statuses(), func(next remediation.Status) bool {
-		return from.CanTransition(next) && (next == to || leads(next, to))
+		return from.CanTransition(next) && (next == to || reachable(next, to))
 	})
 }
 

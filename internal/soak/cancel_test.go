@@ -17,21 +17,21 @@ import (
 )
 
 // Not parallel: it counts the goroutines of the whole process.
-func TestCancelledCallHappensWhollyOrNotAtAll(t *testing.T) {
+func TestCancelledCallIsAtomic(t *testing.T) {
 	onEngines(t, func(t *testing.T, d database) {
 		outside := d.raw(t)
 		before := goleak.IgnoreCurrent()
-		store, closeStore := openForStorm(t, d)
-		s := &storm{t: t, ledger: remediation.New(store)}
+		store, closeStore := openForCancelRun(t, d)
+		s := &cancelRun{t: t, ledger: remediation.New(store)}
 		run := newRun(t, 3, s.String)
 		for run.next() {
-			s.rage(run.Uint64())
-			plainCallsWork(t, s.ledger)
-			noTransactionIsOpen(t, d, outside)
+			s.makeCalls(run.Uint64())
+			checkOrdinaryCalls(t, s.ledger)
+			checkNoOpenTransaction(t, d, outside)
 		}
 		closeStore()
-		noGoroutineIsLeft(t, before)
-		s.decide(d.ledger(t))
+		checkNoGoroutineLeak(t, before)
+		s.resolveOpen(d.ledger(t))
 		// What a client of PostgreSQL gave up on, the server ends by itself. SQLite works in the caller's own process.
 		if s.late > 0 && !d.isPostgres() {
 			t.Errorf("%d cancelled calls changed something after they had returned", s.late)
@@ -40,7 +40,7 @@ func TestCancelledCallHappensWhollyOrNotAtAll(t *testing.T) {
 }
 
 // With a rollback journal a commit waits for readers, so that a context can end in the commit too.
-func TestCancelledCallOnAPoolHappensWhollyOrNotAtAll(t *testing.T) {
+func TestCancelledCallIsAtomicWithARollbackJournal(t *testing.T) {
 	d := newSQLite(t)
 	t.Cleanup(func() { d.check(t) })
 	reader := d.raw(t)
@@ -53,7 +53,7 @@ func TestCancelledCallOnAPoolHappensWhollyOrNotAtAll(t *testing.T) {
 		"?_pragma=foreign_keys(1)&_pragma=busy_timeout(60000)&_time_format=sqlite&_txlock=immediate"))
 	pool.SetMaxOpenConns(4)
 	store := must[*sqlite.Store](t)(sqlite.New(t.Context(), pool))
-	s := &storm{t: t, ledger: remediation.New(store)}
+	s := &cancelRun{t: t, ledger: remediation.New(store)}
 	run := newRun(t, 1, s.String)
 	for run.next() {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -67,22 +67,22 @@ func TestCancelledCallOnAPoolHappensWhollyOrNotAtAll(t *testing.T) {
 				}
 			}
 		})
-		s.rage(run.Uint64())
+		s.makeCalls(run.Uint64())
 		cancel()
 		reading.Wait()
-		plainCallsWork(t, s.ledger)
-		until(t, "every connection is back in the pool", func() bool { return pool.Stats().InUse == 0 })
+		checkOrdinaryCalls(t, s.ledger)
+		waitUntil(t, "every connection is back in the pool", func() bool { return pool.Stats().InUse == 0 })
 	}
-	wantNone(t, store.Close(), pool.Close())
-	noGoroutineIsLeft(t, before)
-	s.decide(d.ledger(t))
+	wantNoError(t, store.Close(), pool.Close())
+	checkNoGoroutineLeak(t, before)
+	s.resolveOpen(d.ledger(t))
 	if s.late > 0 {
 		t.Errorf("%d cancelled calls changed something after they had returned", s.late)
 	}
 }
 
-// openForStorm opens a ledger whose closing also shows that every connection has come back.
-func openForStorm(t *testing.T, d database) (remediation.Store, func()) {
+// openForCancelRun opens a ledger whose closing also shows that every connection has come back.
+func openForCancelRun(t *testing.T, d database) (remediation.Store, func()) {
 	t.Helper()
 	if !d.isPostgres() {
 		store, closeStore, err := d.open(t.Context())
@@ -97,13 +97,13 @@ func openForStorm(t *testing.T, d database) (remediation.Store, func()) {
 	}
 	pool := must[*pgxpool.Pool](t)(pgxpool.New(t.Context(), string(withParam(t, d, "pool_max_conns", "16"))))
 	return postgres.New(pool), func() {
-		until(t, "every connection is back in the pool", func() bool { return pool.Stat().AcquiredConns() == 0 })
+		waitUntil(t, "every connection is back in the pool", func() bool { return pool.Stat().AcquiredConns() == 0 })
 		pool.Close()
 	}
 }
 
-// plainCallsWork takes one action through its life, as if there had been no storm.
-func plainCallsWork(t *testing.T, l *remediation.Ledger) {
+// checkOrdinaryCalls takes one action through its life, as if there had been no storm.
+func checkOrdinaryCalls(t *testing.T, l *remediation.Ledger) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -126,8 +126,8 @@ func plainCallsWork(t *testing.T, l *remediation.Ledger) {
 	}
 }
 
-// noTransactionIsOpen looks from a connection outside the storm.
-func noTransactionIsOpen(t *testing.T, d database, db *sql.DB) {
+// checkNoOpenTransaction looks from a connection outside the storm.
+func checkNoOpenTransaction(t *testing.T, d database, db *sql.DB) {
 	t.Helper()
 	conn := must[*sql.Conn](t)(db.Conn(t.Context()))
 	defer conn.Close()
@@ -139,7 +139,7 @@ func noTransactionIsOpen(t *testing.T, d database, db *sql.DB) {
 	} else if _, err := conn.ExecContext(t.Context(), "PRAGMA busy_timeout = 0"); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "no transaction is open", func() bool {
+	waitUntil(t, "no transaction is open", func() bool {
 		var n, log, moved int
 		if err := conn.QueryRowContext(t.Context(), open).Scan(&n, &log, &moved); err != nil {
 			t.Fatal(err)
@@ -148,8 +148,8 @@ func noTransactionIsOpen(t *testing.T, d database, db *sql.DB) {
 	})
 }
 
-// noGoroutineIsLeft waits longer than goleak does by itself: a pgx pool's last timer takes half a second to end.
-func noGoroutineIsLeft(t *testing.T, before goleak.Option) {
+// checkNoGoroutineLeak waits longer than goleak does by itself: a pgx pool's last timer takes half a second to end.
+func checkNoGoroutineLeak(t *testing.T, before goleak.Option) {
 	t.Helper()
 	var err error
 	for begin := time.Now(); time.Since(begin) < 10*time.Second; {

@@ -69,7 +69,7 @@ func prepareCluster(t *testing.T) *cluster {
 		c.as, err = serverUser() // the server refuses to run as root
 	}
 	if err != nil {
-		cannotTry(t, fmt.Errorf("no PostgreSQL cluster can be made: %w", err))
+		skipOrFail(t, fmt.Errorf("no PostgreSQL cluster can be made: %w", err))
 	}
 	c.dir = must[string](t)(os.MkdirTemp("", "ledger-cluster-")) // short, for the socket's sake, and open to its owner
 	t.Cleanup(func() {
@@ -161,7 +161,7 @@ func (c *cluster) crash(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	until(t, "the killed server is gone", func() bool { return syscall.Kill(server, 0) == syscall.ESRCH })
+	waitUntil(t, "the killed server is gone", func() bool { return syscall.Kill(server, 0) == syscall.ESRCH })
 	var key, id int
 	if _, err := fmt.Sscan(string(lines[6]), &key, &id); err == nil {
 		unix.SysvShmCtl(id, unix.IPC_RMID, nil)

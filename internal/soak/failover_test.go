@@ -23,33 +23,33 @@ func TestFailOverLosesNothingAcknowledged(t *testing.T) {
 	primary := newCluster(t, synchronous)
 	standby := primary.standby(t, 0) // without it not even CREATE DATABASE would return
 	d := ledgerOn(t, primary, standby)
-	told := newAcknowledged()
+	acks := newAcknowledged()
 	failovers := 0
-	run := newRun(t, 1, func() string { return fmt.Sprintf("%d fail-overs, %s", failovers, told) })
-	stop := workInBackground(t, d, told, run.Uint64())
+	run := newRun(t, 1, func() string { return fmt.Sprintf("%d fail-overs, %s", failovers, acks) })
+	stop := workInBackground(t, d, acks, run.Uint64())
 	for run.next() {
-		untilSynchronous(t, primary)
-		untilTold(t, told, 200)
+		waitUntilSynchronous(t, primary)
+		waitForAnswers(t, acks, 200)
 		time.Sleep(time.Duration(run.Int64N(int64(300 * time.Millisecond)))) // any moment will do
 		primary.crash(t)
 		standby.promote(t)
 		failovers++
-		told.verify(t, d)
+		acks.verify(t, d)
 		d.check(t)
 		primary, standby = standby, standby.standby(t, primary.port)
 	}
-	untilTold(t, told, 200) // the same pool has followed
+	waitForAnswers(t, acks, 200) // the same pool has followed
 	stop()
-	told.verifyAll(t, d)
+	acks.verifyAll(t, d)
 	d.check(t)
 }
 
-// untilSynchronous waits until every commit of the primary waits for its standby.
-func untilSynchronous(t *testing.T, primary *cluster) {
+// waitUntilSynchronous waits until every commit of the primary waits for its standby.
+func waitUntilSynchronous(t *testing.T, primary *cluster) {
 	t.Helper()
 	db := clusterURL("postgres", primary).raw(t)
 	defer db.Close()
-	until(t, "the standby is synchronous", func() bool {
+	waitUntil(t, "the standby is synchronous", func() bool {
 		var n int
 		err := db.QueryRow(`SELECT count(*) FROM pg_stat_replication
 			WHERE state = 'streaming' AND sync_state = 'sync'`).Scan(&n)

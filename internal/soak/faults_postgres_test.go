@@ -25,10 +25,10 @@ func loginRole(t *testing.T, d database, options string) (role string, as databa
 	role = strings.TrimPrefix(at.Path, "/") + "_role"
 	owner := connectTo(t, d)
 	_, err := owner.Exec(t.Context(), "CREATE ROLE "+role+" LOGIN PASSWORD 'secret' "+options)
-	wantNone(t, err)
+	wantNoError(t, err)
 	t.Cleanup(func() {
 		_, err := owner.Exec(context.Background(), "DROP OWNED BY "+role+"; DROP ROLE "+role)
-		wantNone(t, err)
+		wantNoError(t, err)
 	})
 	at.User = url.UserPassword(role, "secret")
 	return role, database(at.String())
@@ -41,15 +41,15 @@ func connectTo(t *testing.T, d database) *pgx.Conn {
 	return conn
 }
 
-func TestServerThatIsRestartedIsUsedAgainByTheSamePool(t *testing.T) {
+func TestPoolReconnectsAfterServerRestart(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	d := ledgerOn(t, c)
-	l := tell(t, d.ledger(t))
+	l := newCreateLog(t, d.ledger(t))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // for calls that never fail
 	defer cancel()
-	wantNone(t, l.createTogether(t, 64)...)
-	unsure, errs := make([]string, 16), make([]error, 16) // where the answer got lost: it happened or it did not
+	wantNoError(t, l.createTogether(t, 64)...)
+	uncertain, errs := make([]string, 16), make([]error, 16) // where the answer got lost: it happened or it did not
 	var working, wg sync.WaitGroup
 	working.Add(len(errs))
 	for i := range errs {
@@ -57,7 +57,7 @@ func TestServerThatIsRestartedIsUsedAgainByTheSamePool(t *testing.T) {
 			_, errs[i] = l.create(ctx, 10)
 			working.Done()
 			for errs[i] == nil {
-				unsure[i], errs[i] = l.create(ctx, 10)
+				uncertain[i], errs[i] = l.create(ctx, 10)
 			}
 		})
 	}
@@ -69,10 +69,10 @@ func TestServerThatIsRestartedIsUsedAgainByTheSamePool(t *testing.T) {
 	for range 17 { // more calls than the pool can still have dead connections for
 		_, err = l.create(ctx, 10)
 	}
-	wantSaid(t, "connection refused", err)
+	wantErrorText(t, "connection refused", err)
 	c.start(t)
-	wantNone(t, l.createTogether(t, 64)...)
-	l.agree(t, d, unsure...)
+	wantNoError(t, l.createTogether(t, 64)...)
+	l.check(t, d, uncertain...)
 
 	c.stop(t, "fast") // while nobody calls: the pool may learn of it only from the calls that follow
 	c.start(t)
@@ -80,28 +80,28 @@ func TestServerThatIsRestartedIsUsedAgainByTheSamePool(t *testing.T) {
 	for range 16 {
 		var name string
 		if name, err = l.create(ctx, 10); err != nil {
-			unsure = append(unsure, name)
+			uncertain = append(uncertain, name)
 			lost++
 		}
 	}
 	t.Logf("%d of the pool's 16 connections were found dead by a call: %v", lost, err)
-	wantNone(t, l.createTogether(t, 64)...)
-	l.agree(t, d, unsure...)
+	wantNoError(t, l.createTogether(t, 64)...)
+	l.check(t, d, uncertain...)
 	d.check(t)
 }
 
-func TestServerOutOfConnectionsIsBusyUntilOneIsFree(t *testing.T) {
+func TestRoleConnectionLimitIsBusyUntilAConnectionIsFree(t *testing.T) {
 	t.Parallel()
 	d := database(pgtest.URL(t))
 	owner := connectTo(t, d)
 	role, as := loginRole(t, d, "CONNECTION LIMIT 2")
 	_, err := owner.Exec(t.Context(), "GRANT ALL ON ALL TABLES IN SCHEMA public TO "+role)
-	wantNone(t, err)
-	l := tell(t, d.ledger(t))
+	wantNoError(t, err)
+	l := newCreateLog(t, d.ledger(t))
 	l.Ledger = as.ledger(t)
 	others := []*pgx.Conn{connectTo(t, as), connectTo(t, as)}
-	wantIs(t, remediation.ErrBusy, l.createTogether(t, 16)...)
-	wantNone(t, others[0].Close(t.Context()))
+	wantErrorIs(t, remediation.ErrBusy, l.createTogether(t, 16)...)
+	wantNoError(t, others[0].Close(t.Context()))
 	wantFree(t, l, func() error { _, err := l.create(t.Context(), 10); return err })
 
 	busy := 0
@@ -109,53 +109,53 @@ func TestServerOutOfConnectionsIsBusyUntilOneIsFree(t *testing.T) {
 		if errors.Is(err, remediation.ErrBusy) {
 			busy++
 		} else {
-			wantNone(t, err)
+			wantNoError(t, err)
 		}
 	}
 	t.Logf("%d of 16 callers were busy", busy)
-	l.agree(t, d)
+	l.check(t, d)
 	d.check(t)
 }
 
-func TestServerWithEveryConnectionTakenIsBusyUntilOneIsFree(t *testing.T) {
+func TestMaxConnectionsIsBusyUntilAConnectionIsFree(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, "max_connections = 8")
 	d := ledgerOn(t, c)
-	l := tell(t, d.ledger(t))
+	l := newCreateLog(t, d.ledger(t))
 	others := []*pgx.Conn{connectTo(t, d)}
-	until(t, "every connection is taken", func() bool {
+	waitUntil(t, "every connection is taken", func() bool {
 		if other, err := pgx.Connect(t.Context(), string(d)); err == nil {
 			others = append(others, other)
 		}
 		var n int
-		wantNone(t, others[0].QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'").Scan(&n))
+		wantNoError(t, others[0].QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'").Scan(&n))
 		return n == 8
 	})
 	l.Ledger = d.ledger(t) // with a pool that has none yet
-	wantIs(t, remediation.ErrBusy, l.createTogether(t, 16)...)
+	wantErrorIs(t, remediation.ErrBusy, l.createTogether(t, 16)...)
 	for _, other := range others {
-		wantNone(t, other.Close(t.Context()))
+		wantNoError(t, other.Close(t.Context()))
 	}
 	wantFree(t, l, func() error { _, err := l.create(t.Context(), 10); return err })
-	l.agree(t, d)
+	l.check(t, d)
 	d.check(t)
 }
 
 // wantFree repeats a call as long as the ledger is busy: the server notices only after a while that a client has gone.
-func wantFree(t *testing.T, l *told, call func() error) {
+func wantFree(t *testing.T, l *createLog, call func() error) {
 	t.Helper()
 	err := call()
 	for begin := time.Now(); errors.Is(err, remediation.ErrBusy) && time.Since(begin) < time.Minute; {
 		err = call()
 	}
-	wantNone(t, err)
+	wantNoError(t, err)
 }
 
 func TestRowLockedByAnotherSessionIsBusyAfterTheLockTimeout(t *testing.T) {
 	t.Parallel()
 	d := database(pgtest.URL(t))
-	l := tell(t, d.ledger(t))
-	wantNone(t, l.Pause(t.Context(), "web-1"))
+	l := newCreateLog(t, d.ledger(t))
+	wantNoError(t, l.Pause(t.Context(), "web-1"))
 	create := func() remediation.Action {
 		return must[remediation.Action](t)(l.Create(t.Context(), remediation.NewAction{
 			ServerID: "web-1", ActionType: "check", Command: "true", CreatedBy: "ann",
@@ -166,50 +166,50 @@ func TestRowLockedByAnotherSessionIsBusyAfterTheLockTimeout(t *testing.T) {
 	config.ConnConfig.RuntimeParams["lock_timeout"] = "50ms"
 	pool := must[*pgxpool.Pool](t)(pgxpool.NewWithConfig(t.Context(), config))
 	defer pool.Close()
-	hasty := remediation.New(postgres.New(pool))
+	shortWait := remediation.New(postgres.New(pool))
 
 	tx := must[pgx.Tx](t)(connectTo(t, d).Begin(t.Context()))
 	_, err := tx.Exec(t.Context(), "SELECT FROM remediation_actions WHERE id = $1 FOR UPDATE", locked.ID)
-	wantNone(t, err)
-	_, err = hasty.Approve(t.Context(), locked.ID, "ann")
-	wantIs(t, remediation.ErrBusy, err)
-	_, err = hasty.ApproveMany(t.Context(), []int64{locked.ID, free.ID}, "ann")
-	wantIs(t, remediation.ErrBusy, err)
+	wantNoError(t, err)
+	_, err = shortWait.Approve(t.Context(), locked.ID, "ann")
+	wantErrorIs(t, remediation.ErrBusy, err)
+	_, err = shortWait.ApproveMany(t.Context(), []int64{locked.ID, free.ID}, "ann")
+	wantErrorIs(t, remediation.ErrBusy, err)
 	for _, a := range []remediation.Action{locked, free} {
-		if diff := cmp.Diff(a, must[remediation.Action](t)(hasty.Get(t.Context(), a.ID))); diff != "" {
+		if diff := cmp.Diff(a, must[remediation.Action](t)(shortWait.Get(t.Context(), a.ID))); diff != "" {
 			t.Errorf("an action that a busy call left (-before +after):\n%s", diff)
 		}
 	}
-	_, err = hasty.Approve(t.Context(), free.ID, "ann")
-	wantNone(t, err, tx.Rollback(t.Context()))
-	_, err = hasty.Approve(t.Context(), locked.ID, "ann")
-	wantNone(t, err)
+	_, err = shortWait.Approve(t.Context(), free.ID, "ann")
+	wantNoError(t, err, tx.Rollback(t.Context()))
+	_, err = shortWait.Approve(t.Context(), locked.ID, "ann")
+	wantNoError(t, err)
 	d.check(t)
 }
 
-func TestRoleWithoutPrivilegesIsToldWhatItMayNotUse(t *testing.T) {
+func TestMissingPrivilegeErrorNamesTheTable(t *testing.T) {
 	t.Parallel()
 	d := database(pgtest.URL(t))
-	l := tell(t, d.ledger(t))
+	l := newCreateLog(t, d.ledger(t))
 	owner := connectTo(t, d)
 	role, as := loginRole(t, d, "")
 	l.Ledger = as.ledger(t)
 	create := func() error { _, err := l.create(t.Context(), 10); return err }
 	grant := func(rights string) {
 		_, err := owner.Exec(t.Context(), "GRANT "+rights+" TO "+role)
-		wantNone(t, err)
+		wantNoError(t, err)
 	}
-	wantSaid(t, "permission denied for table schema_migrations", create())
+	wantErrorText(t, "permission denied for table schema_migrations", create())
 	grant("SELECT ON schema_migrations")
-	wantSaid(t, "permission denied for table remediation_actions", create())
+	wantErrorText(t, "permission denied for table remediation_actions", create())
 	grant("SELECT, INSERT ON remediation_actions")
-	wantSaid(t, "permission denied for table servers", create())
+	wantErrorText(t, "permission denied for table servers", create())
 	grant("SELECT ON servers, alerts")
-	wantSaid(t, "permission denied for table servers", create()) // to lock a row takes UPDATE
+	wantErrorText(t, "permission denied for table servers", create()) // to lock a row takes UPDATE
 	grant("UPDATE (paused_at) ON servers")
-	wantNone(t, create())
+	wantNoError(t, create())
 	_, err := l.Claim(t.Context(), "web-1")
-	wantSaid(t, "permission denied for table remediation_actions", err)
-	l.agree(t, d)
+	wantErrorText(t, "permission denied for table remediation_actions", err)
+	l.check(t, d)
 	d.check(t)
 }

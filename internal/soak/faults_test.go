@@ -21,42 +21,42 @@ import (
 )
 
 // told keeps what a ledger answered to each Create, so that the answers can be held against what the database has.
-type told struct {
+type createLog struct {
 	*remediation.Ledger
-	prefix string // of the names, where several write to one database
-	mu     sync.Mutex
-	asked  int
-	kept   []string // the names of actions whose Create returned no error
+	prefix    string // of the names, where several write to one database
+	mu        sync.Mutex
+	created   int      // calls of create
+	succeeded []string // the names of actions whose Create returned no error
 }
 
 // tell adds the server that all actions are for.
-func tell(t *testing.T, l *remediation.Ledger) *told {
+func newCreateLog(t *testing.T, l *remediation.Ledger) *createLog {
 	t.Helper()
 	if err := l.AddServer(t.Context(), "web-1"); err != nil {
 		t.Fatal(err)
 	}
-	return &told{Ledger: l}
+	return &createLog{Ledger: l}
 }
 
 // create creates an action with a name of its own, which is its type, and a command of about so many bytes.
-func (l *told) create(ctx context.Context, size int) (name string, err error) {
+func (l *createLog) create(ctx context.Context, size int) (name string, err error) {
 	l.mu.Lock()
-	l.asked++
-	name = fmt.Sprintf("%scheck-%06d", l.prefix, l.asked)
+	l.created++
+	name = fmt.Sprintf("%scheck-%06d", l.prefix, l.created)
 	l.mu.Unlock()
 	_, err = l.Create(ctx, remediation.NewAction{
 		ServerID: "web-1", ActionType: name, Command: "true " + strings.Repeat("x", size), CreatedBy: "ann",
 	})
 	if err == nil {
 		l.mu.Lock()
-		l.kept = append(l.kept, name)
+		l.succeeded = append(l.succeeded, name)
 		l.mu.Unlock()
 	}
 	return name, err
 }
 
 // createTogether is one create by each of n callers at once.
-func (l *told) createTogether(t *testing.T, n int) []error {
+func (l *createLog) createTogether(t *testing.T, n int) []error {
 	errs := make([]error, n)
 	var wg sync.WaitGroup
 	for i := range errs {
@@ -66,15 +66,15 @@ func (l *told) createTogether(t *testing.T, n int) []error {
 	return errs
 }
 
-// agree expects that another program finds what was acknowledged and nothing else. Of unsure either is right.
-func (l *told) agree(t *testing.T, d database, unsure ...string) {
+// agree expects that another program finds what was acknowledged and nothing else. Of uncertain either is right.
+func (l *createLog) check(t *testing.T, d database, uncertain ...string) {
 	t.Helper()
 	found := slices.DeleteFunc(d.column(t, "SELECT action_type FROM remediation_actions"), func(name string) bool {
-		return slices.Contains(unsure, name)
+		return slices.Contains(uncertain, name)
 	})
 	slices.Sort(found)
-	slices.Sort(l.kept)
-	if diff := cmp.Diff(l.kept, found); diff != "" {
+	slices.Sort(l.succeeded)
+	if diff := cmp.Diff(l.succeeded, found); diff != "" {
 		t.Errorf("actions (-acknowledged +found):\n%s", diff)
 	}
 }
@@ -102,15 +102,15 @@ func (d database) column(t *testing.T, query string) (values []string) {
 	return values
 }
 
-func wantNone(t *testing.T, errs ...error) {
+func wantNoError(t *testing.T, errs ...error) {
 	t.Helper()
 	if err := errors.Join(errs...); err != nil {
 		t.Error(err)
 	}
 }
 
-// wantSaid expects that every call failed with a sentence that contains text.
-func wantSaid(t *testing.T, text string, errs ...error) {
+// wantErrorText expects that every call failed with a sentence that contains text.
+func wantErrorText(t *testing.T, text string, errs ...error) {
 	t.Helper()
 	for _, err := range errs {
 		if err == nil || !strings.Contains(err.Error(), text) {
@@ -121,8 +121,8 @@ func wantSaid(t *testing.T, text string, errs ...error) {
 	t.Logf("%v", errs[0])
 }
 
-// wantIs expects that every call failed with an error of one kind.
-func wantIs(t *testing.T, kind error, errs ...error) {
+// wantErrorIs expects that every call failed with an error of one kind.
+func wantErrorIs(t *testing.T, kind error, errs ...error) {
 	t.Helper()
 	for _, err := range errs {
 		if !errors.Is(err, kind) {
@@ -133,7 +133,7 @@ func wantIs(t *testing.T, kind error, errs ...error) {
 	t.Logf("%v", errs[0])
 }
 
-func TestSchemaOfAnotherVersionIsRefusedUntilItFits(t *testing.T) {
+func TestSchemaVersionMismatchIsRefused(t *testing.T) {
 	t.Parallel()
 	onEngines(t, func(t *testing.T, d database) {
 		files := schema.SQLite
@@ -146,10 +146,10 @@ func TestSchemaOfAnotherVersionIsRefusedUntilItFits(t *testing.T) {
 		exec := func(statement string) {
 			t.Helper()
 			_, err := db.ExecContext(t.Context(), statement)
-			wantNone(t, err)
+			wantNoError(t, err)
 		}
 		store, closeStore, err := d.open(t.Context())
-		wantNone(t, err)
+		wantNoError(t, err)
 		defer closeStore()
 		l := remediation.New(store)
 
@@ -166,7 +166,7 @@ func TestSchemaOfAnotherVersionIsRefusedUntilItFits(t *testing.T) {
 		if servers := d.column(t, "SELECT id FROM servers"); servers != nil {
 			t.Errorf("the refused calls added %v", servers)
 		}
-		wantNone(t, d.migrate(t), l.AddServer(t.Context(), "web-1"))
+		wantNoError(t, d.migrate(t), l.AddServer(t.Context(), "web-1"))
 	})
 }
 
@@ -183,16 +183,16 @@ func (d database) migrate(t *testing.T) error {
 
 func wantVersion(t *testing.T, text string, err error) {
 	t.Helper()
-	wantIs(t, remediation.ErrSchemaVersion, err)
-	wantSaid(t, text, err)
+	wantErrorIs(t, remediation.ErrSchemaVersion, err)
+	wantErrorText(t, text, err)
 }
 
-func TestClockThatGoesBackAnHourStopsNothing(t *testing.T) {
+func TestClockSetBackOneHourBlocksNoCall(t *testing.T) {
 	t.Parallel()
 	onEngines(t, func(t *testing.T, d database) {
 		now := time.Date(2026, 10, 25, 2, 30, 0, 0, time.UTC)
 		l := d.ledger(t, remediation.WithClock(func() time.Time { return now }))
-		wantNone(t, l.AddServer(t.Context(), "web-1"), l.Pause(t.Context(), "web-1"))
+		wantNoError(t, l.AddServer(t.Context(), "web-1"), l.Pause(t.Context(), "web-1"))
 		do := must[remediation.Action](t)
 		create := func() int64 {
 			return do(l.Create(t.Context(), remediation.NewAction{

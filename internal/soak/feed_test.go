@@ -20,7 +20,7 @@ import (
 // feed reads events as a consumer does, and remembers where it is.
 type feed struct {
 	after int64
-	seen  []int64
+	read  []int64
 }
 
 // wantNew polls a ledger and expects so many new events.
@@ -34,7 +34,7 @@ func (f *feed) wantNew(t *testing.T, when string, ledger *remediation.Ledger, wa
 		}
 		got += len(page)
 		for _, e := range page {
-			f.after, f.seen = e.ID, append(f.seen, e.ID)
+			f.after, f.read = e.ID, append(f.read, e.ID)
 		}
 	}
 	if got != want {
@@ -43,11 +43,11 @@ func (f *feed) wantNew(t *testing.T, when string, ledger *remediation.Ledger, wa
 }
 
 // sawAll expects that every stored event was read exactly once.
-func (f *feed) sawAll(t *testing.T, pool *pgxpool.Pool) {
+func (f *feed) wantAllStored(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
 	rows := must[pgx.Rows](t)(pool.Query(t.Context(), "SELECT id FROM remediation_events ORDER BY id"))
 	want := must[[]int64](t)(pgx.CollectRows(rows, pgx.RowTo[int64]))
-	if diff := cmp.Diff(want, slices.Sorted(slices.Values(f.seen))); diff != "" {
+	if diff := cmp.Diff(want, slices.Sorted(slices.Values(f.read))); diff != "" {
 		t.Errorf("what the feed gave (-stored +read):\n%s", diff)
 	}
 }
@@ -80,19 +80,19 @@ func TestStandbyFeedMissesAndRepeatsNothing(t *testing.T) {
 	pool := pgtest.Pool(t, string(d))
 	ledger := remediation.New(postgres.New(pool))
 	createOn(t, ledger)
-	before, insideBefore := beginOn(t, pool, pgx.TxOptions{}) // open when the standby starts
-	createOn(t, insideBefore)
+	before, ledgerBefore := beginOn(t, pool, pgx.TxOptions{}) // open when the standby starts
+	createOn(t, ledgerBefore)
 	createOn(t, ledger)
 	standby := primary.standby(t, 0)
 	replica := pgtest.Pool(t, strings.Replace(string(clusterURL("ledger", standby)), "read-write", "any", 1))
-	onReplica := remediation.New(postgres.New(replica))
-	replayed := func() {
+	replicaLedger := remediation.New(postgres.New(replica))
+	waitForReplay := func() {
 		t.Helper()
 		var written string
 		if err := pool.QueryRow(t.Context(), "SELECT pg_current_wal_insert_lsn()::text").Scan(&written); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "the standby has replayed it", func() (done bool) {
+		waitUntil(t, "the standby has replayed it", func() (done bool) {
 			err := replica.QueryRow(t.Context(), "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn", written).Scan(&done)
 			if err != nil {
 				t.Fatal(err)
@@ -101,37 +101,37 @@ func TestStandbyFeedMissesAndRepeatsNothing(t *testing.T) {
 		})
 	}
 	var reader feed
-	replayed()
-	reader.wantNew(t, "before what is open", onReplica, 2)
-	during, insideDuring := beginOn(t, pool, pgx.TxOptions{})
-	createOn(t, insideDuring)
+	waitForReplay()
+	reader.wantNew(t, "before what is open", replicaLedger, 2)
+	during, ledgerDuring := beginOn(t, pool, pgx.TxOptions{})
+	createOn(t, ledgerDuring)
 	createOn(t, ledger)
-	replayed()
-	reader.wantNew(t, "while both are open", onReplica, 0)
+	waitForReplay()
+	reader.wantNew(t, "while both are open", replicaLedger, 0)
 	commit(t, before)
-	replayed()
-	reader.wantNew(t, "up to the one that is open still", onReplica, 4)
-	snapshot, inSnapshot := beginOn(t, replica, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
-	reader.wantNew(t, "in a snapshot", inSnapshot, 0)
+	waitForReplay()
+	reader.wantNew(t, "up to the one that is open still", replicaLedger, 4)
+	snapshot, snapshotLedger := beginOn(t, replica, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+	reader.wantNew(t, "in a snapshot", snapshotLedger, 0)
 	commit(t, during)
 	createOn(t, ledger)
-	replayed()
-	reader.wantNew(t, "in the same snapshot", inSnapshot, 0)
+	waitForReplay()
+	reader.wantNew(t, "in the same snapshot", snapshotLedger, 0)
 	commit(t, snapshot)
-	reader.wantNew(t, "with nothing open", onReplica, 6)
-	reader.sawAll(t, pool)
+	reader.wantNew(t, "with nothing open", replicaLedger, 6)
+	reader.wantAllStored(t, pool)
 
 	// The consumer follows to the new primary.
-	open, insideOpen := beginOn(t, pool, pgx.TxOptions{})
-	createOn(t, insideOpen)
+	open, ledgerOpen := beginOn(t, pool, pgx.TxOptions{})
+	createOn(t, ledgerOpen)
 	createOn(t, ledger)
 	commit(t, open)
-	replayed()
+	waitForReplay()
 	primary.crash(t)
 	standby.promote(t)
-	createOn(t, onReplica)
-	reader.wantNew(t, "after the promotion", onReplica, 6)
-	reader.sawAll(t, replica)
+	createOn(t, replicaLedger)
+	reader.wantNew(t, "after the promotion", replicaLedger, 6)
+	reader.wantAllStored(t, replica)
 }
 
 func TestPreparedTransactionDelaysTheFeedOfItsDatabase(t *testing.T) {
@@ -151,8 +151,8 @@ func TestPreparedTransactionDelaysTheFeedOfItsDatabase(t *testing.T) {
 	createOn(t, ledger)
 	reader.wantNew(t, "beside that of another database", ledger, 2)
 	for _, how := range []string{"COMMIT", "ROLLBACK"} {
-		tx, inside := beginOn(t, pool, pgx.TxOptions{})
-		createOn(t, inside)
+		tx, txLedger := beginOn(t, pool, pgx.TxOptions{})
+		createOn(t, txLedger)
 		if _, err := tx.Exec(t.Context(), "PREPARE TRANSACTION 'of this one'"); err != nil {
 			t.Fatal(err)
 		}
@@ -166,10 +166,10 @@ func TestPreparedTransactionDelaysTheFeedOfItsDatabase(t *testing.T) {
 		exec(pool, how+" PREPARED 'of this one'")
 		reader.wantNew(t, "after "+how, ledger, map[string]int{"COMMIT": 4, "ROLLBACK": 2}[how])
 	}
-	reader.sawAll(t, pool)
+	reader.wantAllStored(t, pool)
 }
 
-func TestLedgerRestoredIntoAnotherClusterGoesOn(t *testing.T) {
+func TestFeedContinuesAfterRestoreIntoAnotherCluster(t *testing.T) {
 	t.Parallel()
 	old := newCluster(t)
 	from := pgtest.Pool(t, string(ledgerOn(t, old)))
@@ -198,20 +198,20 @@ func TestLedgerRestoredIntoAnotherClusterGoesOn(t *testing.T) {
 	if _, err := ledger.Events(t.Context(), reader.after, 10); !errors.Is(err, remediation.ErrSchemaVersion) {
 		t.Errorf("Events before Migrate: %v, want ErrSchemaVersion", err)
 	}
-	open, inside := beginOn(t, to, pgx.TxOptions{})
+	open, txLedger := beginOn(t, to, pgx.TxOptions{})
 	if _, err := open.Exec(t.Context(), "SELECT pg_current_xact_id()"); err != nil {
 		t.Fatal(err)
 	}
 	if err := postgres.Migrate(t.Context(), to); err != nil {
 		t.Fatal(err)
 	}
-	createOn(t, inside)
+	createOn(t, txLedger)
 	createOn(t, ledger)
 	reader.wantNew(t, "up to what is open", ledger, 4)
 	commit(t, open)
 	reader.wantNew(t, "after it", ledger, 4)
-	reader.sawAll(t, to)
-	if !slices.IsSorted(reader.seen) {
-		t.Errorf("the feed gave %v, want the old events before the new ones", reader.seen)
+	reader.wantAllStored(t, to)
+	if !slices.IsSorted(reader.read) {
+		t.Errorf("the feed gave %v, want the old events before the new ones", reader.read)
 	}
 }

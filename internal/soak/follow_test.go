@@ -11,13 +11,13 @@ import (
 )
 
 // A follower is told that the server went away, and follows again from where it was.
-func TestFollowerOfAServerThatIsRestartedMissesAndRepeatsNothing(t *testing.T) {
+func TestFollowerMissesAndRepeatsNothingAfterServerRestart(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"fast", "immediate"} {
 		t.Run(mode, func(t *testing.T) {
 			c := newCluster(t)
 			d := ledgerOn(t, c)
-			l := tell(t, d.ledger(t))
+			l := newCreateLog(t, d.ledger(t))
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			follower := d.ledger(t)
@@ -37,12 +37,12 @@ func TestFollowerOfAServerThatIsRestartedMissesAndRepeatsNothing(t *testing.T) {
 				}
 				return ctx.Err()
 			}
-			wantNone(t, l.createTogether(t, 16)...)
+			wantNoError(t, l.createTogether(t, 16)...)
 			stored := func() []remediation.Event {
 				t.Helper()
 				return must[[]remediation.Event](t)(l.Events(t.Context(), 0, 1000))
 			}
-			wantNone(t, follow(len(stored())))
+			wantNoError(t, follow(len(stored())))
 
 			lost := make(chan error)
 			go func() { lost <- follow(1000) }()
@@ -53,8 +53,8 @@ func TestFollowerOfAServerThatIsRestartedMissesAndRepeatsNothing(t *testing.T) {
 				t.Fatalf("the follower of a stopped server ended with %v", err)
 			}
 			c.start(t)
-			l = tell(t, d.ledger(t)) // with a pool that has no dead connections
-			wantNone(t, l.createTogether(t, 16)...)
+			l = newCreateLog(t, d.ledger(t)) // with a pool that has no dead connections
+			wantNoError(t, l.createTogether(t, 16)...)
 			want := stored()
 			for len(seen) < len(want) && ctx.Err() == nil { // each connection that was idle may fail once more
 				if err := follow(len(want)); err != nil {

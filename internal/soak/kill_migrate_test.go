@@ -22,9 +22,9 @@ import (
 func init() { workers["migrate"] = migrateWorker }
 
 // migrateWorker migrates an SQLite file, and says "begin" before and "end" after.
-func migrateWorker(ctx context.Context, orders []byte, _ io.Reader, out io.Writer) error {
+func migrateWorker(ctx context.Context, config []byte, _ io.Reader, out io.Writer) error {
 	var path string
-	if err := json.Unmarshal(orders, &path); err != nil {
+	if err := json.Unmarshal(config, &path); err != nil {
 		return err
 	}
 	store, err := sqlite.Open(ctx, path)
@@ -78,7 +78,7 @@ func (d database) version(t *testing.T) (version int, dirty bool) {
 	return version, dirty
 }
 
-func TestKilledMigrateIsFinishedByTheNext(t *testing.T) {
+func TestNextMigrateFinishesAKilledMigrate(t *testing.T) {
 	t.Parallel()
 	left := &migrations{}
 	run := newRun(t, 6, left.String)
@@ -86,7 +86,7 @@ func TestKilledMigrateIsFinishedByTheNext(t *testing.T) {
 	whole := database(filepath.Join(dir, "whole.db"))
 	begin := time.Now()
 	store := must[*sqlite.Store](t)(sqlite.Open(t.Context(), string(whole)))
-	wantNone(t, store.Migrate(t.Context()), store.Close())
+	wantNoError(t, store.Migrate(t.Context()), store.Close())
 	took := time.Since(begin)
 	for run.next() {
 		d := database(filepath.Join(dir, fmt.Sprintf("ledger%d.db", run.rounds)))
@@ -101,13 +101,13 @@ func TestKilledMigrateIsFinishedByTheNext(t *testing.T) {
 		p.Wait()
 		left.add(t, d, string(rest) == "end")
 		store = must[*sqlite.Store](t)(sqlite.Open(t.Context(), string(d)))
-		wantNone(t, store.Migrate(t.Context()), store.Close())
+		wantNoError(t, store.Migrate(t.Context()), store.Close())
 		addServers(t, d)
 		d.check(t)
 	}
 }
 
-func TestServerShutDownAtOnceDuringMigrateLetsTheNextFinish(t *testing.T) {
+func TestNextMigrateFinishesAfterImmediateShutdown(t *testing.T) {
 	t.Parallel()
 	left := &migrations{}
 	c := newCluster(t)
@@ -119,7 +119,7 @@ func TestServerShutDownAtOnceDuringMigrateLetsTheNextFinish(t *testing.T) {
 		name := fmt.Sprintf("ledger%d", run.rounds)
 		admin := clusterURL("postgres", c).raw(t)
 		_, err := admin.Exec("CREATE DATABASE " + name)
-		wantNone(t, err, admin.Close())
+		wantNoError(t, err, admin.Close())
 		d := clusterURL(name, c)
 		migrated := make(chan error, 1)
 		pool := pgtest.Pool(t, string(d))
@@ -130,7 +130,7 @@ func TestServerShutDownAtOnceDuringMigrateLetsTheNextFinish(t *testing.T) {
 		pool.Close()
 		c.start(t)
 		left.add(t, d, err == nil)
-		wantNone(t, postgres.Migrate(t.Context(), pgtest.Pool(t, string(d))))
+		wantNoError(t, postgres.Migrate(t.Context(), pgtest.Pool(t, string(d))))
 		addServers(t, d)
 		d.check(t)
 	}

@@ -11,14 +11,14 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 	d := newSQLite(t)
 	t.Cleanup(func() { d.check(t) })
 	addServers(t, d)
-	told := newAcknowledged()
+	acks := newAcknowledged()
 	kills := 0
-	run := newRun(t, 8, func() string { return fmt.Sprintf("%d kills, %s", kills, told) })
+	run := newRun(t, 8, func() string { return fmt.Sprintf("%d kills, %s", kills, acks) })
 	for run.next() {
-		p := start(t, "load", loadOrders{d, run.Uint64()})
+		p := start(t, "load", loadConfig{d, run.Uint64()})
 		working, ended := make(chan struct{}), make(chan struct{})
 		go func() {
-			told.read(t, p, working)
+			acks.read(t, p, working)
 			close(ended)
 		}()
 		if run.IntN(4) > 0 { // else it may still be opening the file that the last kill left
@@ -36,13 +36,13 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 			t.Fatalf("the worker ended before it was killed: %v\n%s", err, &p.stderr)
 		}
 		kills++
-		told.repeat(t, d)
-		told.verify(t, d)
+		acks.retryCreates(t, d)
+		acks.verify(t, d)
 		if kills%10 == 0 { // what is wrong with a file stays wrong
 			d.check(t)
 		}
 	}
-	told.verifyAll(t, d)
+	acks.verifyAll(t, d)
 	if *length >= 100*time.Second && kills < 200 {
 		t.Errorf("%d kills in %v, too few to show much", kills, *length)
 	}

@@ -46,17 +46,17 @@ type loadAnswer struct {
 	Delivered bool // by Claim or Start: its caller would run the command now
 	Action    remediation.Action
 
-	// Asked is there instead when Create is about to be called: nobody knows what becomes of it until it is answered.
-	Asked *remediation.NewAction `json:",omitempty"`
+	// Request is there instead when Create is about to be called: nobody knows what becomes of it until it is answered.
+	Request *remediation.NewAction `json:",omitempty"`
 }
 
 // load is many callers that take actions through their lives, often several of them one action.
 type load struct {
 	ledger   *remediation.Ledger
-	answered func(loadAnswer)
-	failed   func(error) // not called for a refusal: somebody else was faster
+	onAnswer func(loadAnswer)
+	onError  func(error) // not called for a refusal: somebody else was faster
 
-	slots [2 * loadCallers]atomic.Pointer[remediation.Action] // as they were answered last
+	slots [2 * loadCallers]atomic.Pointer[remediation.Action] // as they were onAnswer last
 }
 
 // run goes on until ctx ends.
@@ -99,13 +99,13 @@ func (l *load) step(ctx context.Context, r *rand.Rand) {
 	got, err := l.advance(ctx, r, known)
 	switch {
 	case err == nil:
-		l.answered(got)
+		l.onAnswer(got)
 		slot.CompareAndSwap(known, &got.Action)
 	case ctx.Err() != nil:
 	case errors.Is(err, remediation.ErrInvalidTransition) || errors.Is(err, remediation.ErrNothingToClaim):
 		slot.CompareAndSwap(known, nil)
 	default:
-		l.failed(err)
+		l.onError(err)
 	}
 }
 
@@ -145,16 +145,16 @@ func (l *load) advance(ctx context.Context, r *rand.Rand, known *remediation.Act
 // create calls again until there is an answer, as its idempotency key allows.
 func (l *load) create(ctx context.Context, a remediation.NewAction) (loadAnswer, error) {
 	for {
-		l.answered(loadAnswer{Asked: &a})
+		l.onAnswer(loadAnswer{Request: &a})
 		made, err := l.ledger.Create(ctx, a)
 		if err == nil || ctx.Err() != nil {
 			return loadAnswer{Action: made}, err
 		}
-		l.failed(err)
+		l.onError(err)
 	}
 }
 
-type loadOrders struct {
+type loadConfig struct {
 	Database database
 	Seed     uint64
 }
@@ -163,11 +163,11 @@ func init() { workers["load"] = loadWorker }
 
 // loadWorker says each answer on one line, after the call has returned: a line is what a caller was told.
 func loadWorker(ctx context.Context, text []byte, done io.Reader, out io.Writer) error {
-	var orders loadOrders
-	if err := json.Unmarshal(text, &orders); err != nil {
+	var config loadConfig
+	if err := json.Unmarshal(text, &config); err != nil {
 		return err
 	}
-	store, closeStore, err := orders.Database.open(ctx)
+	store, closeStore, err := config.Database.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func loadWorker(ctx context.Context, text []byte, done io.Reader, out io.Writer)
 		io.Copy(io.Discard, done)
 		fail(nil)
 	}()
-	l := &load{ledger: remediation.New(store), failed: fail, answered: func(a loadAnswer) {
+	l := &load{ledger: remediation.New(store), onError: fail, onAnswer: func(a loadAnswer) {
 		line, err := json.Marshal(a)
 		if err == nil {
 			_, err = out.Write(append(line, '\n')) // whole: a pipe takes so little at once
@@ -185,7 +185,7 @@ func loadWorker(ctx context.Context, text []byte, done io.Reader, out io.Writer)
 			fail(err)
 		}
 	}}
-	err = l.run(ctx, orders.Seed)
+	err = l.run(ctx, config.Seed)
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}

@@ -29,7 +29,7 @@ func TestConcurrentHistoriesAreLinearizable(t *testing.T) {
 		l := d.ledger(t)
 		var ps [processes]*historyProcess
 		for i := range ps {
-			ps[i] = startHistory(t, historyOrders{Database: d, Seed: r.Uint64(), Worker: i, Callers: callers})
+			ps[i] = startHistory(t, historyConfig{Database: d, Seed: r.Uint64(), Worker: i, Callers: callers})
 		}
 		last, day := int64(0), time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 		for r.next() {
@@ -87,8 +87,8 @@ type historyProcess struct {
 	calls  *json.Decoder
 }
 
-func startHistory(t *testing.T, orders historyOrders) *historyProcess {
-	p := start(t, "concurrent calls", orders)
+func startHistory(t *testing.T, config historyConfig) *historyProcess {
+	p := start(t, "concurrent calls", config)
 	return &historyProcess{p, json.NewEncoder(p.stop), json.NewDecoder(p.out)}
 }
 
@@ -147,7 +147,7 @@ func byServer(t *testing.T, all []recorded, servers []string, owners map[int64]s
 // was about, whether it was refused or not: one that waited for another's lock holds it for a moment before it gives up.
 // They may also have locked what they saw and then found changed: a Claim that meets a Pause has locked an action that
 // "auto" approved. All else about them is as strict as on SQLite: what they take was there to take, at one moment.
-func markOverlaps(history []recorded, passing bool) (pairs int) {
+func markOverlaps(history []recorded, skipLocked bool) (pairs int) {
 	at := make([][]int, len(history))
 	for i, c := range history {
 		for j, o := range history {
@@ -157,15 +157,15 @@ func markOverlaps(history []recorded, passing bool) (pairs int) {
 		}
 		pairs += len(at[i])
 	}
-	if !passing {
+	if !skipLocked {
 		return pairs / 2
 	}
 	locked, lockedAuto := make([][]int64, len(history)), make([]bool, len(history))
 	for i, c := range history {
-		locked[i] = about(c.call)
+		locked[i] = actionIDs(c.call)
 		if chooses(c.Method) {
 			for _, j := range at[i] {
-				locked[i] = append(locked[i], about(history[j].call)...)
+				locked[i] = append(locked[i], actionIDs(history[j].call)...)
 				lockedAuto[i] = lockedAuto[i] || c.Method == "Claim" && history[j].Method == "Pause"
 			}
 		}
@@ -175,11 +175,11 @@ func markOverlaps(history []recorded, passing bool) (pairs int) {
 		if !chooses(c.Method) {
 			continue
 		}
-		c.passed = map[int64]bool{}
+		c.skippable = map[int64]bool{}
 		for _, j := range at[i] {
-			c.passedAuto = c.passedAuto || c.Method == "Claim" && history[j].Method == "Unpause" || lockedAuto[j]
+			c.skippableAuto = c.skippableAuto || c.Method == "Claim" && history[j].Method == "Unpause" || lockedAuto[j]
 			for _, id := range locked[j] {
-				c.passed[id] = true
+				c.skippable[id] = true
 			}
 		}
 	}
@@ -192,7 +192,7 @@ func chooses(method string) bool {
 }
 
 // about is the actions that a call may have written or locked.
-func about(c call) []int64 {
+func actionIDs(c call) []int64 {
 	if c.Method == "Get" {
 		return nil
 	}
@@ -203,13 +203,13 @@ func about(c call) []int64 {
 	return ids
 }
 
-func checkLinearizable(t *testing.T, server string, history []recorded, rising bool) {
+func checkLinearizable(t *testing.T, server string, history []recorded, risingIDs bool) {
 	model := porcupine.Model{
-		Init: func() any { return modelState{servers: map[string]mode{server: {}}, rising: rising} },
+		Init: func() any { return modelState{servers: map[string]mode{server: {}}, risingIDs: risingIDs} },
 		Step: func(state, input, output any) (bool, any) {
 			c := input.(call)
 			c.Answer = output.(answer)
-			next, want := state.(modelState).after(c)
+			next, want := state.(modelState).apply(c)
 			return reflect.DeepEqual(want, c.Answer), next // unlike cmp it tells UTC from another zone
 		},
 		Equal:             func(a, b any) bool { return reflect.DeepEqual(a, b) },
@@ -220,12 +220,12 @@ func checkLinearizable(t *testing.T, server string, history []recorded, rising b
 	for i, c := range history {
 		operations[i] = porcupine.Operation{ClientId: c.Caller, Input: c.call, Call: c.Begin, Output: c.Answer, Return: c.End}
 	}
-	const patience = time.Minute
-	result := porcupine.CheckOperationsTimeout(model, operations, patience)
+	const timeout = time.Minute
+	result := porcupine.CheckOperationsTimeout(model, operations, timeout)
 	if result == porcupine.Ok {
 		return
 	}
-	_, info := porcupine.CheckOperationsVerbose(model, operations, patience)
+	_, info := porcupine.CheckOperationsVerbose(model, operations, timeout)
 	path := filepath.Join(os.TempDir(), fmt.Sprintf("history-%s-%d.html", server, os.Getpid()))
 	if err := porcupine.VisualizePath(model, info, path); err != nil {
 		t.Error(err)

@@ -18,8 +18,8 @@ import (
 
 func init() { workers["concurrent calls"] = callConcurrently }
 
-// historyOrders is what a process of the linearizability test works on, until its standard input ends.
-type historyOrders struct {
+// historyConfig is what a process of the linearizability test works on, until its standard input ends.
+type historyConfig struct {
 	Database database
 	Seed     uint64
 	Worker   int
@@ -50,18 +50,18 @@ func monotonic() int64 {
 }
 
 func callConcurrently(ctx context.Context, text []byte, in io.Reader, out io.Writer) error {
-	var orders historyOrders
-	if err := json.Unmarshal(text, &orders); err != nil {
+	var config historyConfig
+	if err := json.Unmarshal(text, &config); err != nil {
 		return err
 	}
-	store, closeStore, err := orders.Database.open(ctx)
+	store, closeStore, err := config.Database.open(ctx)
 	if err != nil {
 		return err
 	}
-	callers := make([]*caller, orders.Callers)
+	callers := make([]*caller, config.Callers)
 	for i := range callers {
-		number := orders.Worker*orders.Callers + i
-		callers[i] = newCaller(store, number, rand.New(rand.NewPCG(orders.Seed, uint64(number)+1)))
+		number := config.Worker*config.Callers + i
+		callers[i] = newCaller(store, number, rand.New(rand.NewPCG(config.Seed, uint64(number)+1)))
 	}
 	rounds, answers := json.NewDecoder(in), json.NewEncoder(out)
 	for {
@@ -71,7 +71,7 @@ func callConcurrently(ctx context.Context, text []byte, in io.Reader, out io.Wri
 		} else if err != nil {
 			return err
 		}
-		seen := &sighting{last: round.After, server: map[int64]string{}}
+		seen := &seenActions{last: round.After, server: map[int64]string{}}
 		var wait sync.WaitGroup
 		made := make([][]recorded, len(callers))
 		for i, c := range callers {
@@ -92,14 +92,14 @@ func callConcurrently(ctx context.Context, text []byte, in io.Reader, out io.Wri
 	}
 }
 
-// sighting is what a process has seen of a round's actions.
-type sighting struct {
+// seenActions is what a process has seen of a round's actions.
+type seenActions struct {
 	mu     sync.Mutex
 	last   int64
 	server map[int64]string
 }
 
-func (s *sighting) note(actions []remediation.Action) {
+func (s *seenActions) add(actions []remediation.Action) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, a := range actions {
@@ -127,13 +127,13 @@ func newCaller(store remediation.Store, number int, from *rand.Rand) *caller {
 	return c
 }
 
-func (c *caller) call(ctx context.Context, round historyRound, seen *sighting) recorded {
+func (c *caller) call(ctx context.Context, round historyRound, seen *seenActions) recorded {
 	r := recorded{call: c.choose(round, seen), Caller: c.number}
 	c.clock = r.At
 	r.Begin = monotonic()
 	r.Answer = r.make(ctx, c.ledger)
 	r.End = monotonic()
-	seen.note(r.Answer.Actions)
+	seen.add(r.Answer.Actions)
 	return r
 }
 
@@ -142,7 +142,7 @@ var methods = []string{"Create", "Create", "Create", "Create", "Approve", "Appro
 	"Claim", "Start", "Finish", "Finish", "Heartbeat", "Heartbeat", "RequestCancel", "FailOverdue", "Expire", "Get", "Get", "Get",
 	"Pause", "Unpause"}
 
-func (c *caller) choose(round historyRound, seen *sighting) call {
+func (c *caller) choose(round historyRound, seen *seenActions) call {
 	c.made++
 	name := fmt.Sprintf("%d of %d", c.made, c.number)
 	chosen := call{

@@ -26,8 +26,8 @@ type call struct {
 	Answer    answer
 
 	// Where writers run at the same time, these are the actions that Claim, FailOverdue and Expire may leave out.
-	passed     map[int64]bool
-	passedAuto bool // those that only "auto" approved
+	skippable     map[int64]bool
+	skippableAuto bool // those that only "auto" approved
 }
 
 // answer is what a call returned, in a form that another process can read.
@@ -118,8 +118,8 @@ func (c call) make(ctx context.Context, l *remediation.Ledger) answer {
 	return answerOf(err, a)
 }
 
-// passesOver reports whether the call left out an action that it could take, and may leave out.
-func (c call) passesOver(a remediation.Action) bool {
-	return (c.passed[a.ID] || c.passedAuto && *a.ApprovedBy == remediation.AutoApprover) &&
+// skips reports whether the call left out an action that it could take, and may leave out.
+func (c call) skips(a remediation.Action) bool {
+	return (c.skippable[a.ID] || c.skippableAuto && *a.ApprovedBy == remediation.AutoApprover) &&
 		!slices.ContainsFunc(c.Answer.Actions, func(took remediation.Action) bool { return took.ID == a.ID })
 }

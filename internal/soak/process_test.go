@@ -16,9 +16,9 @@ import (
 // workerEnv makes the test binary one of the workers instead of running tests.
 const workerEnv = "ACTIONLEDGER_SOAK_WORKER"
 
-// workers are what other processes do. A worker reads its orders, a JSON value, from its first argument and goes on until
+// workers are what other processes do. A worker reads its config, a JSON value, from its first argument and goes on until
 // its standard input ends. What it writes to standard output is there for its parent even when it is killed next.
-var workers = map[string]func(ctx context.Context, orders []byte, done io.Reader, out io.Writer) error{}
+var workers = map[string]func(ctx context.Context, config []byte, done io.Reader, out io.Writer) error{}
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(workerEnv); name != "" {
@@ -40,9 +40,9 @@ type process struct {
 }
 
 // start starts a worker; it is killed when the test ends, if it is there still.
-func start(t *testing.T, worker string, orders any) *process {
+func start(t *testing.T, worker string, config any) *process {
 	t.Helper()
-	text := must[[]byte](t)(json.Marshal(orders))
+	text := must[[]byte](t)(json.Marshal(config))
 	p := &process{Cmd: exec.Command(os.Args[0], string(text))}
 	p.Env = append(os.Environ(), workerEnv+"="+worker)
 	p.Stderr = &p.stderr

@@ -32,7 +32,7 @@ func (s *sequence) rawLimits(t *rapid.T) {
 		}
 		set = append(set, completed+"heartbeat_at = "+later)
 		if !s.postgres { // SQLite would store what its driver can't read
-			for _, x := range s.noTimes() {
+			for _, x := range s.invalidTimes() {
 				set = append(set, "heartbeat_at = "+x)
 			}
 		}
@@ -85,11 +85,11 @@ func (s *sequence) rawLimits(t *rapid.T) {
 	for i := range set {
 		set[i] = fmt.Sprintf("UPDATE remediation_actions SET %s WHERE id = %d", set[i], a.ID)
 	}
-	s.refuse(t, set...)
+	s.wantRefused(t, set...)
 }
 
 // noTimes are what a column of SQLite takes as it is, but no times as the ledger writes them.
-func (s *sequence) noTimes() []string {
+func (s *sequence) invalidTimes() []string {
 	day := s.now.UTC().AddDate(1, 0, 0).Format(time.DateOnly)
 	return []string{"'" + day + "'", "'" + day + "T13:17:09+00:00'", "'" + day + " 13:17:09 +00:00'", "'" + day + " 13:17:09.5+01:00'",
 		"'" + day + " 13:17:09.1234567891+00:00'", "'" + day + " 25:17:09+00:00'", "'soon'", "1e10", "x'41'"}
@@ -97,7 +97,7 @@ func (s *sequence) noTimes() []string {
 
 // rawInsertLimits inserts rows of which one value does not fit the others.
 func (s *sequence) rawInsertLimits(t *rapid.T) {
-	server := one(t, "server", servers[:2])
+	server := pick(t, "server", servers[:2])
 	now, sooner, later := literal(s.now), literal(s.now.Add(-time.Microsecond)), literal(s.now.Add(time.Microsecond))
 	pending, executing := "'pending', NULL, NULL, NULL", fmt.Sprintf("'executing', 'ann', %s, %[1]s", now)
 	insert := func(status, columns, values string) string {
@@ -128,7 +128,7 @@ func (s *sequence) rawInsertLimits(t *rapid.T) {
 			insert(pending, "expires_at", "'infinity'"), insert(executing, "heartbeat_at", "'-infinity'"),
 			insert(executing, "heartbeat_at", "'10000-01-01 00:00:00+00'"))
 	} else {
-		for _, x := range s.noTimes() {
+		for _, x := range s.invalidTimes() {
 			statements = append(statements, insert(pending, "not_before", x), insert(pending, "expires_at", x), insert(executing, "heartbeat_at", x))
 		}
 	}
@@ -144,13 +144,13 @@ func (s *sequence) rawInsertLimits(t *rapid.T) {
 	if s.modelState.servers[server].forbids {
 		statements = append(statements, selfApproved)
 	} else {
-		s.allow(t, selfApproved)
+		s.wantAccepted(t, selfApproved)
 	}
-	s.allow(t, insert(pending, "not_before, expires_at, max_runtime_seconds", now+", "+later+", 2147483647"))
-	s.allow(t, insert(executing, "not_before, expires_at, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason",
+	s.wantAccepted(t, insert(pending, "not_before, expires_at, max_runtime_seconds", now+", "+later+", 2147483647"))
+	s.wantAccepted(t, insert(executing, "not_before, expires_at, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason",
 		now+", "+later+", "+now+", "+now+", 'ann', 'so'"))
 	for _, values := range []string{"NULL, TRUE", "'nobody', TRUE", "'" + server + "', NULL"} {
 		statements = append(statements, "INSERT INTO remediation_servers (server_id, forbids_self_approval) VALUES ("+values+")")
 	}
-	s.refuse(t, statements...)
+	s.wantRefused(t, statements...)
 }

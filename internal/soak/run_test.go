@@ -21,16 +21,16 @@ var (
 // run is how long one test goes on, and where its random choices come from.
 type run struct {
 	*rand.Rand
-	t      *testing.T
-	begin  time.Time
-	said   time.Time
-	short  int // rounds of the short form
-	rounds int // begun
-	status func() string
+	t        *testing.T
+	begin    time.Time
+	reported time.Time
+	short    int // rounds of the short form
+	rounds   int // begun
+	status   func() string
 }
 
-// theSeed is one for all tests.
-var theSeed = sync.OnceValue(func() uint64 {
+// runSeed is one for all tests.
+var runSeed = sync.OnceValue(func() uint64 {
 	if *seed == 0 {
 		*seed = rand.Uint64()
 	}
@@ -43,15 +43,15 @@ func newRun(t *testing.T, short int, status func() string) *run {
 	t.Helper()
 	name := fnv.New64a()
 	name.Write([]byte(t.Name()))
-	choices := rand.New(rand.NewPCG(theSeed(), name.Sum64()))
-	r := &run{Rand: choices, t: t, begin: time.Now(), said: time.Now(), short: short, status: status}
-	t.Logf("-seed %d", theSeed())
+	choices := rand.New(rand.NewPCG(runSeed(), name.Sum64()))
+	r := &run{Rand: choices, t: t, begin: time.Now(), reported: time.Now(), short: short, status: status}
+	t.Logf("-seed %d", runSeed())
 	t.Cleanup(func() { t.Logf("%d rounds in %v: %s", r.rounds, time.Since(r.begin).Round(time.Second), status()) })
 	return r
 }
 
-// cannotTry skips a test on a machine that lacks what it needs. POSTGRES_REQUIRED is set where nothing may go untested.
-func cannotTry(t *testing.T, why any) {
+// skipOrFail skips a test on a machine that lacks what it needs. POSTGRES_REQUIRED is set where nothing may go untested.
+func skipOrFail(t *testing.T, why any) {
 	t.Helper()
 	if os.Getenv("POSTGRES_REQUIRED") != "" {
 		t.Fatal(why)
@@ -73,8 +73,8 @@ func (r *run) next() bool {
 		if passed >= *length {
 			return false
 		}
-		if time.Since(r.said) >= 5*time.Second {
-			r.said = time.Now()
+		if time.Since(r.reported) >= 5*time.Second {
+			r.reported = time.Now()
 			fmt.Fprintf(os.Stderr, "%s: %v of %v, %d rounds, %s\n",
 				r.t.Name(), passed.Round(time.Second), *length, r.rounds, r.status())
 		}

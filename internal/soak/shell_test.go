@@ -30,13 +30,13 @@ func startShell(t *testing.T, d database) *shell {
 	t.Helper()
 	program, err := exec.LookPath("sqlite3")
 	if err != nil {
-		cannotTry(t, fmt.Errorf("no other program to share the file with: %w", err))
+		skipOrFail(t, fmt.Errorf("no other program to share the file with: %w", err))
 	}
 	s := &shell{Cmd: exec.Command(program, "-batch", "-bail", string(d))}
 	s.Stderr = os.Stderr
 	s.in = must[io.WriteCloser](t)(s.StdinPipe())
 	s.out = bufio.NewScanner(must[io.ReadCloser](t)(s.StdoutPipe()))
-	wantNone(t, s.Start())
+	wantNoError(t, s.Start())
 	t.Cleanup(s.kill)
 	return s
 }
@@ -45,7 +45,7 @@ func startShell(t *testing.T, d database) *shell {
 func (s *shell) run(t *testing.T, statements string) {
 	t.Helper()
 	_, err := fmt.Fprintln(s.in, statements+"; SELECT 'done';")
-	wantNone(t, err)
+	wantNoError(t, err)
 	if !s.out.Scan() || s.out.Text() != "done" {
 		t.Fatalf("sqlite3 runs %s: %q, %v", statements, s.out.Text(), s.out.Err())
 	}
@@ -61,10 +61,10 @@ func TestLedgerAndTheSqlite3ShellShareOneFile(t *testing.T) {
 	const timeout = 30 * time.Millisecond
 	d := newSQLite(t)
 	t.Cleanup(func() { d.check(t) })
-	patient := tell(t, d.ledger(t))
+	longWait := newCreateLog(t, d.ledger(t))
 	store := must[*sqlite.Store](t)(sqlite.Open(t.Context(), string(d), sqlite.WithBusyTimeout(timeout)))
 	defer store.Close()
-	hasty := &told{Ledger: remediation.New(store), prefix: "hasty-"}
+	shortWait := &createLog{Ledger: remediation.New(store), prefix: "hasty-"}
 
 	var busy, waited, killed int
 	var reads atomic.Int64
@@ -85,7 +85,7 @@ func TestLedgerAndTheSqlite3ShellShareOneFile(t *testing.T) {
 		var released atomic.Bool
 		wg.Go(func() {
 			for !released.Load() {
-				if _, err := hasty.List(t.Context(), remediation.Filter{ServerID: "web-1"}); err != nil {
+				if _, err := shortWait.List(t.Context(), remediation.Filter{ServerID: "web-1"}); err != nil {
 					t.Errorf("a read beside the shell's transaction: %v", err)
 					return
 				}
@@ -94,7 +94,7 @@ func TestLedgerAndTheSqlite3ShellShareOneFile(t *testing.T) {
 		})
 		for range 2 {
 			begin := time.Now()
-			for _, err := range hasty.createTogether(t, 8) {
+			for _, err := range shortWait.createTogether(t, 8) {
 				if !errors.Is(err, remediation.ErrBusy) || time.Since(begin) < timeout {
 					t.Errorf("a call of at most %v: %v after %v, want ErrBusy", timeout, err, time.Since(begin))
 				}
@@ -105,7 +105,7 @@ func TestLedgerAndTheSqlite3ShellShareOneFile(t *testing.T) {
 		errs := make([]error, 32)
 		for i := range errs {
 			wg.Go(func() {
-				_, errs[i] = patient.create(t.Context(), 10)
+				_, errs[i] = longWait.create(t.Context(), 10)
 				if errs[i] == nil && !released.Load() {
 					t.Error("a call wrote while the shell held the lock")
 				}
@@ -124,13 +124,13 @@ func TestLedgerAndTheSqlite3ShellShareOneFile(t *testing.T) {
 			sh.run(t, "COMMIT")
 		}
 		wg.Wait()
-		wantNone(t, errs...)
+		wantNoError(t, errs...)
 		waited += len(errs)
-		wantNone(t, hasty.createTogether(t, 8)...)
+		wantNoError(t, shortWait.createTogether(t, 8)...)
 		sh.kill()
 	}
-	both := &told{kept: slices.Concat(patient.kept, hasty.kept)}
-	both.agree(t, d)
+	both := &createLog{succeeded: slices.Concat(longWait.succeeded, shortWait.succeeded)}
+	both.check(t, d)
 	slices.Sort(servers)
 	if diff := cmp.Diff(servers, d.column(t, "SELECT id FROM servers ORDER BY id")); diff != "" {
 		t.Errorf("servers (-committed +found):\n%s", diff)

@@ -15,38 +15,38 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// impatientCallers is how many give up at random moments, at once.
-const impatientCallers = 48
+// cancelCallers is how many give up at random moments, at once.
+const cancelCallers = 48
 
 // storm is the callers of one ledger. Each works at an action of its own, on a server of its own, so that it knows what
 // must be there.
-type storm struct {
+type cancelRun struct {
 	t      *testing.T
 	ledger *remediation.Ledger
 
-	calls, refused, cancelled, happened, servers atomic.Int64
+	calls, refused, cancelled, applied, servers atomic.Int64
 
 	mu   sync.Mutex
 	open []attempt // cancelled, and not there when they were looked for
 	late int       // of them, there in the end
 
-	repeated int // Create
+	retried int // Create calls
 }
 
-func (s *storm) String() string {
-	return fmt.Sprintf("%d calls, %d refused, %d cancelled: %d of them had happened, %d had not and %d of those did afterwards; "+
-		"%d creates repeated", s.calls.Load(), s.refused.Load(), s.cancelled.Load(), s.happened.Load(),
-		s.cancelled.Load()-s.happened.Load(), s.late, s.repeated)
+func (s *cancelRun) String() string {
+	return fmt.Sprintf("%d calls, %d refused, %d cancelled: %d of them had applied, %d had not and %d of those did afterwards; "+
+		"%d creates repeated", s.calls.Load(), s.refused.Load(), s.cancelled.Load(), s.applied.Load(),
+		s.cancelled.Load()-s.applied.Load(), s.late, s.retried)
 }
 
 // rage lets each caller make its calls. Should they hang, their time is up after a minute.
-func (s *storm) rage(seed uint64) {
+func (s *cancelRun) makeCalls(seed uint64) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var all sync.WaitGroup
-	for n := range impatientCallers {
+	for n := range cancelCallers {
 		all.Go(func() {
-			c := &impatient{storm: s, Rand: rand.New(rand.NewPCG(seed, uint64(n)))}
+			c := &cancelCaller{cancelRun: s, Rand: rand.New(rand.NewPCG(seed, uint64(n)))}
 			for range 15 {
 				if s.t.Failed() || !c.call(ctx) {
 					return
@@ -58,26 +58,26 @@ func (s *storm) rage(seed uint64) {
 }
 
 // decide says of each open attempt what became of it, once no call of the storm can be under way any more.
-func (s *storm) decide(ledger *remediation.Ledger) {
+func (s *cancelRun) resolveOpen(ledger *remediation.Ledger) {
 	for _, a := range s.open {
 		row, err := a.find(context.Background(), ledger)
 		switch {
 		case err != nil:
 			s.t.Error(err)
-		case a.made(row):
+		case a.applied(row):
 			s.late++
 		case !cmp.Equal(a.before, row):
 			s.t.Errorf("a cancelled call left neither what was (-) nor what it makes of it (+):\n%s", cmp.Diff(a.before, row))
 		}
 		if a.before.ID == 0 {
-			s.repeat(ledger, a, row)
+			s.retryCreate(ledger, a, row)
 		}
 	}
 }
 
 // repeat makes a cancelled Create again, of which the row is what it made, if it did.
-func (s *storm) repeat(ledger *remediation.Ledger, a attempt, row remediation.Action) {
-	again, err := ledger.Create(context.Background(), a.asked)
+func (s *cancelRun) retryCreate(ledger *remediation.Ledger, a attempt, row remediation.Action) {
+	again, err := ledger.Create(context.Background(), a.request)
 	if err != nil || row.ID != 0 && !cmp.Equal(row, again) {
 		s.t.Errorf("repeated, a cancelled Create answers %v (-first +again):\n%s", err, cmp.Diff(row, again))
 	}
@@ -85,12 +85,12 @@ func (s *storm) repeat(ledger *remediation.Ledger, a attempt, row remediation.Ac
 	if err != nil || len(all) != 1 {
 		s.t.Errorf("a Create that was cancelled and repeated left %d actions, %v", len(all), err)
 	}
-	s.repeated++
+	s.retried++
 }
 
 // impatient is one caller.
-type impatient struct {
-	*storm
+type cancelCaller struct {
+	*cancelRun
 	*rand.Rand
 	server string
 	paused bool
@@ -98,17 +98,17 @@ type impatient struct {
 }
 
 // call makes one call, of which its context may have enough at any moment, and looks what came of it.
-func (c *impatient) call(ctx context.Context) bool {
+func (c *cancelCaller) call(ctx context.Context) bool {
 	if c.server == "" || c.at.Status.Terminal() && c.IntN(2) == 0 {
-		if err := c.moveOn(ctx); err != nil {
+		if err := c.nextServer(ctx); err != nil {
 			c.t.Error(err)
 			return false
 		}
 	}
 	a := c.choose()
-	impatient, cancel := c.patience(ctx)
-	got, err := a.call(impatient)
-	ended := impatient.Err() != nil
+	callCtx, cancel := c.randomContext(ctx)
+	got, err := a.call(callCtx)
+	ended := callCtx.Err() != nil
 	cancel()
 	c.calls.Add(1)
 	row, unread := a.find(ctx, c.ledger)
@@ -116,8 +116,8 @@ func (c *impatient) call(ctx context.Context) bool {
 		c.t.Errorf("look for what became of a call: %v", unread)
 		return false
 	}
-	wrong := c.judge(a, got, err, row)
-	if ofContext(err) && !ended {
+	wrong := c.check(a, got, err, row)
+	if isContextError(err) && !ended {
 		wrong = "it failed with the end of a context that was not its own"
 	}
 	if wrong != "" {
@@ -128,7 +128,7 @@ func (c *impatient) call(ctx context.Context) bool {
 }
 
 // moveOn goes to a server that nobody else has, in one mode or the other.
-func (c *impatient) moveOn(ctx context.Context) error {
+func (c *cancelCaller) nextServer(ctx context.Context) error {
 	c.server, c.paused, c.at = fmt.Sprintf("web-%d", c.servers.Add(1)), c.IntN(2) == 0, remediation.Action{}
 	if err := c.ledger.AddServer(ctx, c.server); err != nil || !c.paused {
 		return err
@@ -137,18 +137,18 @@ func (c *impatient) moveOn(ctx context.Context) error {
 }
 
 // judge holds the row against what the call returned.
-func (c *impatient) judge(a attempt, got remediation.Action, err error, row remediation.Action) string {
+func (c *cancelCaller) check(a attempt, got remediation.Action, err error, row remediation.Action) string {
 	unchanged := cmp.Equal(a.before, row)
 	switch {
-	case err == nil && !a.made(row):
+	case err == nil && !a.applied(row):
 		return "it returned without an error but was not made:\n" + cmp.Diff(a.before, row)
 	case err == nil:
 		c.at = row
 		return cmp.Diff(got, row)
-	case ofContext(err):
+	case isContextError(err):
 		c.cancelled.Add(1)
-		if a.made(row) {
-			c.happened.Add(1)
+		if a.applied(row) {
+			c.applied.Add(1)
 			c.at = row
 		} else if unchanged && a.to != "" {
 			c.mu.Lock()
@@ -173,12 +173,12 @@ func (c *impatient) judge(a attempt, got remediation.Action, err error, row reme
 	return ""
 }
 
-func ofContext(err error) bool {
+func isContextError(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // patience is a context that ends at any moment, or one in four times not at all.
-func (c *impatient) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+func (c *cancelCaller) randomContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	moment := time.Microsecond << c.IntN(17)
 	switch c.IntN(4) {
 	case 0:
