@@ -14,17 +14,17 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// acknowledged is what callers were told, and must find for ever.
+// acknowledged records every answer of a load, and checks that the database still has every change that was acknowledged.
 type acknowledged struct {
 	mu         sync.Mutex
 	answers    int
 	deliveries int
-	unverified []loadAnswer                 // not looked for yet
-	latest     map[int64]remediation.Action // the last that anybody was told of each action
+	unverified []loadAnswer                 // answers since the last call of verify
+	latest     map[int64]remediation.Action // by action ID, the answer with the latest status
 	delivered  map[int64]bool
-	duplicates []int64                          // delivered more than once
-	unanswered map[string]remediation.NewAction // by their keys, the creates that nobody was answered
-	created    map[string]int64                 // by their keys, the actions that the others made
+	duplicates []int64                          // IDs of actions that were delivered twice, or created twice for one key
+	unanswered map[string]remediation.NewAction // by idempotency key, requests without an answer
+	created    map[string]int64                 // by idempotency key, the ID of the action
 	retried    int
 }
 
@@ -46,6 +46,7 @@ func (k *acknowledged) count() int {
 	return k.answers
 }
 
+// add records an answer, or a Create request that is about to be sent.
 func (k *acknowledged) add(a loadAnswer) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -71,24 +72,24 @@ func (k *acknowledged) add(a loadAnswer) {
 		}
 		k.delivered[a.Action.ID] = true
 	}
-	// Two answers about one action may come in either order, but the statuses' own order is that of its life.
+	// Answers about one action may arrive out of order. The order of remediation.Statuses is the order of the lifecycle.
 	known, ok := k.latest[a.Action.ID]
 	if !ok || slices.Index(remediation.Statuses(), known.Status) < slices.Index(remediation.Statuses(), a.Action.Status) {
 		k.latest[a.Action.ID] = a.Action
 	}
 }
 
-// read adds what a worker says until its output ends; the first answer closes working.
+// read adds the answers of a worker until its output ends. It closes working after the first answer.
 func (k *acknowledged) read(t *testing.T, p *process, working chan struct{}) {
 	lines := bufio.NewReader(p.out)
 	for n := 0; ; {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
-			return // what a kill cut off was no answer
+			return // an incomplete line is no answer
 		}
 		var a loadAnswer
 		if err := json.Unmarshal(line, &a); err != nil {
-			t.Errorf("the worker said %q: %v", line, err)
+			t.Errorf("the worker wrote %q: %v", line, err)
 			return
 		}
 		k.add(a)
@@ -100,7 +101,7 @@ func (k *acknowledged) read(t *testing.T, p *process, working chan struct{}) {
 	}
 }
 
-// verify looks for what was acknowledged since the last time, as the next program to open the ledger finds it.
+// verify opens the ledger again and checks the answers since the last call of verify.
 func (k *acknowledged) verify(t *testing.T, d database) {
 	t.Helper()
 	k.mu.Lock()
@@ -108,12 +109,12 @@ func (k *acknowledged) verify(t *testing.T, d database) {
 	k.unverified = nil
 	k.mu.Unlock()
 	if len(duplicates) > 0 {
-		t.Errorf("actions %v were delivered more than once, or were made by one create", duplicates)
+		t.Errorf("actions %v were delivered twice, or created twice for one key", duplicates)
 	}
 	verifyStored(t, d, unverified)
 }
 
-// repeat makes the creates again that were not answered, as their callers do when they are back.
+// retryCreates retries the creates that got no answer.
 func (k *acknowledged) retryCreates(t *testing.T, d database) {
 	t.Helper()
 	store, closeStore, err := d.open(t.Context())
@@ -129,13 +130,13 @@ func (k *acknowledged) retryCreates(t *testing.T, d database) {
 		k.add(loadAnswer{Request: &a})
 		made, err := ledger.Create(t.Context(), a)
 		if err != nil {
-			t.Fatalf("create again: %v", err)
+			t.Fatalf("retry create: %v", err)
 		}
 		k.add(loadAnswer{Action: made})
 	}
 }
 
-// verifyAll looks for everything, once no caller is left: whatever was asked for is there once.
+// verifyAll checks every answer after all callers have stopped. Each key must have exactly one action.
 func (k *acknowledged) verifyAll(t *testing.T, d database) {
 	t.Helper()
 	k.retryCreates(t, d)
@@ -148,7 +149,7 @@ func (k *acknowledged) verifyAll(t *testing.T, d database) {
 	found := d.column(t, "SELECT idempotency_key || ' ' || id FROM remediation_actions")
 	slices.Sort(found)
 	if diff := cmp.Diff(made, found); diff != "" {
-		t.Errorf("each key's action (-answered +found):\n%s", diff)
+		t.Errorf("keys and their actions (-acknowledged +found):\n%s", diff)
 	}
 	var all []loadAnswer
 	for _, a := range k.latest {
@@ -156,10 +157,11 @@ func (k *acknowledged) verifyAll(t *testing.T, d database) {
 	}
 	verifyStored(t, d, all)
 	if k.deliveries == 0 {
-		t.Error("nothing was delivered, so the test shows nothing")
+		t.Error("no action was delivered, so the test has checked nothing")
 	}
 }
 
+// verifyStored opens the ledger again and checks that it has each answer, or a later status of the same action.
 func verifyStored(t *testing.T, d database, answers []loadAnswer) {
 	t.Helper()
 	store, closeStore, err := d.open(t.Context())
@@ -168,13 +170,13 @@ func verifyStored(t *testing.T, d database, answers []loadAnswer) {
 	}
 	defer closeStore()
 	ledger := remediation.New(store)
-	rows := map[int64]remediation.Action{} // read after the answers, so never behind them
+	rows := map[int64]remediation.Action{} // read after the answers, so never older than them
 	for _, a := range answers {
 		id := a.Action.ID
 		row, ok := rows[id]
 		if !ok {
 			if row, err = ledger.Get(t.Context(), id); err != nil {
-				t.Fatalf("acknowledged as %s: %v", a.Action.Status, err)
+				t.Fatalf("get action %d, acknowledged as %s: %v", id, a.Action.Status, err)
 			}
 			rows[id] = row
 		}
@@ -184,8 +186,8 @@ func verifyStored(t *testing.T, d database, answers []loadAnswer) {
 	}
 }
 
-// missing says what row lacks of an answer: it must be that answer still, or what the lifecycle made of it later. Notes may
-// have been added while it executed.
+// difference compares an acknowledged action with its row. They must be equal, or the row must have a later status of the
+// lifecycle and the same earlier fields. A later heartbeat or request to cancel is no difference.
 func difference(acked, row remediation.Action) string {
 	if acked.Status != row.Status && !reachable(acked.Status, row.Status) {
 		return fmt.Sprintf("- %s\n+ %s", acked.Status, row.Status)
@@ -200,13 +202,14 @@ func difference(acked, row remediation.Action) string {
 	return cmp.Diff(acked, was)
 }
 
+// reachable reports whether the lifecycle leads from one status to the other.
 func reachable(from, to remediation.Status) bool {
 	return slices.ContainsFunc(remediation.Statuses(), func(next remediation.Status) bool {
 		return from.CanTransition(next) && (next == to || reachable(next, to))
 	})
 }
 
-// asOf is the row as it was in an earlier status, before later steps filled in theirs.
+// asOf returns the row as it was in an earlier status, without the fields that later transitions set.
 func asOf(s remediation.Status, row remediation.Action) remediation.Action {
 	row.Status = s
 	switch s {

@@ -9,19 +9,20 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// attempt is one call, of which nobody knows yet whether it happens.
+// attempt is one call whose context may be cancelled, and the change that it makes if it happens.
 type attempt struct {
 	server  string
 	before  remediation.Action // the zero Action if the call is Create
 	to      remediation.Status // "" if the call must be refused
-	marker  string             // what it writes where the caller says who, why or with what output
+	marker  string             // a unique text that the call writes as command, actor, reason or output
 	call    ledgerCall
 	request remediation.NewAction // if the call is Create
 }
 
+// ledgerCall makes one call of a ledger.
 type ledgerCall func(ctx context.Context) (remediation.Action, error)
 
-// choose picks a call, mostly one that the lifecycle allows.
+// choose picks a random call, usually one that the lifecycle allows.
 func (c *cancelCaller) choose() attempt {
 	l, id, server, marker := c.ledger, c.at.ID, c.server, fmt.Sprintf("mark %d", c.Uint64())
 	if id == 0 {
@@ -81,7 +82,7 @@ func (c *cancelCaller) choose() attempt {
 	return attempt{server: server, before: c.at, to: next.to, marker: marker, call: next.call}
 }
 
-// find reads the action that the call is about, the zero Action if there is none.
+// find reads the action that the call is about. It returns the zero Action if there is none.
 func (a attempt) find(ctx context.Context, l *remediation.Ledger) (remediation.Action, error) {
 	id := a.before.ID
 	if id == 0 {
@@ -94,7 +95,7 @@ func (a attempt) find(ctx context.Context, l *remediation.Ledger) (remediation.A
 	return l.Get(ctx, id)
 }
 
-// made reports whether row is what the call makes of what was there before, and nothing else.
+// applied reports whether row is a.before with exactly the change of the call.
 func (a attempt) applied(row remediation.Action) bool {
 	if a.to == "" || row.Status != a.to {
 		return false
@@ -112,7 +113,7 @@ func (a attempt) applied(row remediation.Action) bool {
 		}
 		return updated && cmp.Equal(a.before, was)
 	}
-	written := &a.marker // Claim and Start have nothing to say
+	written := &a.marker // Claim and Start write no marker
 	switch a.to {
 	case remediation.Approved:
 		written = row.ApprovedBy

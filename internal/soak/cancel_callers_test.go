@@ -15,11 +15,13 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// cancelCallers is how many give up at random moments, at once.
+// This file has the callers that cancel their contexts at random moments.
+
+// cancelCallers is the number of concurrent callers.
 const cancelCallers = 48
 
-// storm is the callers of one ledger. Each works at an action of its own, on a server of its own, so that it knows what
-// must be there.
+// cancelRun is a set of callers on one ledger. Each caller has an action and a server of its own, so it knows which row must
+// be stored.
 type cancelRun struct {
 	t      *testing.T
 	ledger *remediation.Ledger
@@ -27,19 +29,19 @@ type cancelRun struct {
 	calls, refused, cancelled, applied, servers atomic.Int64
 
 	mu   sync.Mutex
-	open []attempt // cancelled, and not there when they were looked for
-	late int       // of them, there in the end
+	open []attempt // cancelled, and not applied when they were checked
+	late int       // number of open attempts that were applied in the end
 
 	retried int // Create calls
 }
 
 func (s *cancelRun) String() string {
-	return fmt.Sprintf("%d calls, %d refused, %d cancelled: %d of them had applied, %d had not and %d of those did afterwards; "+
-		"%d creates repeated", s.calls.Load(), s.refused.Load(), s.cancelled.Load(), s.applied.Load(),
+	return fmt.Sprintf("%d calls, %d refused, %d cancelled: %d had been applied, %d had not, %d of these were applied later; "+
+		"%d creates retried", s.calls.Load(), s.refused.Load(), s.cancelled.Load(), s.applied.Load(),
 		s.cancelled.Load()-s.applied.Load(), s.late, s.retried)
 }
 
-// rage lets each caller make its calls. Should they hang, their time is up after a minute.
+// makeCalls runs the calls of each caller. Calls that hang time out after a minute.
 func (s *cancelRun) makeCalls(seed uint64) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -57,7 +59,7 @@ func (s *cancelRun) makeCalls(seed uint64) {
 	all.Wait()
 }
 
-// decide says of each open attempt what became of it, once no call of the storm can be under way any more.
+// resolveOpen checks each open attempt again. No call may be in progress any more.
 func (s *cancelRun) resolveOpen(ledger *remediation.Ledger) {
 	for _, a := range s.open {
 		row, err := a.find(context.Background(), ledger)
@@ -67,7 +69,7 @@ func (s *cancelRun) resolveOpen(ledger *remediation.Ledger) {
 		case a.applied(row):
 			s.late++
 		case !cmp.Equal(a.before, row):
-			s.t.Errorf("a cancelled call left neither what was (-) nor what it makes of it (+):\n%s", cmp.Diff(a.before, row))
+			s.t.Errorf("a cancelled call left a row that is neither unchanged nor fully changed (-before +after):\n%s", cmp.Diff(a.before, row))
 		}
 		if a.before.ID == 0 {
 			s.retryCreate(ledger, a, row)
@@ -75,29 +77,29 @@ func (s *cancelRun) resolveOpen(ledger *remediation.Ledger) {
 	}
 }
 
-// repeat makes a cancelled Create again, of which the row is what it made, if it did.
+// retryCreate retries a cancelled Create. row is the action that the first call created, or the zero Action.
 func (s *cancelRun) retryCreate(ledger *remediation.Ledger, a attempt, row remediation.Action) {
 	again, err := ledger.Create(context.Background(), a.request)
 	if err != nil || row.ID != 0 && !cmp.Equal(row, again) {
-		s.t.Errorf("repeated, a cancelled Create answers %v (-first +again):\n%s", err, cmp.Diff(row, again))
+		s.t.Errorf("retry of a cancelled Create: %v (-first +retry):\n%s", err, cmp.Diff(row, again))
 	}
 	all, err := ledger.List(context.Background(), remediation.Filter{ServerID: a.server})
 	if err != nil || len(all) != 1 {
-		s.t.Errorf("a Create that was cancelled and repeated left %d actions, %v", len(all), err)
+		s.t.Errorf("a cancelled Create and its retry left %d actions, want 1: %v", len(all), err)
 	}
 	s.retried++
 }
 
-// impatient is one caller.
+// cancelCaller is one caller.
 type cancelCaller struct {
 	*cancelRun
 	*rand.Rand
 	server string
 	paused bool
-	at     remediation.Action // the zero Action when its server has none yet
+	at     remediation.Action // the zero Action while its server has none
 }
 
-// call makes one call, of which its context may have enough at any moment, and looks what came of it.
+// call makes one call, whose context may end at any moment, and checks its result.
 func (c *cancelCaller) call(ctx context.Context) bool {
 	if c.server == "" || c.at.Status.Terminal() && c.IntN(2) == 0 {
 		if err := c.nextServer(ctx); err != nil {
@@ -113,21 +115,21 @@ func (c *cancelCaller) call(ctx context.Context) bool {
 	c.calls.Add(1)
 	row, unread := a.find(ctx, c.ledger)
 	if unread != nil {
-		c.t.Errorf("look for what became of a call: %v", unread)
+		c.t.Errorf("read the action after a call: %v", unread)
 		return false
 	}
 	wrong := c.check(a, got, err, row)
 	if isContextError(err) && !ended {
-		wrong = "it failed with the end of a context that was not its own"
+		wrong = "it failed with a context error, but its context had not ended"
 	}
 	if wrong != "" {
-		c.t.Errorf("a call that was to make %q of %q: %s\nits error: %v", a.to, a.before.Status, wrong, err)
+		c.t.Errorf("a call that changes status %q to %q: %s\nits error: %v", a.before.Status, a.to, wrong, err)
 		return false
 	}
 	return true
 }
 
-// moveOn goes to a server that nobody else has, in one mode or the other.
+// nextServer adds a new server for this caller, and pauses it half of the time.
 func (c *cancelCaller) nextServer(ctx context.Context) error {
 	c.server, c.paused, c.at = fmt.Sprintf("web-%d", c.servers.Add(1)), c.IntN(2) == 0, remediation.Action{}
 	if err := c.ledger.AddServer(ctx, c.server); err != nil || !c.paused {
@@ -136,12 +138,12 @@ func (c *cancelCaller) nextServer(ctx context.Context) error {
 	return c.ledger.Pause(ctx, c.server)
 }
 
-// judge holds the row against what the call returned.
+// check compares the row with the result of the call. It returns a description of the mismatch, or "".
 func (c *cancelCaller) check(a attempt, got remediation.Action, err error, row remediation.Action) string {
 	unchanged := cmp.Equal(a.before, row)
 	switch {
 	case err == nil && !a.applied(row):
-		return "it returned without an error but was not made:\n" + cmp.Diff(a.before, row)
+		return "it returned no error but was not applied (-before +after):\n" + cmp.Diff(a.before, row)
 	case err == nil:
 		c.at = row
 		return cmp.Diff(got, row)
@@ -154,9 +156,9 @@ func (c *cancelCaller) check(a attempt, got remediation.Action, err error, row r
 			c.mu.Lock()
 			c.open = append(c.open, a)
 			c.mu.Unlock()
-			c.server = "" // from here on only decide touches that action
+			c.server = "" // the late effect may still come, so no other call may touch this action
 		} else if !unchanged {
-			return "it left neither what was there (-) nor what it makes of that (+):\n" + cmp.Diff(a.before, row)
+			return "it left a row that is neither unchanged nor fully changed (-before +after):\n" + cmp.Diff(a.before, row)
 		}
 	case errors.Is(err, remediation.ErrInvalidTransition), errors.Is(err, remediation.ErrNothingToClaim),
 		errors.Is(err, remediation.ErrNotFound):
@@ -165,19 +167,20 @@ func (c *cancelCaller) check(a attempt, got remediation.Action, err error, row r
 			return "it was refused, though the lifecycle allows it"
 		}
 		if !unchanged {
-			return "it was refused, but wrote:\n" + cmp.Diff(a.before, row)
+			return "it was refused but changed the row (-before +after):\n" + cmp.Diff(a.before, row)
 		}
 	default:
-		return "not an error of the ledger, and not of the context"
+		return "its error is neither an error of the ledger nor of the context"
 	}
 	return ""
 }
 
+// isContextError reports whether err says that a context was cancelled or timed out.
 func isContextError(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// patience is a context that ends at any moment, or one in four times not at all.
+// randomContext returns a context that ends after 1 µs to 65 ms. One context in four does not end.
 func (c *cancelCaller) randomContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	moment := time.Microsecond << c.IntN(17)
 	switch c.IntN(4) {

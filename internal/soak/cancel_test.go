@@ -16,7 +16,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// Not parallel: it counts the goroutines of the whole process.
+// Callers cancel their contexts at random moments. Each cancelled call must have happened completely or not at all, and no
+// connection, transaction or goroutine may leak. The test is not parallel because it counts the goroutines of the process.
 func TestCancelledCallIsAtomic(t *testing.T) {
 	onEngines(t, func(t *testing.T, d database) {
 		outside := d.raw(t)
@@ -32,14 +33,14 @@ func TestCancelledCallIsAtomic(t *testing.T) {
 		closeStore()
 		checkNoGoroutineLeak(t, before)
 		s.resolveOpen(d.ledger(t))
-		// What a client of PostgreSQL gave up on, the server ends by itself. SQLite works in the caller's own process.
+		// A PostgreSQL server may still finish a statement that its client gave up on. SQLite runs in the caller's process.
 		if s.late > 0 && !d.isPostgres() {
-			t.Errorf("%d cancelled calls changed something after they had returned", s.late)
+			t.Errorf("%d cancelled calls changed an action after they had returned", s.late)
 		}
 	})
 }
 
-// With a rollback journal a commit waits for readers, so that a context can end in the commit too.
+// With a rollback journal a commit waits for readers, so a context can also end during the commit.
 func TestCancelledCallIsAtomicWithARollbackJournal(t *testing.T) {
 	d := newSQLite(t)
 	t.Cleanup(func() { d.check(t) })
@@ -61,7 +62,8 @@ func TestCancelledCallIsAtomicWithARollbackJournal(t *testing.T) {
 		reading.Go(func() {
 			for ctx.Err() == nil {
 				var n int
-				if err := reader.QueryRow("SELECT count(*) FROM remediation_actions AS a, remediation_events AS e").Scan(&n); err != nil {
+				const slow = "SELECT count(*) FROM remediation_actions AS a, remediation_events AS e"
+				if err := reader.QueryRow(slow).Scan(&n); err != nil {
 					t.Error(err)
 					return
 				}
@@ -77,11 +79,11 @@ func TestCancelledCallIsAtomicWithARollbackJournal(t *testing.T) {
 	checkNoGoroutineLeak(t, before)
 	s.resolveOpen(d.ledger(t))
 	if s.late > 0 {
-		t.Errorf("%d cancelled calls changed something after they had returned", s.late)
+		t.Errorf("%d cancelled calls changed an action after they had returned", s.late)
 	}
 }
 
-// openForCancelRun opens a ledger whose closing also shows that every connection has come back.
+// openForCancelRun opens a ledger. On PostgreSQL its close function also checks that every connection is back in the pool.
 func openForCancelRun(t *testing.T, d database) (remediation.Store, func()) {
 	t.Helper()
 	if !d.isPostgres() {
@@ -102,7 +104,7 @@ func openForCancelRun(t *testing.T, d database) (remediation.Store, func()) {
 	}
 }
 
-// checkOrdinaryCalls takes one action through its life, as if there had been no storm.
+// checkOrdinaryCalls takes one action through its lifecycle, without any cancelled context.
 func checkOrdinaryCalls(t *testing.T, l *remediation.Ledger) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -122,16 +124,16 @@ func checkOrdinaryCalls(t *testing.T, l *remediation.Ledger) {
 		_, err = l.Finish(ctx, server, a.ID, remediation.Result{})
 	}
 	if err != nil {
-		t.Fatalf("after the storm: %v", err)
+		t.Fatalf("an ordinary call after the cancelled calls: %v", err)
 	}
 }
 
-// checkNoOpenTransaction looks from a connection outside the storm.
+// checkNoOpenTransaction waits until the calls have left no open transaction. It looks from a connection of its own.
 func checkNoOpenTransaction(t *testing.T, d database, db *sql.DB) {
 	t.Helper()
 	conn := must[*sql.Conn](t)(db.Conn(t.Context()))
 	defer conn.Close()
-	// SQLite empties its log only when nobody reads or writes; the answer is 1 if somebody does.
+	// SQLite can truncate the WAL only if no other connection reads or writes. Otherwise the first column is 1.
 	open := "PRAGMA wal_checkpoint(TRUNCATE)"
 	if d.isPostgres() {
 		open = `SELECT count(*), 0, 0 FROM pg_stat_activity WHERE datname = current_database()
@@ -148,7 +150,8 @@ func checkNoOpenTransaction(t *testing.T, d database, db *sql.DB) {
 	})
 }
 
-// checkNoGoroutineLeak waits longer than goleak does by itself: a pgx pool's last timer takes half a second to end.
+// checkNoGoroutineLeak waits longer than goleak does by default, because the last timer of a pgx pool runs for half a
+// second.
 func checkNoGoroutineLeak(t *testing.T, before goleak.Option) {
 	t.Helper()
 	var err error

@@ -19,9 +19,11 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
+// This file tests that Migrate can be interrupted anywhere and that the next Migrate finishes the work.
+
 func init() { workers["migrate"] = migrateWorker }
 
-// migrateWorker migrates an SQLite file, and says "begin" before and "end" after.
+// migrateWorker migrates an SQLite file. It writes "begin " before the migration and "end" after it.
 func migrateWorker(ctx context.Context, config []byte, _ io.Reader, out io.Writer) error {
 	var path string
 	if err := json.Unmarshal(config, &path); err != nil {
@@ -39,15 +41,15 @@ func migrateWorker(ctx context.Context, config []byte, _ io.Reader, out io.Write
 	return store.Close()
 }
 
-// migrations counts how far those that were cut off had come.
+// migrations counts how far the interrupted calls of Migrate had come.
 type migrations struct{ before, between, after int }
 
 func (m *migrations) String() string {
-	return fmt.Sprintf("Migrate was cut off before it changed anything %d times, in between %d times, after it was done %d times",
+	return fmt.Sprintf("Migrate was interrupted before any change %d times, in between %d times, after all changes %d times",
 		m.before, m.between, m.after)
 }
 
-// add looks at what a Migrate left, before it is finished. acknowledged says that it had returned.
+// add checks the schema version that an interrupted Migrate left. acknowledged means that Migrate had returned no error.
 func (m *migrations) add(t *testing.T, d database, acknowledged bool) {
 	t.Helper()
 	newest := len(must[[]string](t)(fs.Glob(schema.SQLite, "*.up.sql")))
@@ -56,7 +58,7 @@ func (m *migrations) add(t *testing.T, d database, acknowledged bool) {
 	case dirty:
 		t.Errorf("left dirty at version %d", version)
 	case acknowledged && version != newest:
-		t.Errorf("acknowledged, and at version %d", version)
+		t.Errorf("Migrate returned no error, but the schema is at version %d, want %d", version, newest)
 	case version == 0:
 		m.before++
 	case version == newest:
@@ -66,7 +68,7 @@ func (m *migrations) add(t *testing.T, d database, acknowledged bool) {
 	}
 }
 
-// version is 0 where there is none yet.
+// version returns the schema version, or 0 if the database has none yet.
 func (d database) version(t *testing.T) (version int, dirty bool) {
 	t.Helper()
 	db := d.raw(t)
@@ -95,7 +97,7 @@ func TestNextMigrateFinishesAKilledMigrate(t *testing.T) {
 		if _, err := io.ReadFull(p.out, said); err != nil {
 			t.Fatalf("%q, %v: %s", said, err, &p.stderr)
 		}
-		time.Sleep(time.Duration(run.Int64N(int64(took)))) // any moment will do
+		time.Sleep(time.Duration(run.Int64N(int64(took)))) // kill at a random moment
 		p.Process.Kill()
 		rest, _ := io.ReadAll(p.out)
 		p.Wait()
@@ -124,7 +126,7 @@ func TestNextMigrateFinishesAfterImmediateShutdown(t *testing.T) {
 		migrated := make(chan error, 1)
 		pool := pgtest.Pool(t, string(d))
 		go func() { migrated <- postgres.Migrate(context.Background(), pool) }()
-		time.Sleep(time.Duration(run.Int64N(int64(took)))) // any moment will do
+		time.Sleep(time.Duration(run.Int64N(int64(took)))) // stop at a random moment
 		c.stop(t, "immediate")
 		err = <-migrated
 		pool.Close()

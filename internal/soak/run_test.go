@@ -1,5 +1,5 @@
-// Package soak proves on real processes, files and servers that nothing acknowledged is lost. Each test has a short form,
-// a fixed number of rounds for every test run, and a long one, which goes on for -length and says how far it is.
+// Package soak tests on real processes, files and servers that no acknowledged change is lost. Each test has a short form
+// and a long form. The short form runs a fixed number of rounds. The long form runs for -length and reports its progress.
 package soak
 
 import (
@@ -14,22 +14,22 @@ import (
 )
 
 var (
-	length = flag.Duration("length", 0, "how long each test goes on; 0 is the short form")
-	seed   = flag.Uint64("seed", 0, "repeat the choices of the run that printed this seed; 0 draws a new one")
+	length = flag.Duration("length", 0, "how long each test runs; 0 runs the short form")
+	seed   = flag.Uint64("seed", 0, "repeat the random choices of the run that printed this seed; 0 draws a new seed")
 )
 
-// run is how long one test goes on, and where its random choices come from.
+// run counts the rounds of one test and is the source of its random choices.
 type run struct {
 	*rand.Rand
 	t        *testing.T
 	begin    time.Time
 	reported time.Time
 	short    int // rounds of the short form
-	rounds   int // begun
+	rounds   int // rounds started so far
 	status   func() string
 }
 
-// runSeed is one for all tests.
+// runSeed is the seed that all tests share.
 var runSeed = sync.OnceValue(func() uint64 {
 	if *seed == 0 {
 		*seed = rand.Uint64()
@@ -37,8 +37,8 @@ var runSeed = sync.OnceValue(func() uint64 {
 	return *seed
 })
 
-// newRun begins a test of so many rounds in its short form. The seed is printed, so that a run can be replayed: with the
-// test's name it decides what the test chooses, though not how the processes interleave.
+// newRun starts a test. short is the number of rounds of its short form, and status describes its progress. newRun logs the
+// seed. The seed and the test's name determine the random choices of the test, but not how processes interleave.
 func newRun(t *testing.T, short int, status func() string) *run {
 	t.Helper()
 	name := fnv.New64a()
@@ -50,7 +50,7 @@ func newRun(t *testing.T, short int, status func() string) *run {
 	return r
 }
 
-// skipOrFail skips a test on a machine that lacks what it needs. POSTGRES_REQUIRED is set where nothing may go untested.
+// skipOrFail skips a test that needs something this machine does not have. With POSTGRES_REQUIRED set, the test fails.
 func skipOrFail(t *testing.T, why any) {
 	t.Helper()
 	if os.Getenv("POSTGRES_REQUIRED") != "" {
@@ -59,7 +59,7 @@ func skipOrFail(t *testing.T, why any) {
 	t.Skip(why)
 }
 
-// next reports whether there is another round, and in the long form says how far the test is.
+// next starts another round, or returns false if the test is over. The long form prints its progress to standard error.
 func (r *run) next() bool {
 	if r.t.Failed() {
 		return false
