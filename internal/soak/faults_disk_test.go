@@ -21,12 +21,15 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// newDisk mounts a file system of so many MiB, which only root may.
+// This file tests full disks, read-only disks and read-only files under an SQLite ledger.
+
+// newDisk mounts a tmpfs of size MiB and returns its directory. Only root can mount it, so the test is skipped otherwise.
 func newDisk(t *testing.T, size int) string {
 	t.Helper()
 	dir := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm", size), "tmpfs", dir).CombinedOutput(); err != nil {
-		skipOrFail(t, fmt.Sprintf("no disk of its own: mount: %v: %s", err, out))
+	mount := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm", size), "tmpfs", dir)
+	if out, err := mount.CombinedOutput(); err != nil {
+		skipOrFail(t, fmt.Sprintf("can't mount a disk for the test: %v: %s", err, out))
 	}
 	t.Cleanup(func() { runCommand(t, "umount", "--lazy", dir) })
 	return dir
@@ -39,7 +42,7 @@ func runCommand(t *testing.T, name string, args ...string) {
 	}
 }
 
-// newSQLiteIn is newSQLite in a folder of the test's choice.
+// newSQLiteIn creates a migrated ledger in dir.
 func newSQLiteIn(t *testing.T, dir string) database {
 	t.Helper()
 	d := database(filepath.Join(dir, "ledger.db"))
@@ -49,7 +52,7 @@ func newSQLiteIn(t *testing.T, dir string) database {
 	return d
 }
 
-// fill takes all of a disk but for room bytes, and returns the file that does.
+// fill writes a file that leaves only room bytes on the disk, and returns the file's path.
 func fill(t *testing.T, dir string, room int64) string {
 	t.Helper()
 	path := filepath.Join(dir, "ballast")
@@ -65,6 +68,7 @@ func fill(t *testing.T, dir string, room int64) string {
 	return path
 }
 
+// Calls on a full disk fail and change nothing. They succeed when there is space again.
 func TestFullDiskFailsCallsUntilSpaceIsFree(t *testing.T) {
 	dir := newDisk(t, 8)
 	d := newSQLiteIn(t, dir)
@@ -81,27 +85,28 @@ func TestFullDiskFailsCallsUntilSpaceIsFree(t *testing.T) {
 	wantErrorText(t, "full", err)
 	stored := must[remediation.Action](t)(l.Get(t.Context(), claimed.ID))
 	if diff := cmp.Diff(claimed, stored); diff != "" {
-		t.Errorf("the action whose result did not fit (-before +after):\n%s", diff)
+		t.Errorf("an action whose result did not fit on the disk (-before +after):\n%s", diff)
 	}
 	wantNoError(t, os.Remove(ballast))
 
 	finished, err := l.Finish(t.Context(), "web-1", claimed.ID, output)
 	wantNoError(t, err)
 	if finished.Status != remediation.Completed {
-		t.Errorf("the action is %s, want it completed", finished.Status)
+		t.Errorf("the action is %s, want completed", finished.Status)
 	}
 	_, err = l.create(t.Context(), 100_000)
 	wantNoError(t, err)
 	l.check(t, d)
 }
 
+// A disk fills up while many callers work. Every acknowledged action must be stored, and no other.
 func TestFullDiskUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	dir := newDisk(t, 8)
 	d := newSQLiteIn(t, dir)
 	l := newCreateLog(t, d.ledger(t))
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // for calls that never fail
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // in case a call never fails
 	defer cancel()
-	for range 2 { // the second time it is a file that has met a full disk before
+	for range 2 { // the second time the file has survived a full disk
 		ballast := fill(t, dir, 512<<10)
 		errs := make([]error, 64)
 		var wg sync.WaitGroup
@@ -137,7 +142,7 @@ func TestOpenFailsOnAReadOnlyDisk(t *testing.T) {
 
 func init() { workers["probe"] = probeLedger }
 
-// probeLedger says how opening a ledger, reading it and writing to it went.
+// probeLedger opens a ledger, reads it and writes to it, and prints the error of each step.
 func probeLedger(ctx context.Context, config []byte, _ io.Reader, out io.Writer) error {
 	var path string
 	if err := json.Unmarshal(config, &path); err != nil {
@@ -170,19 +175,19 @@ func TestReadOnlyFileCanBeReadButNotWritten(t *testing.T) {
 			t.Errorf("directory %v (-want +got):\n%s", dirMode, diff)
 		}
 		wantNoError(t, os.Chmod(dir, 0o777))
-		for _, file := range must[[]string](t)(filepath.Glob(string(d) + "*")) { // a reader leaves its -wal, as read-only as the file
+		for _, file := range must[[]string](t)(filepath.Glob(string(d) + "*")) { // a reader leaves a -wal file with the same mode
 			wantNoError(t, os.Chmod(file, 0o666))
 		}
 		if diff := cmp.Diff(allSucceed, probeAsOtherUser(t, d)); diff != "" {
-			t.Errorf("with all rights (-want +got):\n%s", diff)
+			t.Errorf("after write permission was restored (-want +got):\n%s", diff)
 		}
 	}
 }
 
-// probeAsOtherUser is probeLedger by a user whom a file's mode stops, which is anybody but root.
+// probeAsOtherUser runs probeLedger as a user other than root, because a file's mode does not restrict root.
 func probeAsOtherUser(t *testing.T, d database) string {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe", strconv.Quote(string(d))) // another user may not look where go test put it
+	cmd := exec.Command("/proc/self/exe", strconv.Quote(string(d))) // another user can't read the directory of the test binary
 	cmd.Env = append(os.Environ(), workerEnv+"=probe")
 	if os.Getuid() == 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}

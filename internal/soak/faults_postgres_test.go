@@ -18,7 +18,10 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// loginRole makes a role that is no superuser, whom rights and limits bind, and returns its URL of the database.
+// This file tests restarts, missing connections, locks and missing privileges on PostgreSQL.
+
+// loginRole creates a role that is not a superuser, so that privileges and limits apply to it. It returns the role's name and
+// the URL of the database for it.
 func loginRole(t *testing.T, d database, options string) (role string, as database) {
 	t.Helper()
 	at := must[*url.URL](t)(url.Parse(string(d)))
@@ -41,15 +44,17 @@ func connectTo(t *testing.T, d database) *pgx.Conn {
 	return conn
 }
 
+// A server is stopped under load and while idle. The same pool works again after each restart, and every acknowledged action
+// is stored.
 func TestPoolReconnectsAfterServerRestart(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	d := ledgerOn(t, c)
 	l := newCreateLog(t, d.ledger(t))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // for calls that never fail
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // in case a call never fails
 	defer cancel()
 	wantNoError(t, l.createTogether(t, 64)...)
-	uncertain, errs := make([]string, 16), make([]error, 16) // where the answer got lost: it happened or it did not
+	uncertain, errs := make([]string, 16), make([]error, 16) // calls whose answer was lost may have happened
 	var working, wg sync.WaitGroup
 	working.Add(len(errs))
 	for i := range errs {
@@ -66,7 +71,7 @@ func TestPoolReconnectsAfterServerRestart(t *testing.T) {
 	wg.Wait()
 	t.Log(errs[0])
 	var err error
-	for range 17 { // more calls than the pool can still have dead connections for
+	for range 17 { // one call more than the pool has dead connections
 		_, err = l.create(ctx, 10)
 	}
 	wantErrorText(t, "connection refused", err)
@@ -74,7 +79,7 @@ func TestPoolReconnectsAfterServerRestart(t *testing.T) {
 	wantNoError(t, l.createTogether(t, 64)...)
 	l.check(t, d, uncertain...)
 
-	c.stop(t, "fast") // while nobody calls: the pool may learn of it only from the calls that follow
+	c.stop(t, "fast") // no call is running, so the pool may find dead connections only later
 	c.start(t)
 	lost := 0
 	for range 16 {
@@ -84,12 +89,13 @@ func TestPoolReconnectsAfterServerRestart(t *testing.T) {
 			lost++
 		}
 	}
-	t.Logf("%d of the pool's 16 connections were found dead by a call: %v", lost, err)
+	t.Logf("%d of 16 calls after the restart failed: %v", lost, err)
 	wantNoError(t, l.createTogether(t, 64)...)
 	l.check(t, d, uncertain...)
 	d.check(t)
 }
 
+// The role's connection limit is reached. Calls get ErrBusy until a connection is free.
 func TestRoleConnectionLimitIsBusyUntilAConnectionIsFree(t *testing.T) {
 	t.Parallel()
 	d := database(pgtest.URL(t))
@@ -105,7 +111,7 @@ func TestRoleConnectionLimitIsBusyUntilAConnectionIsFree(t *testing.T) {
 	wantFree(t, l, func() error { _, err := l.create(t.Context(), 10); return err })
 
 	busy := 0
-	for _, err := range l.createTogether(t, 16) { // more than the limit lets in: those that get no connection write nothing
+	for _, err := range l.createTogether(t, 16) { // more callers than connections: callers without one write nothing
 		if errors.Is(err, remediation.ErrBusy) {
 			busy++
 		} else {
@@ -117,6 +123,7 @@ func TestRoleConnectionLimitIsBusyUntilAConnectionIsFree(t *testing.T) {
 	d.check(t)
 }
 
+// max_connections of the server is reached. Calls get ErrBusy until a connection is free.
 func TestMaxConnectionsIsBusyUntilAConnectionIsFree(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, "max_connections = 8")
@@ -128,10 +135,11 @@ func TestMaxConnectionsIsBusyUntilAConnectionIsFree(t *testing.T) {
 			others = append(others, other)
 		}
 		var n int
-		wantNoError(t, others[0].QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'").Scan(&n))
+		const count = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+		wantNoError(t, others[0].QueryRow(t.Context(), count).Scan(&n))
 		return n == 8
 	})
-	l.Ledger = d.ledger(t) // with a pool that has none yet
+	l.Ledger = d.ledger(t) // on a new pool, which has no connection yet
 	wantErrorIs(t, remediation.ErrBusy, l.createTogether(t, 16)...)
 	for _, other := range others {
 		wantNoError(t, other.Close(t.Context()))
@@ -141,7 +149,8 @@ func TestMaxConnectionsIsBusyUntilAConnectionIsFree(t *testing.T) {
 	d.check(t)
 }
 
-// wantFree repeats a call as long as the ledger is busy: the server notices only after a while that a client has gone.
+// wantFree retries a call while it gets ErrBusy, for at most a minute. The server needs a moment to notice that a client has
+// disconnected.
 func wantFree(t *testing.T, l *createLog, call func() error) {
 	t.Helper()
 	err := call()
@@ -151,6 +160,7 @@ func wantFree(t *testing.T, l *createLog, call func() error) {
 	wantNoError(t, err)
 }
 
+// Another session locks a row. A call that needs the row gets ErrBusy after lock_timeout and changes nothing.
 func TestRowLockedByAnotherSessionIsBusyAfterTheLockTimeout(t *testing.T) {
 	t.Parallel()
 	d := database(pgtest.URL(t))
@@ -177,7 +187,7 @@ func TestRowLockedByAnotherSessionIsBusyAfterTheLockTimeout(t *testing.T) {
 	wantErrorIs(t, remediation.ErrBusy, err)
 	for _, a := range []remediation.Action{locked, free} {
 		if diff := cmp.Diff(a, must[remediation.Action](t)(shortWait.Get(t.Context(), a.ID))); diff != "" {
-			t.Errorf("an action that a busy call left (-before +after):\n%s", diff)
+			t.Errorf("an action after a call that got ErrBusy (-before +after):\n%s", diff)
 		}
 	}
 	_, err = shortWait.Approve(t.Context(), free.ID, "ann")
@@ -187,6 +197,7 @@ func TestRowLockedByAnotherSessionIsBusyAfterTheLockTimeout(t *testing.T) {
 	d.check(t)
 }
 
+// Without a privilege a call fails and names the table. The test grants the privileges one by one.
 func TestMissingPrivilegeErrorNamesTheTable(t *testing.T) {
 	t.Parallel()
 	d := database(pgtest.URL(t))
@@ -195,8 +206,8 @@ func TestMissingPrivilegeErrorNamesTheTable(t *testing.T) {
 	role, as := loginRole(t, d, "")
 	l.Ledger = as.ledger(t)
 	create := func() error { _, err := l.create(t.Context(), 10); return err }
-	grant := func(rights string) {
-		_, err := owner.Exec(t.Context(), "GRANT "+rights+" TO "+role)
+	grant := func(privileges string) {
+		_, err := owner.Exec(t.Context(), "GRANT "+privileges+" TO "+role)
 		wantNoError(t, err)
 	}
 	wantErrorText(t, "permission denied for table schema_migrations", create())
@@ -205,7 +216,7 @@ func TestMissingPrivilegeErrorNamesTheTable(t *testing.T) {
 	grant("SELECT, INSERT ON remediation_actions")
 	wantErrorText(t, "permission denied for table servers", create())
 	grant("SELECT ON servers, alerts")
-	wantErrorText(t, "permission denied for table servers", create()) // to lock a row takes UPDATE
+	wantErrorText(t, "permission denied for table servers", create()) // a row lock needs UPDATE
 	grant("UPDATE (paused_at) ON servers")
 	wantNoError(t, create())
 	_, err := l.Claim(t.Context(), "web-1")

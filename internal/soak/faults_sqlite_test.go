@@ -17,17 +17,19 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
+// The file of a ledger is moved away, and once also replaced, while many callers work. Calls fail with ErrFileGone until it is
+// back, and every acknowledged action is stored.
 func TestMovedFileUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	d := newSQLite(t)
 	l := newCreateLog(t, d.ledger(t))
 	path, away := string(d), string(d)+".away"
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // for calls that never fail
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // in case a call never fails
 	defer cancel()
-	var uncertain []string // what was under way may have reached the file, which comes back here
+	var uncertain []string // calls in progress may have written to the file before it was moved
 	for _, moveAway := range []func() error{
 		func() error { return os.Rename(path, away) },
-		func() error { return errors.Join(os.Rename(path, away), os.WriteFile(path, nil, 0o600)) }, // another in its place
+		func() error { return errors.Join(os.Rename(path, away), os.WriteFile(path, nil, 0o600)) }, // replaced by another file
 	} {
 		errs, names := make([]error, 16), make([]string, 16)
 		var working, wg sync.WaitGroup
@@ -53,6 +55,7 @@ func TestMovedFileUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	d.check(t)
 }
 
+// Another program has the write lock. Writers get ErrBusy, and readers are unaffected.
 func TestDatabaseLockedByAnotherProgramIsBusyForEveryWriter(t *testing.T) {
 	t.Parallel()
 	d := newSQLite(t)
@@ -73,6 +76,7 @@ func TestDatabaseLockedByAnotherProgramIsBusyForEveryWriter(t *testing.T) {
 	l.check(t, d)
 }
 
+// A quarter of the file is overwritten. Each read returns the correct action or an error, and a backup restores all actions.
 func TestCorruptFileIsReportedAndNeverMisread(t *testing.T) {
 	t.Parallel()
 	d := newSQLite(t)
@@ -85,7 +89,7 @@ func TestCorruptFileIsReportedAndNeverMisread(t *testing.T) {
 	wantNoError(t, err)
 	intact := must[[]byte](t)(os.ReadFile(string(d)))
 	damaged := database(filepath.Join(t.TempDir(), "ledger.db"))
-	middle := len(intact) / 4096 / 2 * 4096 // behind the schema's pages, or Open would fail already
+	middle := len(intact) / 4096 / 2 * 4096 // after the pages of the schema, so that Open still succeeds
 	garbage := bytes.Repeat([]byte{0xa5}, len(intact)/4)
 	wantNoError(t, os.WriteFile(string(damaged), slices.Concat(intact[:middle], garbage, intact[middle+len(garbage):]), 0o600))
 
@@ -96,7 +100,7 @@ func TestCorruptFileIsReportedAndNeverMisread(t *testing.T) {
 		if err != nil {
 			lost = append(lost, err)
 		} else if diff := cmp.Diff(a, got); diff != "" {
-			t.Errorf("a damaged action is read as another (-want +got):\n%s", diff)
+			t.Errorf("an action was misread from the damaged file (-want +got):\n%s", diff)
 		}
 	}
 	wantErrorText(t, "malformed", lost...)
@@ -108,10 +112,11 @@ func TestCorruptFileIsReportedAndNeverMisread(t *testing.T) {
 	restored := damaged.ledger(t)
 	got := must[[]remediation.Action](t)(restored.List(t.Context(), remediation.Filter{Limit: 1000}))
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("after the backup came back (-want +got):\n%s", diff)
+		t.Errorf("actions after the backup was restored (-want +got):\n%s", diff)
 	}
 }
 
+// Open refuses a file that is not a database, and does not change it.
 func TestOpenLeavesAFileThatIsNotADatabaseUnchanged(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "ledger.db")
@@ -120,7 +125,7 @@ func TestOpenLeavesAFileThatIsNotADatabaseUnchanged(t *testing.T) {
 	_, err := sqlite.Open(t.Context(), path)
 	wantErrorText(t, "not a database", err)
 	if diff := cmp.Diff(notes, must[[]byte](t)(os.ReadFile(path))); diff != "" {
-		t.Errorf("the file (-before +after):\n%s", diff)
+		t.Errorf("Open changed the file (-before +after):\n%s", diff)
 	}
 	wantNoError(t, os.Remove(path))
 	store := must[*sqlite.Store](t)(sqlite.Open(t.Context(), path))

@@ -16,9 +16,11 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// This file has the worker process of the linearizability test.
+
 func init() { workers["concurrent calls"] = callConcurrently }
 
-// historyConfig is what a process of the linearizability test works on, until its standard input ends.
+// historyConfig is the argument of a worker process. It runs until its standard input ends.
 type historyConfig struct {
 	Database database
 	Seed     uint64
@@ -26,29 +28,31 @@ type historyConfig struct {
 	Callers  int
 }
 
-// historyRound is a line of its standard input. The answer is a line as well: what was called.
+// historyRound is one line of the worker's standard input. The worker answers with one line of recorded calls.
 type historyRound struct {
 	Servers []string
-	After   int64     // ids up to this one are of earlier rounds
-	Calls   int       // of each caller
-	At      time.Time // what clocks say, within two hours
+	After   int64     // IDs up to this one belong to earlier rounds
+	Calls   int       // number of calls by each caller
+	At      time.Time // start of the two hours from which callers draw their times
 }
 
-// recorded is a call with when it was made. CLOCK_MONOTONIC is the same clock in all processes.
+// recorded is a call with its begin and end on CLOCK_MONOTONIC, in nanoseconds. All processes share that clock.
 type recorded struct {
 	call
 	Caller     int
 	Begin, End int64
 }
 
+// monotonic reads CLOCK_MONOTONIC, in nanoseconds.
 func monotonic() int64 {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		panic(err) // a clock id that Linux does not have
+		panic(err) // Linux always has this clock
 	}
 	return now.Nano()
 }
 
+// callConcurrently is the worker: in each round, all callers make their calls concurrently.
 func callConcurrently(ctx context.Context, text []byte, in io.Reader, out io.Writer) error {
 	var config historyConfig
 	if err := json.Unmarshal(text, &config); err != nil {
@@ -108,7 +112,7 @@ func (s *seenActions) add(actions []remediation.Action) {
 	}
 }
 
-// caller makes one call after the other, chosen at random.
+// caller makes random calls, one after the other.
 type caller struct {
 	*rand.Rand
 	number int
@@ -121,7 +125,7 @@ func newCaller(store remediation.Store, number int, from *rand.Rand) *caller {
 	c := &caller{Rand: from, number: number}
 	c.ledger = remediation.New(store, remediation.WithClock(func() time.Time {
 		now := c.clock
-		c.clock = now.Add(time.Minute) // a call that read it twice would show
+		c.clock = now.Add(time.Minute) // shows a call that reads the clock twice
 		return now
 	}))
 	return c
@@ -137,11 +141,12 @@ func (c *caller) call(ctx context.Context, round historyRound, seen *seenActions
 	return r
 }
 
-// methods are called as often as they stand here.
+// methods lists each method as often as its weight.
 var methods = []string{"Create", "Create", "Create", "Create", "Approve", "Approve", "Reject", "Withdraw", "Claim", "Claim",
 	"Claim", "Start", "Finish", "Finish", "Heartbeat", "Heartbeat", "RequestCancel", "FailOverdue", "Expire", "Get", "Get", "Get",
 	"Pause", "Unpause"}
 
+// choose picks a random call.
 func (c *caller) choose(round historyRound, seen *seenActions) call {
 	c.made++
 	name := fmt.Sprintf("%d of %d", c.made, c.number)
@@ -151,25 +156,28 @@ func (c *caller) choose(round historyRound, seen *seenActions) call {
 	}
 	server := round.Servers[c.IntN(len(round.Servers))]
 	seen.mu.Lock()
-	id := round.After + 1 + c.Int64N(seen.last-round.After+2) // others may have created more than was seen, or not
+	id := round.After + 1 + c.Int64N(seen.last-round.After+2) // also IDs that other processes may have created
 	owner := cmp.Or(seen.server[id], server)
 	seen.mu.Unlock()
 	switch chosen.Method {
 	case "Create":
-		chosen.New = remediation.NewAction{ServerID: server, ActionType: "restart_service", Command: "true # " + name, CreatedBy: name}
+		chosen.New = remediation.NewAction{ServerID: server, ActionType: "restart_service",
+			Command: "true # " + name, CreatedBy: name}
 		if c.IntN(3) == 0 {
 			chosen.New.DedupeKey = new("nginx")
 		}
-		if c.IntN(3) == 0 { // a call of several callers, mostly with the same content
+		if c.IntN(3) == 0 { // several callers share this key, usually with the same content
 			key := c.IntN(3)
 			chosen.New.IdempotencyKey = new(fmt.Sprintf("key %d of %s", key, server))
 			chosen.New.Command, chosen.New.CreatedBy = fmt.Sprint("true # ", key), "ann"
 			if c.IntN(8) == 0 {
 				chosen.New.Command = "false"
 			}
-			break // limits would be other content
+			break // random limits would be different content
 		}
-		moment := func() *time.Time { return new(round.At.Add(time.Duration(c.Int64N(int64(2 * time.Hour)))).UTC()) }
+		moment := func() *time.Time {
+			return new(round.At.Add(time.Duration(c.Int64N(int64(2 * time.Hour)))).UTC())
+		}
 		switch c.IntN(4) {
 		case 0:
 			chosen.New.ExpiresAt = moment()
@@ -202,5 +210,6 @@ func (c *caller) choose(round historyRound, seen *seenActions) call {
 	return chosen
 }
 
-// sweepLimit is more than there ever is to end, since what it left out would depend on other servers.
+// sweepLimit is more than the actions of all servers, because the history of one server can't show which actions a limit
+// left out.
 const sweepLimit = 1000

@@ -8,6 +8,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// create is Create in the model.
 func (m modelState) create(c call, now time.Time) (modelState, answer) {
 	wanted := c.New
 	wanted.NotBefore, wanted.ExpiresAt = microseconds(wanted.NotBefore), microseconds(wanted.ExpiresAt)
@@ -51,14 +52,14 @@ func (m modelState) create(c call, now time.Time) (modelState, answer) {
 	}
 	i, taken := m.find(a.ID)
 	if taken || m.risingIDs && i < len(m.actions) {
-		a.ID = -1 // any id would do but this one
+		a.ID = -1 // a wrong ID: used before, or not greater than all earlier ones
 	}
 	m.actions = slices.Insert(slices.Clone(m.actions), i, a)
 	return m, answer{Actions: []remediation.Action{a}}
 }
 
-// asks reports whether a call asks for the action that its key has made already. An alert that is gone matches an action
-// without one: nobody knows which it was.
+// sameRequest reports whether wanted has the content of first, the earlier action with its idempotency key. A deleted alert
+// matches an action without an alert, because the action does not keep the deleted alert's ID.
 func (m modelState) sameRequest(wanted remediation.NewAction, first remediation.Action) bool {
 	if wanted.AlertID != nil && first.AlertID == nil && m.alerts[*wanted.AlertID] != wanted.ServerID {
 		wanted.AlertID = nil
@@ -70,7 +71,7 @@ func (m modelState) sameRequest(wanted remediation.NewAction, first remediation.
 	return reflect.DeepEqual(wanted, asked)
 }
 
-// microseconds is a time as the ledger keeps it.
+// microseconds returns a time as the ledger stores it: in UTC, truncated to microseconds.
 func microseconds(t *time.Time) *time.Time {
 	if t == nil {
 		return nil

@@ -9,7 +9,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// held says what keeps an action from a step that the lifecycle allows, or "".
+// This file is the part of the model that applies limits and sweeps.
+
+// blockedBy returns the reason why an action can't change to a status that the lifecycle allows, or "".
 func (m modelState) blockedBy(a remediation.Action, to remediation.Status, by string, now time.Time) remediation.Reason {
 	server := m.servers[a.ServerID]
 	approves := to == remediation.Approved
@@ -27,15 +29,17 @@ func (m modelState) blockedBy(a remediation.Action, to remediation.Status, by st
 	return ""
 }
 
-// claimable reports whether a claim may take an action.
+// claimable reports whether Claim may take an action.
 func (m modelState) claimable(a remediation.Action, now time.Time) bool {
 	return a.Status == remediation.Approved && m.blockedBy(a, remediation.Executing, "", now) == ""
 }
 
+// expired reports whether an action has expired at now.
 func expired(a remediation.Action, now time.Time) bool {
 	return a.ExpiresAt != nil && !now.Before(*a.ExpiresAt)
 }
 
+// failOverdue is FailOverdue in the model.
 func (m modelState) failOverdue(c call, now time.Time) (modelState, answer) {
 	before := now.Add(-c.OlderThan).Truncate(time.Microsecond)
 	m.actions = slices.Clone(m.actions)
@@ -62,7 +66,7 @@ func (m modelState) failOverdue(c call, now time.Time) (modelState, answer) {
 	return m, answer{Actions: failed}
 }
 
-// expire settles those that expired first, but returns them by id.
+// expire is Expire in the model. It rejects the actions that expired first, and returns them in the order of their IDs.
 func (m modelState) expire(c call, now time.Time) (modelState, answer) {
 	m.actions = slices.Clone(m.actions)
 	var due []int

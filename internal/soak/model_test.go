@@ -11,23 +11,23 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// modelState is the model of a ledger: what its calls answer when they come one after the other. It is never changed, each call
-// makes another.
+// modelState is the model of a ledger without concurrency. It is immutable: each call returns a new modelState.
 type modelState struct {
 	servers   map[string]mode
-	alerts    map[int64]string     // each alert's server
-	actions   []remediation.Action // by id
-	risingIDs bool                 // an id is greater than all before it
+	alerts    map[int64]string     // by alert ID, the alert's server
+	actions   []remediation.Action // sorted by ID
+	risingIDs bool                 // each new ID is greater than all earlier ones
 }
 
+// mode is the state of a server.
 type mode struct {
 	paused  bool
 	since   time.Time
 	forbids bool // self-approval
 }
 
-// after is the modelState after a call, and what the call answers. What is the database's to choose is taken from the call's
-// own answer, if it is one of the choices: a new action's id, and what is passed over.
+// apply returns the state after a call, and the answer that the call must have. The database may choose a new action's ID, and
+// which locked actions a call skips. The model takes these from the call's own answer, if they are allowed.
 func (m modelState) apply(c call) (modelState, answer) {
 	now := c.At.Truncate(time.Microsecond)
 	switch c.Method {
@@ -53,7 +53,9 @@ func (m modelState) apply(c call) (modelState, answer) {
 			a.RejectedAt, a.RejectedBy, a.RejectionReason = &now, &c.By, &c.Reason
 		})
 	case "Start":
-		return m.transition(c, remediation.Approved, remediation.Executing, func(a *remediation.Action) { a.ExecutedAt = &now })
+		return m.transition(c, remediation.Approved, remediation.Executing, func(a *remediation.Action) {
+			a.ExecutedAt = &now
+		})
 	case "Finish":
 		to := remediation.Completed
 		if c.Result.ExitCode != 0 {
@@ -71,7 +73,7 @@ func (m modelState) apply(c call) (modelState, answer) {
 		})
 	case "RequestCancel":
 		return m.transition(c, remediation.Executing, remediation.Rejected, func(a *remediation.Action) {
-			a.Status = remediation.Executing // it only asks
+			a.Status = remediation.Executing // the action continues until its agent stops it
 			a.CancelRequestedAt, a.CancelRequestedBy, a.CancelReason = &now, &c.By, &c.Reason
 		})
 	case "Claim":
@@ -89,10 +91,11 @@ func (m modelState) apply(c call) (modelState, answer) {
 	panic("the model does not know " + c.Method)
 }
 
+// setMode is AddServer, Pause, Unpause and ForbidSelfApproval in the model.
 func (m modelState) setMode(c call, now time.Time) (modelState, answer) {
 	server, ok := m.servers[c.Server]
 	switch {
-	case c.Method == "AddServer": // a server that was added before stays as it is
+	case c.Method == "AddServer": // a no-op if the server exists
 	case !ok:
 		return m, answer{Err: remediation.ErrServerNotFound.Error()}
 	case c.Method == "ForbidSelfApproval":
@@ -107,6 +110,7 @@ func (m modelState) setMode(c call, now time.Time) (modelState, answer) {
 	return m, answer{}
 }
 
+// transition changes one action from one status to another, or returns the refusal.
 func (m modelState) transition(c call, from, to remediation.Status, fill func(*remediation.Action)) (modelState, answer) {
 	i, ok := m.find(c.ID)
 	if !ok || (c.Method == "Finish" || c.Method == "Heartbeat") && m.actions[i].ServerID != c.Server {
@@ -127,12 +131,12 @@ func (m modelState) transition(c call, from, to remediation.Status, fill func(*r
 	return m, answer{Actions: []remediation.Action{a}}
 }
 
-// find is where an action is, or would be.
+// find returns the index of an action, or the index at which it would be inserted and false.
 func (m modelState) find(id int64) (int, bool) {
 	return slices.BinarySearchFunc(m.actions, id, func(a remediation.Action, id int64) int { return cmp.Compare(a.ID, id) })
 }
 
-// kept is what the ledger keeps of an output: what no engine can store becomes U+FFFD, byte by byte.
+// sanitized returns an output as the ledger stores it. Each zero byte and each byte that is not UTF-8 becomes U+FFFD.
 func sanitized(output string) string {
 	var text strings.Builder
 	for _, r := range output {
@@ -144,7 +148,7 @@ func sanitized(output string) string {
 	return text.String()
 }
 
-// latest is the last of an action's times, which is not that of its last step if a clock was wrong.
+// latest returns the latest time of an action. If a clock was wrong, it may not be the time of the last step.
 func latest(a remediation.Action) time.Time {
 	last := a.CreatedAt
 	for _, t := range []*time.Time{a.ApprovedAt, a.RejectedAt, a.ExecutedAt, a.CompletedAt} {
