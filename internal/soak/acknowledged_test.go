@@ -14,7 +14,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// acknowledged records every answer of a load, and checks that the database still has every change that was acknowledged.
+// acknowledged records every answer of a load, and checks that the database still has every change that was
+// acknowledged.
 type acknowledged struct {
 	mu         sync.Mutex
 	answers    int
@@ -72,7 +73,8 @@ func (k *acknowledged) add(a loadAnswer) {
 		}
 		k.delivered[a.Action.ID] = true
 	}
-	// Answers about one action may arrive out of order. The order of remediation.Statuses is the order of the lifecycle.
+	// Answers about one action may arrive out of order. The order of remediation.Statuses is the order of the
+	// lifecycle.
 	known, ok := k.latest[a.Action.ID]
 	if !ok || slices.Index(remediation.Statuses(), known.Status) < slices.Index(remediation.Statuses(), a.Action.Status) {
 		k.latest[a.Action.ID] = a.Action
@@ -186,8 +188,8 @@ func verifyStored(t *testing.T, d database, answers []loadAnswer) {
 	}
 }
 
-// difference compares an acknowledged action with its row. They must be equal, or the row must have a later status of the
-// lifecycle and the same earlier fields. A later heartbeat or request to cancel is no difference.
+// difference compares an acknowledged action with its row. They must be equal, or the row must have a later status of
+// the lifecycle and the same earlier fields. A later heartbeat or request to cancel is no difference.
 func difference(acked, row remediation.Action) string {
 	if acked.Status != row.Status && !reachable(acked.Status, row.Status) {
 		return fmt.Sprintf("- %s\n+ %s", acked.Status, row.Status)

@@ -20,8 +20,8 @@ import (
 // cancelCallers is the number of concurrent callers.
 const cancelCallers = 48
 
-// cancelRun is a set of callers on one ledger. Each caller has an action and a server of its own, so it knows which row must
-// be stored.
+// cancelRun is a set of callers on one ledger. Each caller has an action and a server of its own, so it knows which row
+// must be stored.
 type cancelRun struct {
 	t      *testing.T
 	ledger *remediation.Ledger

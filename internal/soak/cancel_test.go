@@ -16,8 +16,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// Callers cancel their contexts at random moments. Each cancelled call must have happened completely or not at all, and no
-// connection, transaction or goroutine may leak. The test is not parallel because it counts the goroutines of the process.
+// Callers cancel their contexts at random moments. Each cancelled call must have happened completely or not at all, and
+// no connection, transaction or goroutine may leak. The test is not parallel because it counts the goroutines of the
+// process.
 func TestCancelledCallIsAtomic(t *testing.T) {
 	onEngines(t, func(t *testing.T, d database) {
 		outside := d.raw(t)
@@ -33,7 +34,8 @@ func TestCancelledCallIsAtomic(t *testing.T) {
 		closeStore()
 		checkNoGoroutineLeak(t, before)
 		s.resolveOpen(d.ledger(t))
-		// A PostgreSQL server may still finish a statement that its client gave up on. SQLite runs in the caller's process.
+		// A PostgreSQL server may still finish a statement that its client gave up on. SQLite runs in the caller's
+		// process.
 		if s.late > 0 && !d.isPostgres() {
 			t.Errorf("%d cancelled calls changed an action after they had returned", s.late)
 		}
@@ -83,7 +85,8 @@ func TestCancelledCallIsAtomicWithARollbackJournal(t *testing.T) {
 	}
 }
 
-// openForCancelRun opens a ledger. On PostgreSQL its close function also checks that every connection is back in the pool.
+// openForCancelRun opens a ledger. On PostgreSQL its close function also checks that every connection is back in the
+// pool.
 func openForCancelRun(t *testing.T, d database) (remediation.Store, func()) {
 	t.Helper()
 	if !d.isPostgres() {

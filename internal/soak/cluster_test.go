@@ -87,8 +87,8 @@ func prepareCluster(t *testing.T) *cluster {
 	return c
 }
 
-// serverPrograms returns the directory of the server's programs. Debian doesn't put them on the PATH, so it then looks in
-// Debian's directories and takes the last version in their order.
+// serverPrograms returns the directory of the server's programs. Debian doesn't put them on the PATH, so it then looks
+// in Debian's directories and takes the last version in their order.
 func serverPrograms() (string, error) {
 	if out, err := exec.Command("pg_config", "--bindir").Output(); err == nil {
 		bin := strings.TrimSpace(string(out))

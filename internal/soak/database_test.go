@@ -109,8 +109,8 @@ func (d database) raw(t *testing.T) *sql.DB {
 	return db
 }
 
-// inconsistent counts rows that no sequence of the ledger's calls can produce. It states the rules of the triggers again,
-// independently of them.
+// inconsistent counts rows that no sequence of the ledger's calls can produce. It states the rules of the triggers
+// again, independently of them.
 const inconsistent = `
 SELECT count(*) FROM remediation_actions AS a WHERE NOT (CASE a.status
 	WHEN 'pending' THEN a.approved_at IS NULL AND a.rejected_at IS NULL AND a.executed_at IS NULL AND a.completed_at IS NULL

@@ -18,8 +18,8 @@ import (
 //     back as a primary.
 const synchronous = "synchronous_standby_names = 'walreceiver'"
 
-// A primary is killed while many callers work, and its synchronous standby is promoted. Every acknowledged change must be
-// on the new primary.
+// A primary is killed while many callers work, and its synchronous standby is promoted. Every acknowledged change must
+// be on the new primary.
 func TestFailOverLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	primary := newCluster(t, synchronous)

@@ -23,7 +23,8 @@ import (
 
 // This file tests full disks, read-only disks and read-only files under an SQLite ledger.
 
-// newDisk mounts a tmpfs of size MiB and returns its directory. Only root can mount it, so the test is skipped otherwise.
+// newDisk mounts a tmpfs of size MiB and returns its directory. Only root can mount it, so the test is skipped
+// otherwise.
 func newDisk(t *testing.T, size int) string {
 	t.Helper()
 	dir := t.TempDir()

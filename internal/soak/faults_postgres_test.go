@@ -20,8 +20,8 @@ import (
 
 // This file tests restarts, missing connections, locks and missing privileges on PostgreSQL.
 
-// loginRole creates a role that is not a superuser, so that privileges and limits apply to it. It returns the role's name and
-// the URL of the database for it.
+// loginRole creates a role that is not a superuser, so that privileges and limits apply to it. It returns the role's
+// name and the URL of the database for it.
 func loginRole(t *testing.T, d database, options string) (role string, as database) {
 	t.Helper()
 	at := must[*url.URL](t)(url.Parse(string(d)))
@@ -44,8 +44,8 @@ func connectTo(t *testing.T, d database) *pgx.Conn {
 	return conn
 }
 
-// A server is stopped under load and while idle. The same pool works again after each restart, and every acknowledged action
-// is stored.
+// A server is stopped under load and while idle. The same pool works again after each restart, and every acknowledged
+// action is stored.
 func TestPoolReconnectsAfterServerRestart(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -149,8 +149,8 @@ func TestMaxConnectionsIsBusyUntilAConnectionIsFree(t *testing.T) {
 	d.check(t)
 }
 
-// wantFree retries a call while it gets ErrBusy, for at most a minute. The server needs a moment to notice that a client has
-// disconnected.
+// wantFree retries a call while it gets ErrBusy, for at most a minute. The server needs a moment to notice that a
+// client has disconnected.
 func wantFree(t *testing.T, l *createLog, call func() error) {
 	t.Helper()
 	err := call()

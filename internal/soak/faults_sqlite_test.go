@@ -17,8 +17,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// The file of a ledger is moved away, and once also replaced, while many callers work. Calls fail with ErrFileGone until it is
-// back, and every acknowledged action is stored.
+// The file of a ledger is moved away, and once also replaced, while many callers work. Calls fail with ErrFileGone
+// until it is back, and every acknowledged action is stored.
 func TestMovedFileUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	d := newSQLite(t)
@@ -76,7 +76,8 @@ func TestDatabaseLockedByAnotherProgramIsBusyForEveryWriter(t *testing.T) {
 	l.check(t, d)
 }
 
-// A quarter of the file is overwritten. Each read returns the correct action or an error, and a backup restores all actions.
+// A quarter of the file is overwritten. Each read returns the correct action or an error, and a backup restores all
+// actions.
 func TestCorruptFileIsReportedAndNeverMisread(t *testing.T) {
 	t.Parallel()
 	d := newSQLite(t)

@@ -68,7 +68,8 @@ func (l *createLog) createTogether(t *testing.T, n int) []error {
 	return errs
 }
 
-// check opens the database again and expects exactly the acknowledged actions. The actions in uncertain may exist or not.
+// check opens the database again and expects exactly the acknowledged actions. The actions in uncertain may exist or
+// not.
 func (l *createLog) check(t *testing.T, d database, uncertain ...string) {
 	t.Helper()
 	found := slices.DeleteFunc(d.column(t, "SELECT action_type FROM remediation_actions"), func(name string) bool {
@@ -192,7 +193,8 @@ func wantVersion(t *testing.T, text string, err error) {
 	wantErrorText(t, text, err)
 }
 
-// The clock is set back an hour several times. All calls succeed, use the clock's time, and sweep or prune nothing too early.
+// The clock is set back an hour several times. All calls succeed, use the clock's time, and sweep or prune nothing too
+// early.
 func TestClockSetBackOneHourBlocksNoCall(t *testing.T) {
 	t.Parallel()
 	onEngines(t, func(t *testing.T, d database) {

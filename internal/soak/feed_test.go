@@ -17,8 +17,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// This file tests the feed of events on PostgreSQL: on a standby, after a promotion, with prepared transactions and after a
-// restore.
+// This file tests the feed of events on PostgreSQL: on a standby, after a promotion, with prepared transactions and
+// after a restore.
 
 // feed reads events as a consumer does, and keeps its position.
 type feed struct {
@@ -77,8 +77,8 @@ func commit(t *testing.T, tx pgx.Tx) {
 	}
 }
 
-// A consumer reads the feed on a standby and after its promotion, while transactions are open on the primary. It must read
-// every event exactly once.
+// A consumer reads the feed on a standby and after its promotion, while transactions are open on the primary. It must
+// read every event exactly once.
 func TestStandbyFeedMissesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	primary := newCluster(t)
@@ -140,7 +140,8 @@ func TestStandbyFeedMissesAndRepeatsNothing(t *testing.T) {
 	reader.wantAllStored(t, replica)
 }
 
-// A prepared transaction holds back later events of its database, also after a restart. One of another database does not.
+// A prepared transaction holds back later events of its database, also after a restart. One of another database does
+// not.
 func TestPreparedTransactionDelaysTheFeedOfItsDatabase(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, "max_prepared_transactions = 5")

@@ -49,7 +49,8 @@ func (m *migrations) String() string {
 		m.before, m.between, m.after)
 }
 
-// add checks the schema version that an interrupted Migrate left. acknowledged means that Migrate had returned no error.
+// add checks the schema version that an interrupted Migrate left. acknowledged means that Migrate had returned no
+// error.
 func (m *migrations) add(t *testing.T, d database, acknowledged bool) {
 	t.Helper()
 	newest := len(must[[]string](t)(fs.Glob(schema.SQLite, "*.up.sql")))

@@ -74,8 +74,8 @@ func backends(t *testing.T, db *sql.DB) []int {
 	return list
 }
 
-// A server is shut down with pg_ctl stop -m immediate while many callers work, and started again. Every acknowledged change
-// must be stored.
+// A server is shut down with pg_ctl stop -m immediate while many callers work, and started again. Every acknowledged
+// change must be stored.
 func TestImmediateShutdownLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -109,8 +109,8 @@ func withParam(t *testing.T, d database, name, value string) database {
 	return database(u.String())
 }
 
-// workInBackground runs a load until the test calls stop or ends. The load may lose its connections. Any other error fails
-// the test.
+// workInBackground runs a load until the test calls stop or ends. The load may lose its connections. Any other error
+// fails the test.
 func workInBackground(t *testing.T, d database, acks *acknowledged, seed uint64) (stop func()) {
 	t.Helper()
 	store, closeStore, err := d.open(t.Context())

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A process with many callers on one SQLite file is killed with SIGKILL. The next process must find every change that was
-// acknowledged.
+// A process with many callers on one SQLite file is killed with SIGKILL. The next process must find every change that
+// was acknowledged.
 func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	d := newSQLite(t)

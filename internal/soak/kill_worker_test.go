@@ -165,8 +165,8 @@ type loadConfig struct {
 
 func init() { workers["load"] = loadWorker }
 
-// loadWorker runs a load and writes each answer as a line of JSON, after the call has returned. A complete line means that
-// the change was acknowledged.
+// loadWorker runs a load and writes each answer as a line of JSON, after the call has returned. A complete line means
+// that the change was acknowledged.
 func loadWorker(ctx context.Context, text []byte, done io.Reader, out io.Writer) error {
 	var config loadConfig
 	if err := json.Unmarshal(text, &config); err != nil {

@@ -16,8 +16,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Several processes call the ledger concurrently about a few servers. The answers must be linearizable: there is an order of
-// the calls, each at a moment between its begin and its end, in which a ledger without concurrency gives the same answers.
+// Several processes call the ledger concurrently about a few servers. The answers must be linearizable: there is an
+// order of the calls, each at a moment between its begin and its end, in which a ledger without concurrency gives the
+// same answers.
 func TestConcurrentHistoriesAreLinearizable(t *testing.T) {
 	onEngines(t, func(t *testing.T, d database) {
 		const processes, callers, calls = 3, 4, 8
@@ -33,7 +34,8 @@ func TestConcurrentHistoriesAreLinearizable(t *testing.T) {
 		}
 		last, day := int64(0), time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 		for r.next() {
-			// Each round is a day later, so that its first FailOverdue and Expire also end open actions of the last round.
+			// Each round is a day later, so that its first FailOverdue and Expire also end open actions of the last
+			// round.
 			round := historyRound{After: last, Calls: calls, At: day.AddDate(0, 0, r.rounds)}
 			for i := range 2 + r.IntN(2) {
 				server := fmt.Sprintf("round-%d-%d", r.rounds, i)
@@ -108,8 +110,8 @@ func (p *historyProcess) end(t *testing.T) (calls []recorded) {
 	return calls
 }
 
-// byServer splits the calls into one history for each server. FailOverdue and Expire work on all servers, so they are in each
-// history, with the actions of that server.
+// byServer splits the calls into one history for each server. FailOverdue and Expire work on all servers, so they are
+// in each history, with the actions of that server.
 func byServer(t *testing.T, all []recorded, servers []string, owners map[int64]string) map[string][]recorded {
 	histories := map[string][]recorded{}
 	for _, c := range all {
@@ -144,13 +146,13 @@ func byServer(t *testing.T, all []recorded, servers []string, owners map[int64]s
 	return histories
 }
 
-// markOverlaps counts the pairs of concurrent calls. With skipLocked, for PostgreSQL, it also marks the actions that Claim,
-// FailOverdue and Expire may skip. They select in a snapshot that is older than their commit, and skip rows that other calls
-// have locked. So they are not strictly linearizable there, and the model lets them skip the actions of concurrent calls.
-// This includes refused calls: a call that waited for a lock has the lock for a moment before it is refused. It also
-// includes rows that a concurrent call locked and then found changed: a Claim concurrent with a Pause may have locked an
-// action that "auto" approved. In all else the check is as strict as on SQLite: the actions that they take were available
-// at one moment.
+// markOverlaps counts the pairs of concurrent calls. With skipLocked, for PostgreSQL, it also marks the actions that
+// Claim, FailOverdue and Expire may skip. They select in a snapshot that is older than their commit, and skip rows that
+// other calls have locked. So they are not strictly linearizable there, and the model lets them skip the actions of
+// concurrent calls. This includes refused calls: a call that waited for a lock has the lock for a moment before it is
+// refused. It also includes rows that a concurrent call locked and then found changed: a Claim concurrent with a Pause
+// may have locked an action that "auto" approved. In all else the check is as strict as on SQLite: the actions that
+// they take were available at one moment.
 func markOverlaps(history []recorded, skipLocked bool) (pairs int) {
 	at := make([][]int, len(history))
 	for i, c := range history {
@@ -207,8 +209,8 @@ func actionIDs(c call) []int64 {
 	return ids
 }
 
-// checkLinearizable checks the history of one server with porcupine, and writes an HTML drawing of a history that fails.
-// risingIDs expects each new ID to be greater than all earlier ones.
+// checkLinearizable checks the history of one server with porcupine, and writes an HTML drawing of a history that
+// fails. risingIDs expects each new ID to be greater than all earlier ones.
 func checkLinearizable(t *testing.T, server string, history []recorded, risingIDs bool) {
 	model := porcupine.Model{
 		Init: func() any { return modelState{servers: map[string]mode{server: {}}, risingIDs: risingIDs} },

@@ -96,7 +96,7 @@ func callConcurrently(ctx context.Context, text []byte, in io.Reader, out io.Wri
 	}
 }
 
-// seenActions is what a process has seen of a round's actions.
+// seenActions records the actions of a round that a process has seen.
 type seenActions struct {
 	mu     sync.Mutex
 	last   int64
@@ -141,7 +141,7 @@ func (c *caller) call(ctx context.Context, round historyRound, seen *seenActions
 	return r
 }
 
-// methods lists each method as often as its weight.
+// methods are drawn at random. A method that is listed twice is called twice as often.
 var methods = []string{"Create", "Create", "Create", "Create", "Approve", "Approve", "Reject", "Withdraw", "Claim", "Claim",
 	"Claim", "Start", "Finish", "Finish", "Heartbeat", "Heartbeat", "RequestCancel", "FailOverdue", "Expire", "Get", "Get", "Get",
 	"Pause", "Unpause"}
@@ -210,6 +210,6 @@ func (c *caller) choose(round historyRound, seen *seenActions) call {
 	return chosen
 }
 
-// sweepLimit is more than the actions of all servers, because the history of one server can't show which actions a limit
-// left out.
+// sweepLimit is more than the actions of all servers, because the history of one server can't show which actions a
+// limit left out.
 const sweepLimit = 1000

@@ -51,7 +51,8 @@ func (c call) String() string {
 var sentinels = []error{remediation.ErrNotFound, remediation.ErrServerNotFound, remediation.ErrAlertNotFound,
 	remediation.ErrNothingToClaim, remediation.ErrInvalidTransition, remediation.ErrInvalidInput, remediation.ErrDuplicate}
 
-// answerOf converts the results of a call. It keeps an action that was returned with an error, so that the model reports it.
+// answerOf converts the results of a call. It keeps an action that was returned with an error, because no call may do
+// that.
 func answerOf(err error, actions ...remediation.Action) answer {
 	var a answer
 	for _, action := range actions {

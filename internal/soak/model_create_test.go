@@ -58,8 +58,8 @@ func (m modelState) create(c call, now time.Time) (modelState, answer) {
 	return m, answer{Actions: []remediation.Action{a}}
 }
 
-// sameRequest reports whether wanted has the content of first, the earlier action with its idempotency key. A deleted alert
-// matches an action without an alert, because the action does not keep the deleted alert's ID.
+// sameRequest reports whether wanted has the content of first, the earlier action with its idempotency key. A deleted
+// alert matches an action without an alert, because the action does not keep the deleted alert's ID.
 func (m modelState) sameRequest(wanted remediation.NewAction, first remediation.Action) bool {
 	if wanted.AlertID != nil && first.AlertID == nil && m.alerts[*wanted.AlertID] != wanted.ServerID {
 		wanted.AlertID = nil

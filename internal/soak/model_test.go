@@ -26,8 +26,8 @@ type mode struct {
 	forbids bool // self-approval
 }
 
-// apply returns the state after a call, and the answer that the call must have. The database may choose a new action's ID, and
-// which locked actions a call skips. The model takes these from the call's own answer, if they are allowed.
+// apply returns the state after a call, and the answer that the call must have. The database may choose a new action's
+// ID, and which locked actions a call skips. The model takes these from the call's own answer, if they are allowed.
 func (m modelState) apply(c call) (modelState, answer) {
 	now := c.At.Truncate(time.Microsecond)
 	switch c.Method {
@@ -73,7 +73,7 @@ func (m modelState) apply(c call) (modelState, answer) {
 		})
 	case "RequestCancel":
 		return m.transition(c, remediation.Executing, remediation.Rejected, func(a *remediation.Action) {
-			a.Status = remediation.Executing // the action continues until its agent stops it
+			a.Status = remediation.Executing // a request to cancel does not change the status
 			a.CancelRequestedAt, a.CancelRequestedBy, a.CancelReason = &now, &c.By, &c.Reason
 		})
 	case "Claim":

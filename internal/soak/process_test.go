@@ -19,7 +19,8 @@ import (
 const workerEnv = "ACTIONLEDGER_SOAK_WORKER"
 
 // workers are the functions that run in another process. A worker gets its configuration as a JSON value in its first
-// argument. Its standard input ends when it should stop. Its parent can read its output even after the worker is killed.
+// argument. Its standard input ends when it should stop. Its parent can read its output even after the worker is
+// killed.
 var workers = map[string]func(ctx context.Context, config []byte, done io.Reader, out io.Writer) error{}
 
 func TestMain(m *testing.M) {

@@ -8,12 +8,13 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// The steps about limits, keys, heartbeats and requests to cancel.
+// This file has the random steps about limits, keys, heartbeats and requests to cancel.
 
-// limit gives an action limits of its own, more often than not none.
+// addLimits sets each limit of an action with a probability of one third.
 func (s *sequence) addLimits(t *rapid.T, a *remediation.NewAction) {
 	if rapid.IntRange(0, 2).Draw(t, "not before") == 0 {
-		a.NotBefore = new(s.now.Add(pick(t, "due in", []time.Duration{-time.Hour, 0, time.Nanosecond, time.Second, 10 * time.Minute})))
+		a.NotBefore = new(s.now.Add(pick(t, "due in", []time.Duration{
+			-time.Hour, 0, time.Nanosecond, time.Second, 10 * time.Minute})))
 	}
 	if rapid.IntRange(0, 2).Draw(t, "expires") == 0 {
 		a.ExpiresAt = new(s.now.Add(pick(t, "expires in", []time.Duration{
@@ -24,12 +25,12 @@ func (s *sequence) addLimits(t *rapid.T, a *remediation.NewAction) {
 	}
 }
 
-// createAgain repeats a Create as a program does that got no answer, or with other content under the same key.
+// createAgain retries a Create with the same idempotency key, sometimes with different content.
 func (s *sequence) createAgain(t *rapid.T) {
 	if len(s.withKey) == 0 {
-		t.Skip("nothing was asked yet")
+		t.Skip("no action with an idempotency key yet")
 	}
-	a := pick(t, "asked", s.withKey)
+	a := pick(t, "request", s.withKey)
 	switch rapid.IntRange(0, 19).Draw(t, "changed") {
 	case 0:
 		a.Command += " # changed"
@@ -55,12 +56,13 @@ func (s *sequence) createAgain(t *rapid.T) {
 	s.do(t, call{Method: "Create", New: a})
 }
 
-// createMany gives a server more actions that wait, or are about to expire, than a claim looks at one by one.
+// createMany creates more actions that are not yet due, or about to expire, than Claim checks one by one.
 func (s *sequence) createMany(t *rapid.T) {
 	if len(s.modelState.actions) > 30 {
-		t.Skip("there are many already")
+		t.Skip("there are many actions already")
 	}
-	a := remediation.NewAction{ServerID: pick(t, "server", servers[:2]), ActionType: types[0], Command: "true", CreatedBy: "ann"}
+	a := remediation.NewAction{ServerID: pick(t, "server", servers[:2]), ActionType: types[0],
+		Command: "true", CreatedBy: "ann"}
 	if rapid.Bool().Draw(t, "expire") {
 		a.ExpiresAt = new(s.now.Add(time.Minute))
 	} else {
@@ -91,21 +93,22 @@ func (s *sequence) heartbeat(t *rapid.T) {
 }
 
 func (s *sequence) requestCancel(t *rapid.T) {
-	s.do(t, call{Method: "RequestCancel", ID: s.id(t, remediation.Executing), By: pick(t, "by", people), Reason: pick(t, "reason", texts)})
+	s.do(t, call{Method: "RequestCancel", ID: s.id(t, remediation.Executing),
+		By: pick(t, "by", people), Reason: pick(t, "reason", texts)})
 }
 
-// reachLimit moves the clock to the moment at which a limit begins to hold, or just past it, and makes a call about it.
+// reachLimit sets the clock to the moment at which a limit takes effect, or a microsecond later, and makes a call.
 func (s *sequence) reachLimit(t *rapid.T) {
 	times := s.limitTimes()
 	if len(times) == 0 {
-		t.Skip("no limit is to come")
+		t.Skip("no limit in the future")
 	}
 	s.now = pick(t, "moment", times)
 	s.explain(t)
 	pick(t, "then", []func(*rapid.T){s.expire, s.approve, s.approveMany, s.start, s.claim, s.failOverdue})(t)
 }
 
-// times are when a limit of an open action begins to hold, and just after.
+// limitTimes returns the future times at which a limit of an open action takes effect, and a microsecond after each.
 func (s *sequence) limitTimes() (list []time.Time) {
 	add := func(at time.Time) {
 		for _, t := range []time.Time{at, at.Add(time.Microsecond)} {
@@ -131,7 +134,7 @@ func (s *sequence) limitTimes() (list []time.Time) {
 	return list
 }
 
-// limited is an action that is fine but for what it says already.
+// withRequiredFields sets the required fields of an action to valid values.
 func withRequiredFields(a remediation.NewAction) remediation.NewAction {
 	a.ServerID, a.ActionType, a.Command, a.CreatedBy = servers[0], types[0], "true", "ann"
 	return a

@@ -9,16 +9,17 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// The steps of a person at a shell that the rules about limits, keys, heartbeats and requests to cancel refuse.
+// This file has the random raw SQL that breaks the rules about limits, keys, heartbeats and requests to cancel.
 
-// rawLimits changes an action in every way that they forbid.
+// rawLimits tries each forbidden update of an action.
 func (s *sequence) rawLimits(t *rapid.T) {
 	a := s.action(t)
 	if i, ok := s.modelState.find(s.id(t, remediation.Executing)); ok {
 		a = s.modelState.actions[i]
 	}
-	s.exec(t, fmt.Sprintf("UPDATE remediation_actions SET dedupe_key = dedupe_key, expires_at = expires_at, heartbeat_at = heartbeat_at, "+
-		"cancel_reason = cancel_reason, approved_by = approved_by WHERE id = %d", a.ID)) // changes nothing, so it may
+	s.exec(t, fmt.Sprintf("UPDATE remediation_actions SET dedupe_key = dedupe_key, expires_at = expires_at, "+
+		"heartbeat_at = heartbeat_at, cancel_reason = cancel_reason, approved_by = approved_by "+
+		"WHERE id = %d", a.ID)) // allowed, because it changes nothing
 	now, later := literal(s.now), literal(s.now.Add(1000*time.Hour))
 	cancel := func(by, reason string) string {
 		return fmt.Sprintf("cancel_requested_at = %s, cancel_requested_by = %s, cancel_reason = %s", now, by, reason)
@@ -31,7 +32,7 @@ func (s *sequence) rawLimits(t *rapid.T) {
 			set = append(set, "heartbeat_at = "+literal(a.HeartbeatAt.Add(-time.Microsecond)))
 		}
 		set = append(set, completed+"heartbeat_at = "+later)
-		if !s.postgres { // SQLite would store what its driver can't read
+		if !s.postgres { // without a rule, SQLite would store times that its driver can't read
 			for _, x := range s.invalidTimes() {
 				set = append(set, "heartbeat_at = "+x)
 			}
@@ -88,14 +89,16 @@ func (s *sequence) rawLimits(t *rapid.T) {
 	s.wantRefused(t, set...)
 }
 
-// noTimes are what a column of SQLite takes as it is, but no times as the ledger writes them.
+// invalidTimes returns values that a column of SQLite accepts without a rule, but that are not times in the ledger's
+// format.
 func (s *sequence) invalidTimes() []string {
 	day := s.now.UTC().AddDate(1, 0, 0).Format(time.DateOnly)
-	return []string{"'" + day + "'", "'" + day + "T13:17:09+00:00'", "'" + day + " 13:17:09 +00:00'", "'" + day + " 13:17:09.5+01:00'",
+	return []string{"'" + day + "'", "'" + day + "T13:17:09+00:00'",
+		"'" + day + " 13:17:09 +00:00'", "'" + day + " 13:17:09.5+01:00'",
 		"'" + day + " 13:17:09.1234567891+00:00'", "'" + day + " 25:17:09+00:00'", "'soon'", "1e10", "x'41'"}
 }
 
-// rawInsertLimits inserts rows of which one value does not fit the others.
+// rawInsertLimits tries to insert rows in which one value contradicts the others, and some valid rows.
 func (s *sequence) rawInsertLimits(t *rapid.T) {
 	server := pick(t, "server", servers[:2])
 	now, sooner, later := literal(s.now), literal(s.now.Add(-time.Microsecond)), literal(s.now.Add(time.Microsecond))
@@ -129,7 +132,8 @@ func (s *sequence) rawInsertLimits(t *rapid.T) {
 			insert(executing, "heartbeat_at", "'10000-01-01 00:00:00+00'"))
 	} else {
 		for _, x := range s.invalidTimes() {
-			statements = append(statements, insert(pending, "not_before", x), insert(pending, "expires_at", x), insert(executing, "heartbeat_at", x))
+			statements = append(statements, insert(pending, "not_before", x),
+				insert(pending, "expires_at", x), insert(executing, "heartbeat_at", x))
 		}
 	}
 	for _, a := range s.modelState.actions {

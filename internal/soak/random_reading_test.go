@@ -11,7 +11,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// The steps that look at many actions at once, or only look.
+// This file has the random steps that read, or that decide many actions at once.
 
 func (s *sequence) approveMany(t *rapid.T) {
 	ids, by := rapid.SliceOfN(rapid.Custom(s.pending), 0, 5).Draw(t, "ids"), pick(t, "by", people)
@@ -25,14 +25,15 @@ func (s *sequence) approveMany(t *rapid.T) {
 }
 
 func (s *sequence) rejectMany(t *rapid.T) {
-	ids, by, reason := rapid.SliceOfN(rapid.Custom(s.pending), 0, 5).Draw(t, "ids"), pick(t, "by", people), pick(t, "reason", texts)
+	ids := rapid.SliceOfN(rapid.Custom(s.pending), 0, 5).Draw(t, "ids")
+	by, reason := pick(t, "by", people), pick(t, "reason", texts)
 	got, err := s.ledger.RejectMany(s.ctx, ids, by, reason)
 	s.checkOutcomes(t, ids, call{Method: "Reject", By: by, Reason: reason}, got, err)
 }
 
 func (s *sequence) pending(t *rapid.T) int64 { return s.id(t, remediation.Pending) }
 
-// decided expects a bulk decision to be one decision for each id, the first time that it is named.
+// checkOutcomes expects a bulk decision to decide each action once. A repeated ID gets the outcome of the first.
 func (s *sequence) checkOutcomes(t *rapid.T, ids []int64, c call, outcomes []remediation.Outcome, err error) {
 	t.Helper()
 	if err != nil {
@@ -49,7 +50,7 @@ func (s *sequence) checkOutcomes(t *rapid.T, ids []int64, c call, outcomes []rem
 	}
 	for i, outcome := range outcomes {
 		if outcome.ID != ids[i] {
-			t.Fatalf("outcome %d is of %d, not of %d", i, outcome.ID, ids[i])
+			t.Fatalf("outcome %d has ID %d, want %d", i, outcome.ID, ids[i])
 		}
 		got = append(got, answerOf(outcome.Err, outcome.Action))
 	}
@@ -149,6 +150,7 @@ func (s *sequence) explain(t *rapid.T) {
 	}
 }
 
+// explanation is Explain in the model.
 func (m modelState) explanation(a remediation.Action, now time.Time) remediation.Explanation {
 	e := remediation.Explanation{ActionID: a.ID, ServerID: a.ServerID, Status: a.Status}
 	if a.ApprovedBy != nil {
@@ -191,7 +193,8 @@ func (m modelState) explanation(a remediation.Action, now time.Time) remediation
 	return e
 }
 
-// ahead is the action that an approved one waits for: the oldest that executes, or else the oldest to be claimed before.
+// blocker returns the ID of the action that an approved action waits for: the first running action, or else the first
+// action that Claim takes before it. It returns 0 if there is none.
 func (m modelState) blocker(a remediation.Action, now time.Time) (id int64) {
 	for _, other := range m.actions {
 		if other.ServerID != a.ServerID {
@@ -207,8 +210,8 @@ func (m modelState) blocker(a remediation.Action, now time.Time) (id int64) {
 	return id
 }
 
-// readEvents follows the feed to its end, in pages. The database itself says when an action was deleted
-// or its outputs were cleared.
+// readEvents reads the feed to its end, in pages, and compares it with the model. It ignores the times of deletions and
+// of cleared output, because the database's own clock sets them.
 func (s *sequence) readEvents(t *rapid.T) {
 	for {
 		limit := rapid.IntRange(1, 9).Draw(t, "page")
@@ -218,7 +221,7 @@ func (s *sequence) readEvents(t *rapid.T) {
 		}
 		for _, e := range page {
 			if e.ID <= s.feedID {
-				t.Fatalf("event %d came after %d", e.ID, s.feedID)
+				t.Fatalf("event %d follows event %d", e.ID, s.feedID)
 			}
 			s.feedID, e.ID = e.ID, 0
 			if e.Kind == remediation.EventDeleted || e.Kind == remediation.EventOutputCleared {
@@ -231,6 +234,6 @@ func (s *sequence) readEvents(t *rapid.T) {
 		}
 	}
 	if diff := cmp.Diff(s.events, s.feedEvents); diff != "" {
-		t.Fatalf("the events of each action (-model +ledger):\n%s", diff)
+		t.Fatalf("events by action (-model +ledger):\n%s", diff)
 	}
 }

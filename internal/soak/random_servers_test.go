@@ -11,7 +11,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// The steps about what a server is like.
+// This file has the random steps about servers.
 
 func (s *sequence) forbidSelfApproval(t *rapid.T) {
 	s.do(t, call{Method: "ForbidSelfApproval", Server: pick(t, "server", servers), Forbid: rapid.Bool().Draw(t, "forbid")})
@@ -44,7 +44,7 @@ func (s *sequence) readServers(t *rapid.T) {
 	}
 }
 
-// server is what reading a server answers.
+// server is Ledger.Server in the model.
 func (m modelState) server(id string) remediation.Server {
 	mode := m.servers[id]
 	s := remediation.Server{ID: id, Paused: mode.paused, ForbidsSelfApproval: mode.forbids}

@@ -11,20 +11,23 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// The steps that change something through the ledger. Drawn from few values, so that they meet.
+// This file has the random steps that change the ledger. They use few values, so that calls often concern the same
+// action.
 
 var (
 	servers = []string{"web-1", "web-2", "db-1"} // the first two are added when a sequence begins
 	people  = []string{"ann", "bob", "Zoë"}
 	types   = []string{"restart_service", "apt_upgrade"}
-	texts   = []string{"systemctl restart nginx", "echo 'it''s'; rm -f \"$x\"", "naïve ✓\n\ttwo lines", "'); DROP TABLE servers; --"}
+	texts   = []string{"systemctl restart nginx", "echo 'it''s'; rm -f \"$x\"",
+		"naïve ✓\n\ttwo lines", "'); DROP TABLE servers; --"}
 	outputs = []string{"", "active (running)", "\x00\x00", "not \xff\xfe UTF-8", "✓\r\n"}
 	keys    = []string{"nginx", "apt"}
 )
 
+// pick draws one of the values.
 func pick[T any](t *rapid.T, what string, of []T) T { return rapid.SampledFrom(of).Draw(t, what) }
 
-// maybe is nil as often as not.
+// pickOptional draws one of the values, or nil half of the time.
 func pickOptional[T any](t *rapid.T, what string, of []T) *T {
 	if len(of) == 0 || rapid.Bool().Draw(t, "no "+what) {
 		return nil
@@ -32,7 +35,7 @@ func pickOptional[T any](t *rapid.T, what string, of []T) *T {
 	return new(pick(t, what, of))
 }
 
-// id is mostly of an action in a status, often of another that exists, and else one that was deleted or is still to come.
+// id draws the ID of an action, usually of one with the status. Sometimes the action was deleted or does not exist yet.
 func (s *sequence) id(t *rapid.T, status remediation.Status) int64 {
 	chance := rapid.IntRange(0, 9).Draw(t, "which")
 	var ids []int64
@@ -47,7 +50,7 @@ func (s *sequence) id(t *rapid.T, status remediation.Status) int64 {
 	return rapid.Int64Range(0, s.maxID+2).Draw(t, "any id")
 }
 
-// alert exists or has existed, or neither.
+// alert draws the ID of an alert, usually of one that exists.
 func (s *sequence) alert(t *rapid.T) int64 {
 	if len(s.modelState.alerts) > 0 && rapid.IntRange(0, 9).Draw(t, "alert exists") < 9 {
 		return pick(t, "alert", slices.Sorted(maps.Keys(s.modelState.alerts)))
@@ -95,11 +98,13 @@ func (s *sequence) approve(t *rapid.T) {
 }
 
 func (s *sequence) reject(t *rapid.T) {
-	s.do(t, call{Method: "Reject", ID: s.id(t, remediation.Pending), By: pick(t, "by", people), Reason: pick(t, "reason", texts)})
+	s.do(t, call{Method: "Reject", ID: s.id(t, remediation.Pending),
+		By: pick(t, "by", people), Reason: pick(t, "reason", texts)})
 }
 
 func (s *sequence) withdraw(t *rapid.T) {
-	s.do(t, call{Method: "Withdraw", ID: s.id(t, remediation.Approved), By: pick(t, "by", people), Reason: pick(t, "reason", texts)})
+	s.do(t, call{Method: "Withdraw", ID: s.id(t, remediation.Approved),
+		By: pick(t, "by", people), Reason: pick(t, "reason", texts)})
 }
 
 func (s *sequence) claim(t *rapid.T) {
@@ -129,7 +134,7 @@ func (s *sequence) failOverdue(t *rapid.T) {
 	s.do(t, call{Method: "FailOverdue", OlderThan: pick(t, "age", ages), Limit: rapid.IntRange(0, 3).Draw(t, "limit")})
 }
 
-// badInput is refused before anything is looked at, whatever id it names.
+// badInput makes a call with invalid input. The ledger refuses it, whether or not the action exists.
 func (s *sequence) badInput(t *rapid.T) {
 	id := s.id(t, remediation.Pending)
 	c := pick(t, "input", []call{
@@ -167,7 +172,7 @@ func (s *sequence) addAlert(t *rapid.T) {
 	id, err := s.ledger.AddAlert(s.ctx, server, pick(t, "title", texts))
 	if _, ok := s.modelState.servers[server]; !ok {
 		if got := answerOf(err); got.Err != remediation.ErrServerNotFound.Error() {
-			t.Fatalf("an alert of a server that was not added: %v", err)
+			t.Fatalf("AddAlert for a server that does not exist: %v", err)
 		}
 		return
 	}
@@ -181,7 +186,7 @@ func (s *sequence) addAlert(t *rapid.T) {
 	s.modelState.alerts[id] = server
 }
 
-// tick moves the clock forwards; times of a whole second are stored shorter.
+// tick advances the clock, sometimes to a whole second, because SQLite stores such times without a fraction.
 func (s *sequence) tick(t *rapid.T) {
 	if rapid.IntRange(0, 4).Draw(t, "whole second") == 0 {
 		s.now = s.now.Truncate(time.Second).Add(time.Second)

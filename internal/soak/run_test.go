@@ -1,5 +1,6 @@
-// Package soak tests on real processes, files and servers that no acknowledged change is lost. Each test has a short form
-// and a long form. The short form runs a fixed number of rounds. The long form runs for -length and reports its progress.
+// Package soak tests on real processes, files and servers that no acknowledged change is lost. Each test has a short
+// form and a long form. The short form runs a fixed number of rounds. The long form runs for -length and reports its
+// progress.
 package soak
 
 import (
@@ -37,8 +38,8 @@ var runSeed = sync.OnceValue(func() uint64 {
 	return *seed
 })
 
-// newRun starts a test. short is the number of rounds of its short form, and status describes its progress. newRun logs the
-// seed. The seed and the test's name determine the random choices of the test, but not how processes interleave.
+// newRun starts a test. short is the number of rounds of its short form, and status describes its progress. newRun logs
+// the seed. The seed and the test's name determine the random choices of the test, but not how processes interleave.
 func newRun(t *testing.T, short int, status func() string) *run {
 	t.Helper()
 	name := fnv.New64a()

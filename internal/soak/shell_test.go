@@ -59,8 +59,8 @@ func (s *shell) kill() {
 	s.Wait()
 }
 
-// The shell takes the write lock, then commits, rolls back or is killed. Meanwhile calls with a short busy timeout get ErrBusy,
-// calls with a long one wait, and reads continue.
+// The shell takes the write lock, then commits, rolls back or is killed. Meanwhile calls with a short busy timeout get
+// ErrBusy, calls with a long one wait, and reads continue.
 func TestLedgerAndTheSqlite3ShellShareOneFile(t *testing.T) {
 	t.Parallel()
 	const timeout = 30 * time.Millisecond
