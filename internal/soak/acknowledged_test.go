@@ -23,7 +23,7 @@ type acknowledged struct {
 	unverified []loadAnswer                 // answers since the last call of verify
 	latest     map[int64]remediation.Action // by action ID, the answer with the latest status
 	delivered  map[int64]bool
-	duplicates []int64                          // IDs of actions that were delivered twice, or created twice for one key
+	duplicates []int64                          // IDs of actions delivered twice, or created twice for one key
 	unanswered map[string]remediation.NewAction // by idempotency key, requests without an answer
 	created    map[string]int64                 // by idempotency key, the ID of the action
 	retried    int
@@ -76,7 +76,8 @@ func (k *acknowledged) add(a loadAnswer) {
 	// Answers about one action may arrive out of order. The order of remediation.Statuses is the order of the
 	// lifecycle.
 	known, ok := k.latest[a.Action.ID]
-	if !ok || slices.Index(remediation.Statuses(), known.Status) < slices.Index(remediation.Statuses(), a.Action.Status) {
+	order := remediation.Statuses()
+	if !ok || slices.Index(order, known.Status) < slices.Index(order, a.Action.Status) {
 		k.latest[a.Action.ID] = a.Action
 	}
 }

@@ -30,10 +30,10 @@ func (c *cancelCaller) choose() attempt {
 		if c.paused {
 			to = remediation.Pending
 		}
-		request := remediation.NewAction{ServerID: server, ActionType: "run_command", Command: marker, CreatedBy: "ann", IdempotencyKey: &marker}
-		return attempt{server: server, to: to, marker: marker, request: request, call: func(ctx context.Context) (remediation.Action, error) {
-			return l.Create(ctx, request)
-		}}
+		request := remediation.NewAction{ServerID: server, ActionType: "run_command", Command: marker,
+			CreatedBy: "ann", IdempotencyKey: &marker}
+		create := func(ctx context.Context) (remediation.Action, error) { return l.Create(ctx, request) }
+		return attempt{server: server, to: to, marker: marker, request: request, call: create}
 	}
 	result, ended := remediation.Result{Stdout: marker}, remediation.Completed
 	if c.IntN(2) == 0 {

@@ -36,8 +36,8 @@ type cancelRun struct {
 }
 
 func (s *cancelRun) String() string {
-	return fmt.Sprintf("%d calls, %d refused, %d cancelled: %d had been applied, %d had not, %d of these were applied later; "+
-		"%d creates retried", s.calls.Load(), s.refused.Load(), s.cancelled.Load(), s.applied.Load(),
+	return fmt.Sprintf("%d calls, %d refused, %d cancelled: %d had been applied, %d had not, "+
+		"%d of these were applied later; %d creates retried", s.calls.Load(), s.refused.Load(), s.cancelled.Load(), s.applied.Load(),
 		s.cancelled.Load()-s.applied.Load(), s.late, s.retried)
 }
 
@@ -69,7 +69,8 @@ func (s *cancelRun) resolveOpen(ledger *remediation.Ledger) {
 		case a.applied(row):
 			s.late++
 		case !cmp.Equal(a.before, row):
-			s.t.Errorf("a cancelled call left a row that is neither unchanged nor fully changed (-before +after):\n%s", cmp.Diff(a.before, row))
+			s.t.Errorf("a cancelled call left a row that is neither unchanged nor fully changed (-before +after):\n%s",
+				cmp.Diff(a.before, row))
 		}
 		if a.before.ID == 0 {
 			s.retryCreate(ledger, a, row)
@@ -158,7 +159,7 @@ func (c *cancelCaller) check(a attempt, got remediation.Action, err error, row r
 			c.mu.Unlock()
 			c.server = "" // the late effect may still come, so no other call may touch this action
 		} else if !unchanged {
-			return "it left a row that is neither unchanged nor fully changed (-before +after):\n" + cmp.Diff(a.before, row)
+			return "the row is neither unchanged nor fully changed (-before +after):\n" + cmp.Diff(a.before, row)
 		}
 	case errors.Is(err, remediation.ErrInvalidTransition), errors.Is(err, remediation.ErrNothingToClaim),
 		errors.Is(err, remediation.ErrNotFound):

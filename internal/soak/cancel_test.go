@@ -116,7 +116,8 @@ func checkOrdinaryCalls(t *testing.T, l *remediation.Ledger) {
 	if err := errors.Join(l.AddServer(ctx, server), l.Pause(ctx, server)); err != nil {
 		t.Fatal(err)
 	}
-	a, err := l.Create(ctx, remediation.NewAction{ServerID: server, ActionType: "run_command", Command: "true", CreatedBy: "ann"})
+	a, err := l.Create(ctx, remediation.NewAction{
+		ServerID: server, ActionType: "run_command", Command: "true", CreatedBy: "ann"})
 	if err == nil {
 		_, err = l.Approve(ctx, a.ID, "ben")
 	}

@@ -7,15 +7,16 @@ import (
 )
 
 // synchronous is the setting for a fail-over that loses no acknowledged change. Such a fail-over needs a standby, and:
-//   - synchronous_standby_names names the standby, on both servers. After the promotion the new primary then acknowledges
-//     no commit until it has a standby of its own. The value is not '*', because a running backup would satisfy that.
-//   - synchronous_commit is on (the default) or remote_apply, in every role and session. With local, remote_write or off
-//     the server acknowledges commits that are not on the standby's disk.
-//   - Nothing cancels a commit that waits for the standby, including statement_timeout. After a cancel the server reports
-//     that it committed, although only its own disk has the change. A caller whose context ends gets an error, so nothing
-//     was acknowledged to it. A change that it reads afterwards may be lost with that server.
-//   - The URL names both servers, with target_session_attrs=read-write and a connect_timeout. The old primary never comes
-//     back as a primary.
+//   - synchronous_standby_names names the standby, on both servers. After the promotion the new primary then
+//     acknowledges no commit until it has a standby of its own. The value is not '*', because a running backup would
+//     satisfy that.
+//   - synchronous_commit is on (the default) or remote_apply, in every role and session. With local, remote_write or
+//     off the server acknowledges commits that are not on the standby's disk.
+//   - Nothing cancels a commit that waits for the standby, including statement_timeout. After a cancel the server
+//     reports that it committed, although only its own disk has the change. A caller whose context ends gets an error,
+//     so nothing was acknowledged to it. A change that it reads afterwards may be lost with that server.
+//   - The URL names both servers, with target_session_attrs=read-write and a connect_timeout. The old primary never
+//     comes back as a primary.
 const synchronous = "synchronous_standby_names = 'walreceiver'"
 
 // A primary is killed while many callers work, and its synchronous standby is promoted. Every acknowledged change must

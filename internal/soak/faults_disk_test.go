@@ -176,7 +176,8 @@ func TestReadOnlyFileCanBeReadButNotWritten(t *testing.T) {
 			t.Errorf("directory %v (-want +got):\n%s", dirMode, diff)
 		}
 		wantNoError(t, os.Chmod(dir, 0o777))
-		for _, file := range must[[]string](t)(filepath.Glob(string(d) + "*")) { // a reader leaves a -wal file with the same mode
+		// A reader leaves a -wal file with the mode of the file.
+		for _, file := range must[[]string](t)(filepath.Glob(string(d) + "*")) {
 			wantNoError(t, os.Chmod(file, 0o666))
 		}
 		if diff := cmp.Diff(allSucceed, probeAsOtherUser(t, d)); diff != "" {
@@ -188,7 +189,8 @@ func TestReadOnlyFileCanBeReadButNotWritten(t *testing.T) {
 // probeAsOtherUser runs probeLedger as a user other than root, because a file's mode does not restrict root.
 func probeAsOtherUser(t *testing.T, d database) string {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe", strconv.Quote(string(d))) // another user can't read the directory of the test binary
+	// The test binary's own path would not do: another user can't read its directory.
+	cmd := exec.Command("/proc/self/exe", strconv.Quote(string(d)))
 	cmd.Env = append(os.Environ(), workerEnv+"=probe")
 	if os.Getuid() == 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}

@@ -29,7 +29,9 @@ func TestMovedFileUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	var uncertain []string // calls in progress may have written to the file before it was moved
 	for _, moveAway := range []func() error{
 		func() error { return os.Rename(path, away) },
-		func() error { return errors.Join(os.Rename(path, away), os.WriteFile(path, nil, 0o600)) }, // replaced by another file
+		func() error { // replace it with another file
+			return errors.Join(os.Rename(path, away), os.WriteFile(path, nil, 0o600))
+		},
 	} {
 		errs, names := make([]error, 16), make([]string, 16)
 		var working, wg sync.WaitGroup
@@ -92,7 +94,8 @@ func TestCorruptFileIsReportedAndNeverMisread(t *testing.T) {
 	damaged := database(filepath.Join(t.TempDir(), "ledger.db"))
 	middle := len(intact) / 4096 / 2 * 4096 // after the pages of the schema, so that Open still succeeds
 	garbage := bytes.Repeat([]byte{0xa5}, len(intact)/4)
-	wantNoError(t, os.WriteFile(string(damaged), slices.Concat(intact[:middle], garbage, intact[middle+len(garbage):]), 0o600))
+	contents := slices.Concat(intact[:middle], garbage, intact[middle+len(garbage):])
+	wantNoError(t, os.WriteFile(string(damaged), contents, 0o600))
 
 	reopened := damaged.ledger(t)
 	var lost []error
@@ -105,7 +108,8 @@ func TestCorruptFileIsReportedAndNeverMisread(t *testing.T) {
 		}
 	}
 	wantErrorText(t, "malformed", lost...)
-	_, err = reopened.Create(t.Context(), remediation.NewAction{ServerID: "web-1", ActionType: "check", Command: "true", CreatedBy: "ann"})
+	_, err = reopened.Create(t.Context(), remediation.NewAction{
+		ServerID: "web-1", ActionType: "check", Command: "true", CreatedBy: "ann"})
 	wantErrorText(t, "malformed", err)
 	t.Logf("%d of %d actions can't be read", len(lost), len(want))
 

@@ -231,7 +231,8 @@ func TestClockSetBackOneHourBlocksNoCall(t *testing.T) {
 		now = latest.Add(2 * time.Minute)
 		overdue := must[[]remediation.Action](t)(l.FailOverdue(t.Context(), time.Minute, 10))
 		if len(none) != 0 || len(overdue) != 1 || overdue[0].ID != second {
-			t.Errorf("FailOverdue returned %v while the clock was behind and %v afterwards, want none and action %d", none, overdue, second)
+			t.Errorf("FailOverdue returned %v while the clock was behind and %v afterwards, want none and action %d",
+				none, overdue, second)
 		}
 		kinds := []remediation.EventKind{}
 		for _, e := range must[[]remediation.Event](t)(l.Events(t.Context(), 0, 100)) {

@@ -45,7 +45,7 @@ func migrateWorker(ctx context.Context, config []byte, _ io.Reader, out io.Write
 type migrations struct{ before, between, after int }
 
 func (m *migrations) String() string {
-	return fmt.Sprintf("Migrate was interrupted before any change %d times, in between %d times, after all changes %d times",
+	return fmt.Sprintf("Migrate was interrupted %d times before any change, %d times in between, %d times after all changes",
 		m.before, m.between, m.after)
 }
 

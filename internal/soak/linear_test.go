@@ -218,7 +218,8 @@ func checkLinearizable(t *testing.T, server string, history []recorded, risingID
 			c := input.(call)
 			c.Answer = output.(answer)
 			next, want := state.(modelState).apply(c)
-			return reflect.DeepEqual(want, c.Answer), next // unlike cmp, DeepEqual distinguishes UTC from other time zones
+			// Unlike cmp, DeepEqual distinguishes UTC from other time zones.
+			return reflect.DeepEqual(want, c.Answer), next
 		},
 		Equal:             func(a, b any) bool { return reflect.DeepEqual(a, b) },
 		DescribeOperation: func(input, _ any) string { return input.(call).String() },

@@ -33,7 +33,7 @@ type call struct {
 // answer is the result of a call, in a form that has a JSON encoding.
 type answer struct {
 	Actions  []remediation.Action `json:",omitempty"`
-	Err      string               `json:",omitzero"` // text of the error's sentinel, or of the error itself if it has none
+	Err      string               `json:",omitzero"` // text of the error's sentinel, or else of the error
 	ID       int64                `json:",omitzero"` // action that the error names
 	From, To remediation.Status   `json:",omitzero"`
 	Why      remediation.Reason   `json:",omitzero"`

@@ -55,7 +55,7 @@ func isConstraintError(err error) bool {
 	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return refused.Code == "23514" || // check_violation, raised by the ledger's own rules
 			refused.Code == "23505" || refused.Code == "23502" || // unique_violation; not_null_violation
-			refused.Code == "23503" || refused.Code == "428C9" // foreign_key_violation; generated_always (update of an identity)
+			refused.Code == "23503" || refused.Code == "428C9" // foreign_key_violation; generated_always
 	}
 	refused, ok := errors.AsType[*modernc.Error](err)
 	return ok && refused.Code()&0xff == sqlite3.SQLITE_CONSTRAINT
@@ -180,7 +180,8 @@ func (s *sequence) clearOutput(t *rapid.T) {
 
 // cutoff picks the time before which actions are pruned or their output is cleared.
 func (s *sequence) cutoff(t *rapid.T) time.Time {
-	return s.now.Add(-pick(t, "age", []time.Duration{-time.Second, 0, time.Second, 10 * time.Minute, time.Hour, 24 * time.Hour}))
+	return s.now.Add(-pick(t, "age", []time.Duration{
+		-time.Second, 0, time.Second, 10 * time.Minute, time.Hour, 24 * time.Hour}))
 }
 
 // checkOldest returns the actions that Prune or ClearOutput took. They must be as many as the call returned and the
@@ -207,10 +208,12 @@ func (s *sequence) checkOldest(t *rapid.T, before time.Time, limit int, n int64,
 		}
 	}
 	if int(n) != len(took) || len(took) != min(limit, possible) {
-		t.Fatalf("before %s, limit %d: the call returned %d, but took %v of %d candidates", before, limit, n, took, possible)
+		t.Fatalf("before %s, limit %d: the call returned %d, but took %v of %d candidates",
+			before, limit, n, took, possible)
 	}
 	if len(took) > 0 && !oldestLeft.IsZero() && oldestLeft.Before(newestTaken) {
-		t.Fatalf("before %s, limit %d: the call took %v, but left an older action that ended at %s", before, limit, took, oldestLeft)
+		t.Fatalf("before %s, limit %d: the call took %v, but left an older action that ended at %s",
+			before, limit, took, oldestLeft)
 	}
 	return took
 }

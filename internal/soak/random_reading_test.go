@@ -145,7 +145,8 @@ func (s *sequence) explain(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(s.modelState.explanation(s.modelState.actions[i], s.now.Truncate(time.Microsecond)), got); diff != "" {
+	want := s.modelState.explanation(s.modelState.actions[i], s.now.Truncate(time.Microsecond))
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatalf("Explain(%d) (-model +ledger):\n%s", id, diff)
 	}
 }

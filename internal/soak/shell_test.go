@@ -75,7 +75,7 @@ func TestLedgerAndTheSqlite3ShellShareOneFile(t *testing.T) {
 	var reads atomic.Int64
 	servers := []string{"web-1"} // and the servers that the shell commits
 	r := newRun(t, 3, func() string {
-		return fmt.Sprintf("%d calls got ErrBusy, %d waited for the shell, %d shells were killed, %d reads during the locks",
+		return fmt.Sprintf("%d calls got ErrBusy, %d waited for the shell, %d shells killed, %d reads during the locks",
 			busy, waited, killed, reads.Load())
 	})
 	hold := 100 * time.Millisecond
@@ -101,7 +101,7 @@ func TestLedgerAndTheSqlite3ShellShareOneFile(t *testing.T) {
 			begin := time.Now()
 			for _, err := range shortWait.createTogether(t, 8) {
 				if !errors.Is(err, remediation.ErrBusy) || time.Since(begin) < timeout {
-					t.Errorf("a call with a busy timeout of %v: %v after %v, want ErrBusy", timeout, err, time.Since(begin))
+					t.Errorf("call with busy timeout %v: %v after %v, want ErrBusy", timeout, err, time.Since(begin))
 				}
 				busy++
 			}
