@@ -14,30 +14,31 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// acknowledged is what callers were told, and must find for ever.
+// acknowledged records every answer of a load, and checks that the database still has every change that was
+// acknowledged.
 type acknowledged struct {
 	mu         sync.Mutex
 	answers    int
 	deliveries int
-	fresh      []loadAnswer                 // not looked for yet
-	furthest   map[int64]remediation.Action // the last that anybody was told of each action
+	unverified []loadAnswer                 // answers since the last call of verify
+	latest     map[int64]remediation.Action // by action ID, the answer with the latest status
 	delivered  map[int64]bool
-	twice      []int64                          // delivered more than once
-	open       map[string]remediation.NewAction // by their keys, the creates that nobody was answered
-	made       map[string]int64                 // by their keys, the actions that the others made
-	repeated   int
+	duplicates []int64                          // IDs of actions delivered twice, or created twice for one key
+	unanswered map[string]remediation.NewAction // by idempotency key, requests without an answer
+	created    map[string]int64                 // by idempotency key, the ID of the action
+	retried    int
 }
 
 func newAcknowledged() *acknowledged {
-	return &acknowledged{furthest: map[int64]remediation.Action{}, delivered: map[int64]bool{},
-		open: map[string]remediation.NewAction{}, made: map[string]int64{}}
+	return &acknowledged{latest: map[int64]remediation.Action{}, delivered: map[int64]bool{},
+		unanswered: map[string]remediation.NewAction{}, created: map[string]int64{}}
 }
 
 func (k *acknowledged) String() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return fmt.Sprintf("%d answers about %d actions, %d deliveries, %d creates repeated",
-		k.answers, len(k.furthest), k.deliveries, k.repeated)
+	return fmt.Sprintf("%d answers about %d actions, %d deliveries, %d creates retried",
+		k.answers, len(k.latest), k.deliveries, k.retried)
 }
 
 func (k *acknowledged) count() int {
@@ -46,53 +47,56 @@ func (k *acknowledged) count() int {
 	return k.answers
 }
 
+// add records an answer, or a Create request that is about to be sent.
 func (k *acknowledged) add(a loadAnswer) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if a.Asked != nil {
-		if _, again := k.open[*a.Asked.IdempotencyKey]; again {
-			k.repeated++
+	if a.Request != nil {
+		if _, again := k.unanswered[*a.Request.IdempotencyKey]; again {
+			k.retried++
 		}
-		k.open[*a.Asked.IdempotencyKey] = *a.Asked
+		k.unanswered[*a.Request.IdempotencyKey] = *a.Request
 		return
 	}
 	k.answers++
 	key := *a.Action.IdempotencyKey
-	delete(k.open, key)
-	if first, ok := k.made[key]; ok && first != a.Action.ID {
-		k.twice = append(k.twice, first, a.Action.ID)
+	delete(k.unanswered, key)
+	if first, ok := k.created[key]; ok && first != a.Action.ID {
+		k.duplicates = append(k.duplicates, first, a.Action.ID)
 	}
-	k.made[key] = a.Action.ID
-	k.fresh = append(k.fresh, a)
+	k.created[key] = a.Action.ID
+	k.unverified = append(k.unverified, a)
 	if a.Delivered {
 		k.deliveries++
 		if k.delivered[a.Action.ID] {
-			k.twice = append(k.twice, a.Action.ID)
+			k.duplicates = append(k.duplicates, a.Action.ID)
 		}
 		k.delivered[a.Action.ID] = true
 	}
-	// Two answers about one action may come in either order, but the statuses' own order is that of its life.
-	last, ok := k.furthest[a.Action.ID]
-	if !ok || slices.Index(remediation.Statuses(), last.Status) < slices.Index(remediation.Statuses(), a.Action.Status) {
-		k.furthest[a.Action.ID] = a.Action
+	// Answers about one action may arrive out of order. The order of remediation.Statuses is the order of the
+	// lifecycle.
+	known, ok := k.latest[a.Action.ID]
+	order := remediation.Statuses()
+	if !ok || slices.Index(order, known.Status) < slices.Index(order, a.Action.Status) {
+		k.latest[a.Action.ID] = a.Action
 	}
 }
 
-// read adds what a worker says until its output ends; the first answer closes working.
+// read adds the answers of a worker until its output ends. It closes working after the first answer.
 func (k *acknowledged) read(t *testing.T, p *process, working chan struct{}) {
 	lines := bufio.NewReader(p.out)
 	for n := 0; ; {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
-			return // what a kill cut off was no answer
+			return // an incomplete line is no answer
 		}
 		var a loadAnswer
 		if err := json.Unmarshal(line, &a); err != nil {
-			t.Errorf("the worker said %q: %v", line, err)
+			t.Errorf("the worker wrote %q: %v", line, err)
 			return
 		}
 		k.add(a)
-		if a.Asked == nil {
+		if a.Request == nil {
 			if n++; n == 1 {
 				close(working)
 			}
@@ -100,21 +104,21 @@ func (k *acknowledged) read(t *testing.T, p *process, working chan struct{}) {
 	}
 }
 
-// verify looks for what was acknowledged since the last time, as the next program to open the ledger finds it.
+// verify opens the ledger again and checks the answers since the last call of verify.
 func (k *acknowledged) verify(t *testing.T, d database) {
 	t.Helper()
 	k.mu.Lock()
-	fresh, twice := k.fresh, k.twice
-	k.fresh = nil
+	unverified, duplicates := k.unverified, k.duplicates
+	k.unverified = nil
 	k.mu.Unlock()
-	if len(twice) > 0 {
-		t.Errorf("actions %v were delivered more than once, or were made by one create", twice)
+	if len(duplicates) > 0 {
+		t.Errorf("actions %v were delivered twice, or created twice for one key", duplicates)
 	}
-	look(t, d, fresh)
+	verifyStored(t, d, unverified)
 }
 
-// repeat makes the creates again that were not answered, as their callers do when they are back.
-func (k *acknowledged) repeat(t *testing.T, d database) {
+// retryCreates retries the creates that got no answer.
+func (k *acknowledged) retryCreates(t *testing.T, d database) {
 	t.Helper()
 	store, closeStore, err := d.open(t.Context())
 	if err != nil {
@@ -122,45 +126,46 @@ func (k *acknowledged) repeat(t *testing.T, d database) {
 	}
 	defer closeStore()
 	k.mu.Lock()
-	open := maps.Clone(k.open)
+	open := maps.Clone(k.unanswered)
 	k.mu.Unlock()
 	ledger := remediation.New(store)
 	for _, a := range open {
-		k.add(loadAnswer{Asked: &a})
+		k.add(loadAnswer{Request: &a})
 		made, err := ledger.Create(t.Context(), a)
 		if err != nil {
-			t.Fatalf("create again: %v", err)
+			t.Fatalf("retry create: %v", err)
 		}
 		k.add(loadAnswer{Action: made})
 	}
 }
 
-// verifyAll looks for everything, once no caller is left: whatever was asked for is there once.
+// verifyAll checks every answer after all callers have stopped. Each key must have exactly one action.
 func (k *acknowledged) verifyAll(t *testing.T, d database) {
 	t.Helper()
-	k.repeat(t, d)
+	k.retryCreates(t, d)
 	k.verify(t, d)
 	var made []string
-	for key, id := range k.made {
+	for key, id := range k.created {
 		made = append(made, fmt.Sprint(key, " ", id))
 	}
 	slices.Sort(made)
 	found := d.column(t, "SELECT idempotency_key || ' ' || id FROM remediation_actions")
 	slices.Sort(found)
 	if diff := cmp.Diff(made, found); diff != "" {
-		t.Errorf("each key's action (-answered +found):\n%s", diff)
+		t.Errorf("keys and their actions (-acknowledged +found):\n%s", diff)
 	}
 	var all []loadAnswer
-	for _, a := range k.furthest {
+	for _, a := range k.latest {
 		all = append(all, loadAnswer{Action: a})
 	}
-	look(t, d, all)
+	verifyStored(t, d, all)
 	if k.deliveries == 0 {
-		t.Error("nothing was delivered, so the test shows nothing")
+		t.Error("no action was delivered, so the test has checked nothing")
 	}
 }
 
-func look(t *testing.T, d database, told []loadAnswer) {
+// verifyStored opens the ledger again and checks that it has each answer, or a later status of the same action.
+func verifyStored(t *testing.T, d database, answers []loadAnswer) {
 	t.Helper()
 	store, closeStore, err := d.open(t.Context())
 	if err != nil {
@@ -168,45 +173,46 @@ func look(t *testing.T, d database, told []loadAnswer) {
 	}
 	defer closeStore()
 	ledger := remediation.New(store)
-	rows := map[int64]remediation.Action{} // read after the answers, so never behind them
-	for _, a := range told {
+	rows := map[int64]remediation.Action{} // read after the answers, so never older than them
+	for _, a := range answers {
 		id := a.Action.ID
 		row, ok := rows[id]
 		if !ok {
 			if row, err = ledger.Get(t.Context(), id); err != nil {
-				t.Fatalf("acknowledged as %s: %v", a.Action.Status, err)
+				t.Fatalf("get action %d, acknowledged as %s: %v", id, a.Action.Status, err)
 			}
 			rows[id] = row
 		}
-		if missing := missing(a.Action, row); missing != "" {
-			t.Fatalf("action %d (-acknowledged +found):\n%s", id, missing)
+		if diff := difference(a.Action, row); diff != "" {
+			t.Fatalf("action %d (-acknowledged +found):\n%s", id, diff)
 		}
 	}
 }
 
-// missing says what row lacks of an answer: it must be that answer still, or what the lifecycle made of it later. Notes may
-// have been added while it executed.
-func missing(told, row remediation.Action) string {
-	if told.Status != row.Status && !leads(told.Status, row.Status) {
-		return fmt.Sprintf("- %s\n+ %s", told.Status, row.Status)
+// difference compares an acknowledged action with its row. They must be equal, or the row must have a later status of
+// the lifecycle and the same earlier fields. A later heartbeat or request to cancel is no difference.
+func difference(acked, row remediation.Action) string {
+	if acked.Status != row.Status && !reachable(acked.Status, row.Status) {
+		return fmt.Sprintf("- %s\n+ %s", acked.Status, row.Status)
 	}
-	was := asOf(told.Status, row)
-	if told.HeartbeatAt == nil || was.HeartbeatAt != nil && was.HeartbeatAt.After(*told.HeartbeatAt) {
-		was.HeartbeatAt = told.HeartbeatAt
+	was := asOf(acked.Status, row)
+	if acked.HeartbeatAt == nil || was.HeartbeatAt != nil && was.HeartbeatAt.After(*acked.HeartbeatAt) {
+		was.HeartbeatAt = acked.HeartbeatAt
 	}
-	if told.CancelRequestedAt == nil {
+	if acked.CancelRequestedAt == nil {
 		was.CancelRequestedAt, was.CancelRequestedBy, was.CancelReason = nil, nil, nil
 	}
-	return cmp.Diff(told, was)
+	return cmp.Diff(acked, was)
 }
 
-func leads(from, to remediation.Status) bool {
+// reachable reports whether the lifecycle leads from one status to the other.
+func reachable(from, to remediation.Status) bool {
 	return slices.ContainsFunc(remediation.Statuses(), func(next remediation.Status) bool {
-		return from.CanTransition(next) && (next == to || leads(next, to))
+		return from.CanTransition(next) && (next == to || reachable(next, to))
 	})
 }
 
-// asOf is the row as it was in an earlier status, before later steps filled in theirs.
+// asOf returns the row as it was in an earlier status, without the fields that later transitions set.
 func asOf(s remediation.Status, row remediation.Action) remediation.Action {
 	row.Status = s
 	switch s {

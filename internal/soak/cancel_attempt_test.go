@@ -9,32 +9,33 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// attempt is one call, of which nobody knows yet whether it happens.
+// attempt is one call whose context may be cancelled, and the change that it makes if it happens.
 type attempt struct {
-	server string
-	before remediation.Action // the zero Action if the call is Create
-	to     remediation.Status // "" if the call must be refused
-	mark   string             // what it writes where the caller says who, why or with what output
-	call   ledgerCall
-	asked  remediation.NewAction // if the call is Create
+	server  string
+	before  remediation.Action // the zero Action if the call is Create
+	to      remediation.Status // "" if the call must be refused
+	marker  string             // a unique text that the call writes as command, actor, reason or output
+	call    ledgerCall
+	request remediation.NewAction // if the call is Create
 }
 
+// ledgerCall makes one call of a ledger.
 type ledgerCall func(ctx context.Context) (remediation.Action, error)
 
-// choose picks a call, mostly one that the lifecycle allows.
-func (c *impatient) choose() attempt {
-	l, id, server, mark := c.ledger, c.at.ID, c.server, fmt.Sprintf("mark %d", c.Uint64())
+// choose picks a random call, usually one that the lifecycle allows.
+func (c *cancelCaller) choose() attempt {
+	l, id, server, marker := c.ledger, c.at.ID, c.server, fmt.Sprintf("mark %d", c.Uint64())
 	if id == 0 {
 		to := remediation.Approved
 		if c.paused {
 			to = remediation.Pending
 		}
-		asked := remediation.NewAction{ServerID: server, ActionType: "run_command", Command: mark, CreatedBy: "ann", IdempotencyKey: &mark}
-		return attempt{server: server, to: to, mark: mark, asked: asked, call: func(ctx context.Context) (remediation.Action, error) {
-			return l.Create(ctx, asked)
-		}}
+		request := remediation.NewAction{ServerID: server, ActionType: "run_command", Command: marker,
+			CreatedBy: "ann", IdempotencyKey: &marker}
+		create := func(ctx context.Context) (remediation.Action, error) { return l.Create(ctx, request) }
+		return attempt{server: server, to: to, marker: marker, request: request, call: create}
 	}
-	result, ended := remediation.Result{Stdout: mark}, remediation.Completed
+	result, ended := remediation.Result{Stdout: marker}, remediation.Completed
 	if c.IntN(2) == 0 {
 		result.ExitCode, ended = 1, remediation.Failed
 	}
@@ -44,13 +45,13 @@ func (c *impatient) choose() attempt {
 		call     ledgerCall
 	}{
 		{remediation.Pending, remediation.Approved, false, func(ctx context.Context) (remediation.Action, error) {
-			return l.Approve(ctx, id, mark)
+			return l.Approve(ctx, id, marker)
 		}},
 		{remediation.Pending, remediation.Rejected, false, func(ctx context.Context) (remediation.Action, error) {
-			return l.Reject(ctx, id, "ann", mark)
+			return l.Reject(ctx, id, "ann", marker)
 		}},
 		{remediation.Approved, remediation.Rejected, false, func(ctx context.Context) (remediation.Action, error) {
-			return l.Withdraw(ctx, id, "ann", mark)
+			return l.Withdraw(ctx, id, "ann", marker)
 		}},
 		{remediation.Approved, remediation.Executing, false, func(ctx context.Context) (remediation.Action, error) {
 			return l.Claim(ctx, server)
@@ -65,7 +66,7 @@ func (c *impatient) choose() attempt {
 			return l.Heartbeat(ctx, server, id)
 		}},
 		{remediation.Executing, remediation.Executing, true, func(ctx context.Context) (remediation.Action, error) {
-			return l.RequestCancel(ctx, id, "ann", mark)
+			return l.RequestCancel(ctx, id, "ann", marker)
 		}},
 		{"", "", false, func(ctx context.Context) (remediation.Action, error) {
 			return l.Finish(ctx, "another server", id, result)
@@ -78,10 +79,10 @@ func (c *impatient) choose() attempt {
 	if next.from != c.at.Status || next.cancels && c.at.CancelRequestedAt != nil {
 		next.to = ""
 	}
-	return attempt{server: server, before: c.at, to: next.to, mark: mark, call: next.call}
+	return attempt{server: server, before: c.at, to: next.to, marker: marker, call: next.call}
 }
 
-// find reads the action that the call is about, the zero Action if there is none.
+// find reads the action that the call is about. It returns the zero Action if there is none.
 func (a attempt) find(ctx context.Context, l *remediation.Ledger) (remediation.Action, error) {
 	id := a.before.ID
 	if id == 0 {
@@ -94,32 +95,32 @@ func (a attempt) find(ctx context.Context, l *remediation.Ledger) (remediation.A
 	return l.Get(ctx, id)
 }
 
-// made reports whether row is what the call makes of what was there before, and nothing else.
-func (a attempt) made(row remediation.Action) bool {
+// applied reports whether row is a.before with exactly the change of the call.
+func (a attempt) applied(row remediation.Action) bool {
 	if a.to == "" || row.Status != a.to {
 		return false
 	}
 	if a.before.ID == 0 {
-		return row.Command == a.mark
+		return row.Command == a.marker
 	}
 	if a.to == a.before.Status { // Heartbeat or RequestCancel
 		was := row
 		was.HeartbeatAt = a.before.HeartbeatAt
-		noted := !cmp.Equal(row.HeartbeatAt, a.before.HeartbeatAt)
+		updated := !cmp.Equal(row.HeartbeatAt, a.before.HeartbeatAt)
 		if a.before.CancelRequestedAt == nil && row.CancelReason != nil {
-			noted = *row.CancelReason == a.mark
+			updated = *row.CancelReason == a.marker
 			was.CancelRequestedAt, was.CancelRequestedBy, was.CancelReason = nil, nil, nil
 		}
-		return noted && cmp.Equal(a.before, was)
+		return updated && cmp.Equal(a.before, was)
 	}
-	wrote := &a.mark // Claim and Start have nothing to say
+	written := &a.marker // Claim and Start write no marker
 	switch a.to {
 	case remediation.Approved:
-		wrote = row.ApprovedBy
+		written = row.ApprovedBy
 	case remediation.Rejected:
-		wrote = row.RejectionReason
+		written = row.RejectionReason
 	case remediation.Completed, remediation.Failed:
-		wrote = row.Stdout
+		written = row.Stdout
 	}
-	return cmp.Equal(&a.mark, wrote) && cmp.Equal(a.before, asOf(a.before.Status, row))
+	return cmp.Equal(&a.marker, written) && cmp.Equal(a.before, asOf(a.before.Status, row))
 }

@@ -16,31 +16,34 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// Not parallel: it counts the goroutines of the whole process.
-func TestCancelledCallHappensWhollyOrNotAtAll(t *testing.T) {
+// Callers cancel their contexts at random moments. Each cancelled call must have happened completely or not at all, and
+// no connection, transaction or goroutine may leak. The test is not parallel because it counts the goroutines of the
+// process.
+func TestCancelledCallIsAtomic(t *testing.T) {
 	onEngines(t, func(t *testing.T, d database) {
 		outside := d.raw(t)
 		before := goleak.IgnoreCurrent()
-		store, closeStore := openForStorm(t, d)
-		s := &storm{t: t, ledger: remediation.New(store)}
+		store, closeStore := openForCancelRun(t, d)
+		s := &cancelRun{t: t, ledger: remediation.New(store)}
 		run := newRun(t, 3, s.String)
 		for run.next() {
-			s.rage(run.Uint64())
-			plainCallsWork(t, s.ledger)
-			noTransactionIsOpen(t, d, outside)
+			s.makeCalls(run.Uint64())
+			checkOrdinaryCalls(t, s.ledger)
+			checkNoOpenTransaction(t, d, outside)
 		}
 		closeStore()
-		noGoroutineIsLeft(t, before)
-		s.decide(d.ledger(t))
-		// What a client of PostgreSQL gave up on, the server ends by itself. SQLite works in the caller's own process.
+		checkNoGoroutineLeak(t, before)
+		s.resolveOpen(d.ledger(t))
+		// A PostgreSQL server may still finish a statement that its client gave up on. SQLite runs in the caller's
+		// process.
 		if s.late > 0 && !d.isPostgres() {
-			t.Errorf("%d cancelled calls changed something after they had returned", s.late)
+			t.Errorf("%d cancelled calls changed an action after they had returned", s.late)
 		}
 	})
 }
 
-// With a rollback journal a commit waits for readers, so that a context can end in the commit too.
-func TestCancelledCallOnAPoolHappensWhollyOrNotAtAll(t *testing.T) {
+// With a rollback journal a commit waits for readers, so a context can also end during the commit.
+func TestCancelledCallIsAtomicWithARollbackJournal(t *testing.T) {
 	d := newSQLite(t)
 	t.Cleanup(func() { d.check(t) })
 	reader := d.raw(t)
@@ -53,7 +56,7 @@ func TestCancelledCallOnAPoolHappensWhollyOrNotAtAll(t *testing.T) {
 		"?_pragma=foreign_keys(1)&_pragma=busy_timeout(60000)&_time_format=sqlite&_txlock=immediate"))
 	pool.SetMaxOpenConns(4)
 	store := must[*sqlite.Store](t)(sqlite.New(t.Context(), pool))
-	s := &storm{t: t, ledger: remediation.New(store)}
+	s := &cancelRun{t: t, ledger: remediation.New(store)}
 	run := newRun(t, 1, s.String)
 	for run.next() {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -61,28 +64,30 @@ func TestCancelledCallOnAPoolHappensWhollyOrNotAtAll(t *testing.T) {
 		reading.Go(func() {
 			for ctx.Err() == nil {
 				var n int
-				if err := reader.QueryRow("SELECT count(*) FROM remediation_actions AS a, remediation_events AS e").Scan(&n); err != nil {
+				const slow = "SELECT count(*) FROM remediation_actions AS a, remediation_events AS e"
+				if err := reader.QueryRow(slow).Scan(&n); err != nil {
 					t.Error(err)
 					return
 				}
 			}
 		})
-		s.rage(run.Uint64())
+		s.makeCalls(run.Uint64())
 		cancel()
 		reading.Wait()
-		plainCallsWork(t, s.ledger)
-		until(t, "every connection is back in the pool", func() bool { return pool.Stats().InUse == 0 })
+		checkOrdinaryCalls(t, s.ledger)
+		waitUntil(t, "every connection is back in the pool", func() bool { return pool.Stats().InUse == 0 })
 	}
-	wantNone(t, store.Close(), pool.Close())
-	noGoroutineIsLeft(t, before)
-	s.decide(d.ledger(t))
+	wantNoError(t, store.Close(), pool.Close())
+	checkNoGoroutineLeak(t, before)
+	s.resolveOpen(d.ledger(t))
 	if s.late > 0 {
-		t.Errorf("%d cancelled calls changed something after they had returned", s.late)
+		t.Errorf("%d cancelled calls changed an action after they had returned", s.late)
 	}
 }
 
-// openForStorm opens a ledger whose closing also shows that every connection has come back.
-func openForStorm(t *testing.T, d database) (remediation.Store, func()) {
+// openForCancelRun opens a ledger. On PostgreSQL its close function also checks that every connection is back in the
+// pool.
+func openForCancelRun(t *testing.T, d database) (remediation.Store, func()) {
 	t.Helper()
 	if !d.isPostgres() {
 		store, closeStore, err := d.open(t.Context())
@@ -97,13 +102,13 @@ func openForStorm(t *testing.T, d database) (remediation.Store, func()) {
 	}
 	pool := must[*pgxpool.Pool](t)(pgxpool.New(t.Context(), string(withParam(t, d, "pool_max_conns", "16"))))
 	return postgres.New(pool), func() {
-		until(t, "every connection is back in the pool", func() bool { return pool.Stat().AcquiredConns() == 0 })
+		waitUntil(t, "every connection is back in the pool", func() bool { return pool.Stat().AcquiredConns() == 0 })
 		pool.Close()
 	}
 }
 
-// plainCallsWork takes one action through its life, as if there had been no storm.
-func plainCallsWork(t *testing.T, l *remediation.Ledger) {
+// checkOrdinaryCalls takes one action through its lifecycle, without any cancelled context.
+func checkOrdinaryCalls(t *testing.T, l *remediation.Ledger) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -111,7 +116,8 @@ func plainCallsWork(t *testing.T, l *remediation.Ledger) {
 	if err := errors.Join(l.AddServer(ctx, server), l.Pause(ctx, server)); err != nil {
 		t.Fatal(err)
 	}
-	a, err := l.Create(ctx, remediation.NewAction{ServerID: server, ActionType: "run_command", Command: "true", CreatedBy: "ann"})
+	a, err := l.Create(ctx, remediation.NewAction{
+		ServerID: server, ActionType: "run_command", Command: "true", CreatedBy: "ann"})
 	if err == nil {
 		_, err = l.Approve(ctx, a.ID, "ben")
 	}
@@ -122,16 +128,16 @@ func plainCallsWork(t *testing.T, l *remediation.Ledger) {
 		_, err = l.Finish(ctx, server, a.ID, remediation.Result{})
 	}
 	if err != nil {
-		t.Fatalf("after the storm: %v", err)
+		t.Fatalf("an ordinary call after the cancelled calls: %v", err)
 	}
 }
 
-// noTransactionIsOpen looks from a connection outside the storm.
-func noTransactionIsOpen(t *testing.T, d database, db *sql.DB) {
+// checkNoOpenTransaction waits until the calls have left no open transaction. It looks from a connection of its own.
+func checkNoOpenTransaction(t *testing.T, d database, db *sql.DB) {
 	t.Helper()
 	conn := must[*sql.Conn](t)(db.Conn(t.Context()))
 	defer conn.Close()
-	// SQLite empties its log only when nobody reads or writes; the answer is 1 if somebody does.
+	// SQLite can truncate the WAL only if no other connection reads or writes. Otherwise the first column is 1.
 	open := "PRAGMA wal_checkpoint(TRUNCATE)"
 	if d.isPostgres() {
 		open = `SELECT count(*), 0, 0 FROM pg_stat_activity WHERE datname = current_database()
@@ -139,7 +145,7 @@ func noTransactionIsOpen(t *testing.T, d database, db *sql.DB) {
 	} else if _, err := conn.ExecContext(t.Context(), "PRAGMA busy_timeout = 0"); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "no transaction is open", func() bool {
+	waitUntil(t, "no transaction is open", func() bool {
 		var n, log, moved int
 		if err := conn.QueryRowContext(t.Context(), open).Scan(&n, &log, &moved); err != nil {
 			t.Fatal(err)
@@ -148,8 +154,9 @@ func noTransactionIsOpen(t *testing.T, d database, db *sql.DB) {
 	})
 }
 
-// noGoroutineIsLeft waits longer than goleak does by itself: a pgx pool's last timer takes half a second to end.
-func noGoroutineIsLeft(t *testing.T, before goleak.Option) {
+// checkNoGoroutineLeak waits longer than goleak does by default, because the last timer of a pgx pool runs for half a
+// second.
+func checkNoGoroutineLeak(t *testing.T, before goleak.Option) {
 	t.Helper()
 	var err error
 	for begin := time.Now(); time.Since(begin) < 10*time.Second; {

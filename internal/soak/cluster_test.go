@@ -19,25 +19,25 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// cluster is a PostgreSQL server of the test's own, on loopback. The test may stop it, kill it and lose it.
+// cluster is a PostgreSQL server on loopback that belongs to one test. The test may stop it, kill it and delete it.
 type cluster struct {
-	bin  string              // where the server's programs are
-	as   *syscall.Credential // whom they run as; nil for the test's own user
-	dir  string              // of its data, its log and its socket
+	bin  string              // directory of the server's programs
+	as   *syscall.Credential // user that the programs run as; nil for the test's own user
+	dir  string              // directory of the data, the log and the socket
 	port int
 }
 
-// newCluster makes a cluster, with settings in the syntax of postgresql.conf, and starts it.
+// newCluster creates and starts a cluster. Each of settings is a line of postgresql.conf.
 func newCluster(t *testing.T, settings ...string) *cluster {
 	t.Helper()
 	c := prepareCluster(t)
 	c.run(t, "initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "-D", c.data())
 	conf := must[*os.File](t)(os.OpenFile(filepath.Join(c.data(), "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0))
 	defer conf.Close()
-	// Nothing of a server that is killed may stay behind in the machine's shared memory.
+	// A killed server must not leave anything in the machine's shared memory.
 	settings = append(settings, "dynamic_shared_memory_type = mmap")
 	if *length == 0 {
-		settings = append(settings, "fsync = off") // what dies is processes, not the machine: the disk costs only time
+		settings = append(settings, "fsync = off") // only processes die, not the machine, so fsync would only cost time
 	}
 	if _, err := fmt.Fprintln(conf, strings.Join(settings, "\n")); err != nil {
 		t.Fatal(err)
@@ -46,7 +46,7 @@ func newCluster(t *testing.T, settings ...string) *cluster {
 	return c
 }
 
-// standby makes a server that follows c, on a port that is free, and starts it.
+// standby creates and starts a standby of c on port, or on a free port if port is 0.
 func (c *cluster) standby(t *testing.T, port int) *cluster {
 	t.Helper()
 	s := prepareCluster(t)
@@ -59,8 +59,8 @@ func (c *cluster) standby(t *testing.T, port int) *cluster {
 	return s
 }
 
-// prepareCluster finds what a cluster needs. Where there is no server to run the test is skipped, unless
-// POSTGRES_REQUIRED is set.
+// prepareCluster finds the server's programs, a directory and a free port. Without the programs the test is skipped, or
+// fails if POSTGRES_REQUIRED is set.
 func prepareCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := &cluster{}
@@ -69,9 +69,9 @@ func prepareCluster(t *testing.T) *cluster {
 		c.as, err = serverUser() // the server refuses to run as root
 	}
 	if err != nil {
-		cannotTry(t, fmt.Errorf("no PostgreSQL cluster can be made: %w", err))
+		skipOrFail(t, fmt.Errorf("can't create a PostgreSQL cluster: %w", err))
 	}
-	c.dir = must[string](t)(os.MkdirTemp("", "ledger-cluster-")) // short, for the socket's sake, and open to its owner
+	c.dir = must[string](t)(os.MkdirTemp("", "ledger-cluster-")) // a socket's path must be short
 	t.Cleanup(func() {
 		c.crash(t)
 		os.RemoveAll(c.dir)
@@ -87,7 +87,8 @@ func prepareCluster(t *testing.T) *cluster {
 	return c
 }
 
-// serverPrograms finds the newest server. Debian doesn't put them on the PATH.
+// serverPrograms returns the directory of the server's programs. Debian doesn't put them on the PATH, so it then looks
+// in Debian's directories and takes the last version in their order.
 func serverPrograms() (string, error) {
 	if out, err := exec.Command("pg_config", "--bindir").Output(); err == nil {
 		bin := strings.TrimSpace(string(out))
@@ -102,6 +103,7 @@ func serverPrograms() (string, error) {
 	return filepath.Dir(found[len(found)-1]), nil
 }
 
+// serverUser returns the credentials of the user postgres.
 func serverUser() (*syscall.Credential, error) {
 	u, err := user.Lookup("postgres")
 	if err != nil {
@@ -144,16 +146,16 @@ func (c *cluster) promote(t *testing.T) {
 	c.run(t, "pg_ctl", "promote", "--wait", "-D", c.data())
 }
 
-// crash kills the server with all its processes, in the middle of whatever they do, and ends what it was kept in.
+// crash kills the server with all its processes, and removes its shared memory and its pid file.
 func (c *cluster) crash(t *testing.T) {
 	t.Helper()
 	pidFile, err := os.ReadFile(filepath.Join(c.data(), "postmaster.pid"))
 	if err != nil {
-		return // it doesn't run
+		return // it is not running
 	}
 	lines := bytes.Split(pidFile, []byte("\n"))
 	server := must[int](t)(strconv.Atoi(string(lines[0])))
-	if err := syscall.Kill(server, syscall.SIGSTOP); err != nil { // so that it starts no more of them
+	if err := syscall.Kill(server, syscall.SIGSTOP); err != nil { // so that it starts no more processes
 		t.Fatal(err)
 	}
 	for _, pid := range append(children(t, server), server) {
@@ -161,7 +163,7 @@ func (c *cluster) crash(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	until(t, "the killed server is gone", func() bool { return syscall.Kill(server, 0) == syscall.ESRCH })
+	waitUntil(t, "the killed server is gone", func() bool { return syscall.Kill(server, 0) == syscall.ESRCH })
 	var key, id int
 	if _, err := fmt.Sscan(string(lines[6]), &key, &id); err == nil {
 		unix.SysvShmCtl(id, unix.IPC_RMID, nil)
@@ -171,13 +173,14 @@ func (c *cluster) crash(t *testing.T) {
 	}
 }
 
+// children returns the process ids of a process's children.
 func children(t *testing.T, parent int) []int {
 	t.Helper()
 	var pids []int
 	for _, path := range must[[]string](t)(filepath.Glob("/proc/[0-9]*/stat")) {
 		stat, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended meanwhile
+			continue // the process has ended
 		}
 		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 		if fields[1] == strconv.Itoa(parent) {
@@ -187,7 +190,7 @@ func children(t *testing.T, parent int) []int {
 	return pids
 }
 
-// clusterURL leads to whichever of the clusters takes writes.
+// clusterURL is the URL of a database on the one of the clusters that accepts writes.
 func clusterURL(name string, clusters ...*cluster) database {
 	var hosts []string
 	for _, c := range clusters {
@@ -197,7 +200,7 @@ func clusterURL(name string, clusters ...*cluster) database {
 		strings.Join(hosts, ","), name))
 }
 
-// ledgerOn makes a ledger with servers on the clusters.
+// ledgerOn creates a ledger on the clusters, with the servers that a load works on.
 func ledgerOn(t *testing.T, clusters ...*cluster) database {
 	t.Helper()
 	db := clusterURL("postgres", clusters...).raw(t)

@@ -17,18 +17,18 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// database names a migrated ledger so that another process can open it: an SQLite file's path or a PostgreSQL URL.
+// database is the path of an SQLite file or a PostgreSQL URL. Another process can open the ledger with it.
 type database string
 
 func (d database) isPostgres() bool { return strings.HasPrefix(string(d), "postgres") }
 
-// engines are the databases that a test runs on.
+// engines has a function for each engine that creates a database for a test.
 var engines = map[string]func(t *testing.T) database{
 	"sqlite":   newSQLite,
 	"postgres": func(t *testing.T) database { return database(pgtest.URL(t)) },
 }
 
-// onEngines runs a test on a fresh database of each engine.
+// onEngines runs a test on a new database of each engine, and checks the database afterwards.
 func onEngines(t *testing.T, test func(t *testing.T, d database)) {
 	for name, fresh := range engines {
 		t.Run(name, func(t *testing.T) {
@@ -39,6 +39,7 @@ func onEngines(t *testing.T, test func(t *testing.T, d database)) {
 	}
 }
 
+// newSQLite creates a migrated ledger in a new SQLite file.
 func newSQLite(t *testing.T) database {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ledger.db")
@@ -55,7 +56,7 @@ func newSQLite(t *testing.T) database {
 	return database(path)
 }
 
-// open opens the ledger as a program does. A PostgreSQL pool has 16 connections.
+// open opens the ledger as a program does, and returns a function that closes it. A PostgreSQL pool has 16 connections.
 func (d database) open(ctx context.Context) (remediation.Store, func() error, error) {
 	if !d.isPostgres() {
 		store, err := sqlite.Open(ctx, string(d), sqlite.WithBusyTimeout(time.Minute))
@@ -76,7 +77,7 @@ func (d database) open(ctx context.Context) (remediation.Store, func() error, er
 	return postgres.New(pool), func() error { pool.Close(); return nil }, nil
 }
 
-// ledger opens the ledger for the length of a test.
+// ledger opens the ledger and closes it when the test ends.
 func (d database) ledger(t *testing.T, opts ...remediation.Option) *remediation.Ledger {
 	t.Helper()
 	store, closeStore, err := d.open(t.Context())
@@ -91,7 +92,7 @@ func (d database) ledger(t *testing.T, opts ...remediation.Option) *remediation.
 	return remediation.New(store, opts...)
 }
 
-// raw opens the database as a person at a shell does.
+// raw opens the database without the ledger, for raw SQL.
 func (d database) raw(t *testing.T) *sql.DB {
 	t.Helper()
 	var db *sql.DB
@@ -108,8 +109,8 @@ func (d database) raw(t *testing.T) *sql.DB {
 	return db
 }
 
-// inconsistent counts rows that no sequence of the ledger's calls can leave: whatever the triggers say, written down once
-// more and without them.
+// inconsistent counts rows that no sequence of the ledger's calls can produce. It states the rules of the triggers
+// again, independently of them.
 const inconsistent = `
 SELECT count(*) FROM remediation_actions AS a WHERE NOT (CASE a.status
 	WHEN 'pending' THEN a.approved_at IS NULL AND a.rejected_at IS NULL AND a.executed_at IS NULL AND a.completed_at IS NULL
@@ -130,7 +131,7 @@ SELECT count(*) FROM remediation_actions AS a WHERE NOT (CASE a.status
 	AND (a.cancel_requested_at IS NULL) = (a.cancel_requested_by IS NULL)
 	AND (a.cancel_requested_at IS NULL) = (a.cancel_reason IS NULL))`
 
-// unrecorded counts actions whose events don't tell the life that the row tells, each step once.
+// unrecorded counts actions whose events don't match the row: each step of the row must have exactly one event.
 const unrecorded = `
 SELECT count(*) FROM remediation_actions AS a LEFT JOIN (
 	SELECT r.action_id,
@@ -149,7 +150,7 @@ WHERE e.action_id IS NULL OR NOT (e.created = 1
 	AND e.cancels = CASE WHEN a.cancel_requested_at IS NULL THEN 0 ELSE 1 END
 	AND e.ended = CASE WHEN a.completed_at IS NULL THEN 0 ELSE 1 END)`
 
-// check is what must hold of every database at every time.
+// check fails the test if the database breaks a rule that every database must satisfy at every time.
 func (d database) check(t *testing.T) {
 	t.Helper()
 	db := d.raw(t)
@@ -166,12 +167,12 @@ func (d database) check(t *testing.T) {
 			t.Fatalf("%s: %v", query, err)
 		}
 		if got != answer {
-			t.Errorf("%s says %s, want %s", strings.TrimSpace(query), got, answer)
+			t.Errorf("%s: got %s, want %s", strings.TrimSpace(query), got, answer)
 		}
 	}
 }
 
-// must is for what only a broken test can't do.
+// must returns the value of a call that has no reason to fail here. An error ends the test.
 func must[T any](t *testing.T) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()

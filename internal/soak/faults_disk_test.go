@@ -21,12 +21,16 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// newDisk mounts a file system of so many MiB, which only root may.
+// This file tests full disks, read-only disks and read-only files under an SQLite ledger.
+
+// newDisk mounts a tmpfs of size MiB and returns its directory. Only root can mount it, so the test is skipped
+// otherwise.
 func newDisk(t *testing.T, size int) string {
 	t.Helper()
 	dir := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm", size), "tmpfs", dir).CombinedOutput(); err != nil {
-		cannotTry(t, fmt.Sprintf("no disk of its own: mount: %v: %s", err, out))
+	mount := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm", size), "tmpfs", dir)
+	if out, err := mount.CombinedOutput(); err != nil {
+		skipOrFail(t, fmt.Sprintf("can't mount a disk for the test: %v: %s", err, out))
 	}
 	t.Cleanup(func() { runCommand(t, "umount", "--lazy", dir) })
 	return dir
@@ -39,17 +43,17 @@ func runCommand(t *testing.T, name string, args ...string) {
 	}
 }
 
-// newSQLiteIn is newSQLite in a folder of the test's choice.
+// newSQLiteIn creates a migrated ledger in dir.
 func newSQLiteIn(t *testing.T, dir string) database {
 	t.Helper()
 	d := database(filepath.Join(dir, "ledger.db"))
 	text := must[[]byte](t)(os.ReadFile(string(newSQLite(t))))
-	wantNone(t, os.WriteFile(string(d), text, 0o600))
+	wantNoError(t, os.WriteFile(string(d), text, 0o600))
 	t.Cleanup(func() { d.check(t) })
 	return d
 }
 
-// fill takes all of a disk but for room bytes, and returns the file that does.
+// fill writes a file that leaves only room bytes on the disk, and returns the file's path.
 func fill(t *testing.T, dir string, room int64) string {
 	t.Helper()
 	path := filepath.Join(dir, "ballast")
@@ -59,49 +63,51 @@ func fill(t *testing.T, dir string, room int64) string {
 	for err == nil {
 		_, err = f.Write(make([]byte, 4096))
 	}
-	wantSaid(t, "no space left on device", err)
+	wantErrorText(t, "no space left on device", err)
 	size := must[os.FileInfo](t)(f.Stat()).Size()
-	wantNone(t, f.Truncate(size-room))
+	wantNoError(t, f.Truncate(size-room))
 	return path
 }
 
-func TestCallOnAFullDiskFailsUntilThereIsRoom(t *testing.T) {
+// Calls on a full disk fail and change nothing. They succeed when there is space again.
+func TestFullDiskFailsCallsUntilSpaceIsFree(t *testing.T) {
 	dir := newDisk(t, 8)
 	d := newSQLiteIn(t, dir)
-	l := tell(t, d.ledger(t))
+	l := newCreateLog(t, d.ledger(t))
 	_, err := l.create(t.Context(), 10)
-	wantNone(t, err)
+	wantNoError(t, err)
 	claimed := must[remediation.Action](t)(l.Claim(t.Context(), "web-1"))
 
 	ballast := fill(t, dir, 0)
 	output := remediation.Result{Stdout: strings.Repeat("x", 100_000)}
 	_, err = l.Finish(t.Context(), "web-1", claimed.ID, output)
-	wantSaid(t, "full", err)
+	wantErrorText(t, "full", err)
 	_, err = l.create(t.Context(), 100_000)
-	wantSaid(t, "full", err)
-	still := must[remediation.Action](t)(l.Get(t.Context(), claimed.ID))
-	if diff := cmp.Diff(claimed, still); diff != "" {
-		t.Errorf("the action whose result did not fit (-before +after):\n%s", diff)
+	wantErrorText(t, "full", err)
+	stored := must[remediation.Action](t)(l.Get(t.Context(), claimed.ID))
+	if diff := cmp.Diff(claimed, stored); diff != "" {
+		t.Errorf("an action whose result did not fit on the disk (-before +after):\n%s", diff)
 	}
-	wantNone(t, os.Remove(ballast))
+	wantNoError(t, os.Remove(ballast))
 
 	finished, err := l.Finish(t.Context(), "web-1", claimed.ID, output)
-	wantNone(t, err)
+	wantNoError(t, err)
 	if finished.Status != remediation.Completed {
-		t.Errorf("the action is %s, want it completed", finished.Status)
+		t.Errorf("the action is %s, want completed", finished.Status)
 	}
 	_, err = l.create(t.Context(), 100_000)
-	wantNone(t, err)
-	l.agree(t, d)
+	wantNoError(t, err)
+	l.check(t, d)
 }
 
-func TestDiskThatFillsUpUnderManyCallersAcknowledgesNothingFalse(t *testing.T) {
+// A disk fills up while many callers work. Every acknowledged action must be stored, and no other.
+func TestFullDiskUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	dir := newDisk(t, 8)
 	d := newSQLiteIn(t, dir)
-	l := tell(t, d.ledger(t))
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // for calls that never fail
+	l := newCreateLog(t, d.ledger(t))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // in case a call never fails
 	defer cancel()
-	for range 2 { // the second time it is a file that has met a full disk before
+	for range 2 { // the second time the file has survived a full disk
 		ballast := fill(t, dir, 512<<10)
 		errs := make([]error, 64)
 		var wg sync.WaitGroup
@@ -113,34 +119,34 @@ func TestDiskThatFillsUpUnderManyCallersAcknowledgesNothingFalse(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		wantSaid(t, "full", errs...)
-		wantNone(t, os.Remove(ballast))
-		wantNone(t, l.createTogether(t, 64)...)
-		l.agree(t, d)
+		wantErrorText(t, "full", errs...)
+		wantNoError(t, os.Remove(ballast))
+		wantNoError(t, l.createTogether(t, 64)...)
+		l.check(t, d)
 	}
-	t.Logf("%d of %d calls acknowledged", len(l.kept), l.asked)
+	t.Logf("%d of %d calls acknowledged", len(l.succeeded), l.created)
 }
 
-func TestReadOnlyDiskIsRefusedByOpen(t *testing.T) {
+func TestOpenFailsOnAReadOnlyDisk(t *testing.T) {
 	dir := newDisk(t, 8)
 	d := newSQLiteIn(t, dir)
 	runCommand(t, "mount", "-o", "remount,ro", dir)
 	_, _, err := d.open(t.Context())
-	wantSaid(t, "unable to open database file", err)
+	wantErrorText(t, "unable to open database file", err)
 	_, err = sqlite.Open(t.Context(), filepath.Join(dir, "new.db"))
-	wantSaid(t, "read-only file system", err)
+	wantErrorText(t, "read-only file system", err)
 	runCommand(t, "mount", "-o", "remount,rw", dir)
-	l := tell(t, d.ledger(t))
-	wantNone(t, l.createTogether(t, 8)...)
-	l.agree(t, d)
+	l := newCreateLog(t, d.ledger(t))
+	wantNoError(t, l.createTogether(t, 8)...)
+	l.check(t, d)
 }
 
-func init() { workers["try a ledger"] = tryLedger }
+func init() { workers["probe"] = probeLedger }
 
-// tryLedger says how opening a ledger, reading it and writing to it went.
-func tryLedger(ctx context.Context, orders []byte, _ io.Reader, out io.Writer) error {
+// probeLedger opens a ledger, reads it and writes to it, and prints the error of each step.
+func probeLedger(ctx context.Context, config []byte, _ io.Reader, out io.Writer) error {
 	var path string
-	if err := json.Unmarshal(orders, &path); err != nil {
+	if err := json.Unmarshal(config, &path); err != nil {
 		return err
 	}
 	store, err := sqlite.Open(ctx, path)
@@ -156,39 +162,41 @@ func tryLedger(ctx context.Context, orders []byte, _ io.Reader, out io.Writer) e
 	return nil
 }
 
-func TestFileThatMayNotBeWrittenIsReadAndNothingElse(t *testing.T) {
+func TestReadOnlyFileCanBeReadButNotWritten(t *testing.T) {
 	t.Parallel()
-	const well = "open: <nil>\nread: <nil>\nwrite: <nil>\n"
+	const allSucceed = "open: <nil>\nread: <nil>\nwrite: <nil>\n"
 	for dirMode, want := range map[os.FileMode]string{
 		0o777: "open: <nil>\nread: <nil>\nwrite: add server \"web-1\": attempt to write a readonly database (8)\n",
 		0o555: "open: open SQLite ledger \"PATH\": attempt to write a readonly database (1544)\n",
 	} {
 		d := newSQLite(t)
 		dir := filepath.Dir(string(d))
-		wantNone(t, os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(string(d), 0o444), os.Chmod(dir, dirMode))
-		if diff := cmp.Diff(want, tryAsAnother(t, d)); diff != "" {
+		wantNoError(t, os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(string(d), 0o444), os.Chmod(dir, dirMode))
+		if diff := cmp.Diff(want, probeAsOtherUser(t, d)); diff != "" {
 			t.Errorf("directory %v (-want +got):\n%s", dirMode, diff)
 		}
-		wantNone(t, os.Chmod(dir, 0o777))
-		for _, file := range must[[]string](t)(filepath.Glob(string(d) + "*")) { // a reader leaves its -wal, as read-only as the file
-			wantNone(t, os.Chmod(file, 0o666))
+		wantNoError(t, os.Chmod(dir, 0o777))
+		// A reader leaves a -wal file with the mode of the file.
+		for _, file := range must[[]string](t)(filepath.Glob(string(d) + "*")) {
+			wantNoError(t, os.Chmod(file, 0o666))
 		}
-		if diff := cmp.Diff(well, tryAsAnother(t, d)); diff != "" {
-			t.Errorf("with all rights (-want +got):\n%s", diff)
+		if diff := cmp.Diff(allSucceed, probeAsOtherUser(t, d)); diff != "" {
+			t.Errorf("after write permission was restored (-want +got):\n%s", diff)
 		}
 	}
 }
 
-// tryAsAnother is tryLedger by a user whom a file's mode stops, which is anybody but root.
-func tryAsAnother(t *testing.T, d database) string {
+// probeAsOtherUser runs probeLedger as a user other than root, because a file's mode does not restrict root.
+func probeAsOtherUser(t *testing.T, d database) string {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe", strconv.Quote(string(d))) // another user may not look where go test put it
-	cmd.Env = append(os.Environ(), workerEnv+"=try a ledger")
+	// The test binary's own path would not do: another user can't read its directory.
+	cmd := exec.Command("/proc/self/exe", strconv.Quote(string(d)))
+	cmd.Env = append(os.Environ(), workerEnv+"=probe")
 	if os.Getuid() == 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	}
 	out, err := cmd.CombinedOutput()
-	wantNone(t, err)
+	wantNoError(t, err)
 	t.Logf("%s", out)
 	return strings.ReplaceAll(string(out), string(d), "PATH")
 }

@@ -18,17 +18,20 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// loginRole makes a role that is no superuser, whom rights and limits bind, and returns its URL of the database.
+// This file tests restarts, missing connections, locks and missing privileges on PostgreSQL.
+
+// loginRole creates a role that is not a superuser, so that privileges and limits apply to it. It returns the role's
+// name and the URL of the database for it.
 func loginRole(t *testing.T, d database, options string) (role string, as database) {
 	t.Helper()
 	at := must[*url.URL](t)(url.Parse(string(d)))
 	role = strings.TrimPrefix(at.Path, "/") + "_role"
 	owner := connectTo(t, d)
 	_, err := owner.Exec(t.Context(), "CREATE ROLE "+role+" LOGIN PASSWORD 'secret' "+options)
-	wantNone(t, err)
+	wantNoError(t, err)
 	t.Cleanup(func() {
 		_, err := owner.Exec(context.Background(), "DROP OWNED BY "+role+"; DROP ROLE "+role)
-		wantNone(t, err)
+		wantNoError(t, err)
 	})
 	at.User = url.UserPassword(role, "secret")
 	return role, database(at.String())
@@ -41,15 +44,17 @@ func connectTo(t *testing.T, d database) *pgx.Conn {
 	return conn
 }
 
-func TestServerThatIsRestartedIsUsedAgainByTheSamePool(t *testing.T) {
+// A server is stopped under load and while idle. The same pool works again after each restart, and every acknowledged
+// action is stored.
+func TestPoolReconnectsAfterServerRestart(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	d := ledgerOn(t, c)
-	l := tell(t, d.ledger(t))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // for calls that never fail
+	l := newCreateLog(t, d.ledger(t))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // in case a call never fails
 	defer cancel()
-	wantNone(t, l.createTogether(t, 64)...)
-	unsure, errs := make([]string, 16), make([]error, 16) // where the answer got lost: it happened or it did not
+	wantNoError(t, l.createTogether(t, 64)...)
+	uncertain, errs := make([]string, 16), make([]error, 16) // calls whose answer was lost may have happened
 	var working, wg sync.WaitGroup
 	working.Add(len(errs))
 	for i := range errs {
@@ -57,7 +62,7 @@ func TestServerThatIsRestartedIsUsedAgainByTheSamePool(t *testing.T) {
 			_, errs[i] = l.create(ctx, 10)
 			working.Done()
 			for errs[i] == nil {
-				unsure[i], errs[i] = l.create(ctx, 10)
+				uncertain[i], errs[i] = l.create(ctx, 10)
 			}
 		})
 	}
@@ -66,96 +71,101 @@ func TestServerThatIsRestartedIsUsedAgainByTheSamePool(t *testing.T) {
 	wg.Wait()
 	t.Log(errs[0])
 	var err error
-	for range 17 { // more calls than the pool can still have dead connections for
+	for range 17 { // one call more than the pool has dead connections
 		_, err = l.create(ctx, 10)
 	}
-	wantSaid(t, "connection refused", err)
+	wantErrorText(t, "connection refused", err)
 	c.start(t)
-	wantNone(t, l.createTogether(t, 64)...)
-	l.agree(t, d, unsure...)
+	wantNoError(t, l.createTogether(t, 64)...)
+	l.check(t, d, uncertain...)
 
-	c.stop(t, "fast") // while nobody calls: the pool may learn of it only from the calls that follow
+	c.stop(t, "fast") // no call is running, so the pool may find dead connections only later
 	c.start(t)
 	lost := 0
 	for range 16 {
 		var name string
 		if name, err = l.create(ctx, 10); err != nil {
-			unsure = append(unsure, name)
+			uncertain = append(uncertain, name)
 			lost++
 		}
 	}
-	t.Logf("%d of the pool's 16 connections were found dead by a call: %v", lost, err)
-	wantNone(t, l.createTogether(t, 64)...)
-	l.agree(t, d, unsure...)
+	t.Logf("%d of 16 calls after the restart failed: %v", lost, err)
+	wantNoError(t, l.createTogether(t, 64)...)
+	l.check(t, d, uncertain...)
 	d.check(t)
 }
 
-func TestServerOutOfConnectionsIsBusyUntilOneIsFree(t *testing.T) {
+// The role's connection limit is reached. Calls get ErrBusy until a connection is free.
+func TestRoleConnectionLimitIsBusyUntilAConnectionIsFree(t *testing.T) {
 	t.Parallel()
 	d := database(pgtest.URL(t))
 	owner := connectTo(t, d)
 	role, as := loginRole(t, d, "CONNECTION LIMIT 2")
 	_, err := owner.Exec(t.Context(), "GRANT ALL ON ALL TABLES IN SCHEMA public TO "+role)
-	wantNone(t, err)
-	l := tell(t, d.ledger(t))
+	wantNoError(t, err)
+	l := newCreateLog(t, d.ledger(t))
 	l.Ledger = as.ledger(t)
 	others := []*pgx.Conn{connectTo(t, as), connectTo(t, as)}
-	wantIs(t, remediation.ErrBusy, l.createTogether(t, 16)...)
-	wantNone(t, others[0].Close(t.Context()))
+	wantErrorIs(t, remediation.ErrBusy, l.createTogether(t, 16)...)
+	wantNoError(t, others[0].Close(t.Context()))
 	wantFree(t, l, func() error { _, err := l.create(t.Context(), 10); return err })
 
 	busy := 0
-	for _, err := range l.createTogether(t, 16) { // more than the limit lets in: those that get no connection write nothing
+	for _, err := range l.createTogether(t, 16) { // more callers than connections: callers without one write nothing
 		if errors.Is(err, remediation.ErrBusy) {
 			busy++
 		} else {
-			wantNone(t, err)
+			wantNoError(t, err)
 		}
 	}
 	t.Logf("%d of 16 callers were busy", busy)
-	l.agree(t, d)
+	l.check(t, d)
 	d.check(t)
 }
 
-func TestServerWithEveryConnectionTakenIsBusyUntilOneIsFree(t *testing.T) {
+// max_connections of the server is reached. Calls get ErrBusy until a connection is free.
+func TestMaxConnectionsIsBusyUntilAConnectionIsFree(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, "max_connections = 8")
 	d := ledgerOn(t, c)
-	l := tell(t, d.ledger(t))
+	l := newCreateLog(t, d.ledger(t))
 	others := []*pgx.Conn{connectTo(t, d)}
-	until(t, "every connection is taken", func() bool {
+	waitUntil(t, "every connection is taken", func() bool {
 		if other, err := pgx.Connect(t.Context(), string(d)); err == nil {
 			others = append(others, other)
 		}
 		var n int
-		wantNone(t, others[0].QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'").Scan(&n))
+		const count = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+		wantNoError(t, others[0].QueryRow(t.Context(), count).Scan(&n))
 		return n == 8
 	})
-	l.Ledger = d.ledger(t) // with a pool that has none yet
-	wantIs(t, remediation.ErrBusy, l.createTogether(t, 16)...)
+	l.Ledger = d.ledger(t) // on a new pool, which has no connection yet
+	wantErrorIs(t, remediation.ErrBusy, l.createTogether(t, 16)...)
 	for _, other := range others {
-		wantNone(t, other.Close(t.Context()))
+		wantNoError(t, other.Close(t.Context()))
 	}
 	wantFree(t, l, func() error { _, err := l.create(t.Context(), 10); return err })
-	l.agree(t, d)
+	l.check(t, d)
 	d.check(t)
 }
 
-// wantFree repeats a call as long as the ledger is busy: the server notices only after a while that a client has gone.
-func wantFree(t *testing.T, l *told, call func() error) {
+// wantFree retries a call while it gets ErrBusy, for at most a minute. The server needs a moment to notice that a
+// client has disconnected.
+func wantFree(t *testing.T, l *createLog, call func() error) {
 	t.Helper()
 	err := call()
 	for begin := time.Now(); errors.Is(err, remediation.ErrBusy) && time.Since(begin) < time.Minute; {
 		err = call()
 	}
-	wantNone(t, err)
+	wantNoError(t, err)
 }
 
+// Another session locks a row. A call that needs the row gets ErrBusy after lock_timeout and changes nothing.
 func TestRowLockedByAnotherSessionIsBusyAfterTheLockTimeout(t *testing.T) {
 	t.Parallel()
 	d := database(pgtest.URL(t))
-	l := tell(t, d.ledger(t))
-	wantNone(t, l.Pause(t.Context(), "web-1"))
+	l := newCreateLog(t, d.ledger(t))
+	wantNoError(t, l.Pause(t.Context(), "web-1"))
 	create := func() remediation.Action {
 		return must[remediation.Action](t)(l.Create(t.Context(), remediation.NewAction{
 			ServerID: "web-1", ActionType: "check", Command: "true", CreatedBy: "ann",
@@ -166,50 +176,51 @@ func TestRowLockedByAnotherSessionIsBusyAfterTheLockTimeout(t *testing.T) {
 	config.ConnConfig.RuntimeParams["lock_timeout"] = "50ms"
 	pool := must[*pgxpool.Pool](t)(pgxpool.NewWithConfig(t.Context(), config))
 	defer pool.Close()
-	hasty := remediation.New(postgres.New(pool))
+	shortWait := remediation.New(postgres.New(pool))
 
 	tx := must[pgx.Tx](t)(connectTo(t, d).Begin(t.Context()))
 	_, err := tx.Exec(t.Context(), "SELECT FROM remediation_actions WHERE id = $1 FOR UPDATE", locked.ID)
-	wantNone(t, err)
-	_, err = hasty.Approve(t.Context(), locked.ID, "ann")
-	wantIs(t, remediation.ErrBusy, err)
-	_, err = hasty.ApproveMany(t.Context(), []int64{locked.ID, free.ID}, "ann")
-	wantIs(t, remediation.ErrBusy, err)
+	wantNoError(t, err)
+	_, err = shortWait.Approve(t.Context(), locked.ID, "ann")
+	wantErrorIs(t, remediation.ErrBusy, err)
+	_, err = shortWait.ApproveMany(t.Context(), []int64{locked.ID, free.ID}, "ann")
+	wantErrorIs(t, remediation.ErrBusy, err)
 	for _, a := range []remediation.Action{locked, free} {
-		if diff := cmp.Diff(a, must[remediation.Action](t)(hasty.Get(t.Context(), a.ID))); diff != "" {
-			t.Errorf("an action that a busy call left (-before +after):\n%s", diff)
+		if diff := cmp.Diff(a, must[remediation.Action](t)(shortWait.Get(t.Context(), a.ID))); diff != "" {
+			t.Errorf("an action after a call that got ErrBusy (-before +after):\n%s", diff)
 		}
 	}
-	_, err = hasty.Approve(t.Context(), free.ID, "ann")
-	wantNone(t, err, tx.Rollback(t.Context()))
-	_, err = hasty.Approve(t.Context(), locked.ID, "ann")
-	wantNone(t, err)
+	_, err = shortWait.Approve(t.Context(), free.ID, "ann")
+	wantNoError(t, err, tx.Rollback(t.Context()))
+	_, err = shortWait.Approve(t.Context(), locked.ID, "ann")
+	wantNoError(t, err)
 	d.check(t)
 }
 
-func TestRoleWithoutPrivilegesIsToldWhatItMayNotUse(t *testing.T) {
+// Without a privilege a call fails and names the table. The test grants the privileges one by one.
+func TestMissingPrivilegeErrorNamesTheTable(t *testing.T) {
 	t.Parallel()
 	d := database(pgtest.URL(t))
-	l := tell(t, d.ledger(t))
+	l := newCreateLog(t, d.ledger(t))
 	owner := connectTo(t, d)
 	role, as := loginRole(t, d, "")
 	l.Ledger = as.ledger(t)
 	create := func() error { _, err := l.create(t.Context(), 10); return err }
-	grant := func(rights string) {
-		_, err := owner.Exec(t.Context(), "GRANT "+rights+" TO "+role)
-		wantNone(t, err)
+	grant := func(privileges string) {
+		_, err := owner.Exec(t.Context(), "GRANT "+privileges+" TO "+role)
+		wantNoError(t, err)
 	}
-	wantSaid(t, "permission denied for table schema_migrations", create())
+	wantErrorText(t, "permission denied for table schema_migrations", create())
 	grant("SELECT ON schema_migrations")
-	wantSaid(t, "permission denied for table remediation_actions", create())
+	wantErrorText(t, "permission denied for table remediation_actions", create())
 	grant("SELECT, INSERT ON remediation_actions")
-	wantSaid(t, "permission denied for table servers", create())
+	wantErrorText(t, "permission denied for table servers", create())
 	grant("SELECT ON servers, alerts")
-	wantSaid(t, "permission denied for table servers", create()) // to lock a row takes UPDATE
+	wantErrorText(t, "permission denied for table servers", create()) // a row lock needs UPDATE
 	grant("UPDATE (paused_at) ON servers")
-	wantNone(t, create())
+	wantNoError(t, create())
 	_, err := l.Claim(t.Context(), "web-1")
-	wantSaid(t, "permission denied for table remediation_actions", err)
-	l.agree(t, d)
+	wantErrorText(t, "permission denied for table remediation_actions", err)
+	l.check(t, d)
 	d.check(t)
 }

@@ -17,17 +17,21 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-func TestFileMovedAwayUnderManyCallersAcknowledgesNothingFalse(t *testing.T) {
+// The file of a ledger is moved away, and once also replaced, while many callers work. Calls fail with ErrFileGone
+// until it is back, and every acknowledged action is stored.
+func TestMovedFileUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	d := newSQLite(t)
-	l := tell(t, d.ledger(t))
+	l := newCreateLog(t, d.ledger(t))
 	path, away := string(d), string(d)+".away"
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // for calls that never fail
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // in case a call never fails
 	defer cancel()
-	var unsure []string // what was under way may have reached the file, which comes back here
-	for _, takeAway := range []func() error{
+	var uncertain []string // calls in progress may have written to the file before it was moved
+	for _, moveAway := range []func() error{
 		func() error { return os.Rename(path, away) },
-		func() error { return errors.Join(os.Rename(path, away), os.WriteFile(path, nil, 0o600)) }, // another in its place
+		func() error { // replace it with another file
+			return errors.Join(os.Rename(path, away), os.WriteFile(path, nil, 0o600))
+		},
 	} {
 		errs, names := make([]error, 16), make([]string, 16)
 		var working, wg sync.WaitGroup
@@ -42,52 +46,56 @@ func TestFileMovedAwayUnderManyCallersAcknowledgesNothingFalse(t *testing.T) {
 			})
 		}
 		working.Wait()
-		wantNone(t, takeAway())
+		wantNoError(t, moveAway())
 		wg.Wait()
-		wantIs(t, sqlite.ErrFileGone, errs...)
-		wantNone(t, os.Rename(away, path))
-		wantNone(t, l.createTogether(t, 16)...)
-		unsure = append(unsure, names...)
-		l.agree(t, d, unsure...)
+		wantErrorIs(t, sqlite.ErrFileGone, errs...)
+		wantNoError(t, os.Rename(away, path))
+		wantNoError(t, l.createTogether(t, 16)...)
+		uncertain = append(uncertain, names...)
+		l.check(t, d, uncertain...)
 	}
 	d.check(t)
 }
 
+// Another program has the write lock. Writers get ErrBusy, and readers are unaffected.
 func TestDatabaseLockedByAnotherProgramIsBusyForEveryWriter(t *testing.T) {
 	t.Parallel()
 	d := newSQLite(t)
 	store := must[*sqlite.Store](t)(sqlite.Open(t.Context(), string(d), sqlite.WithBusyTimeout(50*time.Millisecond)))
 	defer store.Close()
-	l := tell(t, remediation.New(store))
+	l := newCreateLog(t, remediation.New(store))
 	other := d.raw(t)
 	other.SetMaxOpenConns(1)
 	_, err := other.Exec("BEGIN IMMEDIATE")
-	wantNone(t, err)
-	wantIs(t, remediation.ErrBusy, l.createTogether(t, 16)...)
-	wantIs(t, remediation.ErrBusy, l.Pause(t.Context(), "web-1"))
+	wantNoError(t, err)
+	wantErrorIs(t, remediation.ErrBusy, l.createTogether(t, 16)...)
+	wantErrorIs(t, remediation.ErrBusy, l.Pause(t.Context(), "web-1"))
 	_, err = l.List(t.Context(), remediation.Filter{})
-	wantNone(t, err)
+	wantNoError(t, err)
 	_, err = other.Exec("COMMIT")
-	wantNone(t, err)
-	wantNone(t, l.createTogether(t, 16)...)
-	l.agree(t, d)
+	wantNoError(t, err)
+	wantNoError(t, l.createTogether(t, 16)...)
+	l.check(t, d)
 }
 
-func TestCorruptFileIsSaidAndNeverReadAsSomethingElse(t *testing.T) {
+// A quarter of the file is overwritten. Each read returns the correct action or an error, and a backup restores all
+// actions.
+func TestCorruptFileIsReportedAndNeverMisread(t *testing.T) {
 	t.Parallel()
 	d := newSQLite(t)
-	l := tell(t, d.ledger(t))
+	l := newCreateLog(t, d.ledger(t))
 	for range 20 {
-		wantNone(t, l.createTogether(t, 20)...)
+		wantNoError(t, l.createTogether(t, 20)...)
 	}
 	want := must[[]remediation.Action](t)(l.List(t.Context(), remediation.Filter{Limit: 1000}))
 	_, err := d.raw(t).Exec("PRAGMA wal_checkpoint(TRUNCATE)")
-	wantNone(t, err)
-	sound := must[[]byte](t)(os.ReadFile(string(d)))
+	wantNoError(t, err)
+	intact := must[[]byte](t)(os.ReadFile(string(d)))
 	damaged := database(filepath.Join(t.TempDir(), "ledger.db"))
-	middle := len(sound) / 4096 / 2 * 4096 // behind the schema's pages, or Open would fail already
-	garbage := bytes.Repeat([]byte{0xa5}, len(sound)/4)
-	wantNone(t, os.WriteFile(string(damaged), slices.Concat(sound[:middle], garbage, sound[middle+len(garbage):]), 0o600))
+	middle := len(intact) / 4096 / 2 * 4096 // after the pages of the schema, so that Open still succeeds
+	garbage := bytes.Repeat([]byte{0xa5}, len(intact)/4)
+	contents := slices.Concat(intact[:middle], garbage, intact[middle+len(garbage):])
+	wantNoError(t, os.WriteFile(string(damaged), contents, 0o600))
 
 	reopened := damaged.ledger(t)
 	var lost []error
@@ -96,33 +104,35 @@ func TestCorruptFileIsSaidAndNeverReadAsSomethingElse(t *testing.T) {
 		if err != nil {
 			lost = append(lost, err)
 		} else if diff := cmp.Diff(a, got); diff != "" {
-			t.Errorf("a damaged action is read as another (-want +got):\n%s", diff)
+			t.Errorf("an action was misread from the damaged file (-want +got):\n%s", diff)
 		}
 	}
-	wantSaid(t, "malformed", lost...)
-	_, err = reopened.Create(t.Context(), remediation.NewAction{ServerID: "web-1", ActionType: "check", Command: "true", CreatedBy: "ann"})
-	wantSaid(t, "malformed", err)
+	wantErrorText(t, "malformed", lost...)
+	_, err = reopened.Create(t.Context(), remediation.NewAction{
+		ServerID: "web-1", ActionType: "check", Command: "true", CreatedBy: "ann"})
+	wantErrorText(t, "malformed", err)
 	t.Logf("%d of %d actions can't be read", len(lost), len(want))
 
-	wantNone(t, os.WriteFile(string(damaged), sound, 0o600)) // from a backup
-	mended := damaged.ledger(t)
-	got := must[[]remediation.Action](t)(mended.List(t.Context(), remediation.Filter{Limit: 1000}))
+	wantNoError(t, os.WriteFile(string(damaged), intact, 0o600)) // from a backup
+	restored := damaged.ledger(t)
+	got := must[[]remediation.Action](t)(restored.List(t.Context(), remediation.Filter{Limit: 1000}))
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("after the backup came back (-want +got):\n%s", diff)
+		t.Errorf("actions after the backup was restored (-want +got):\n%s", diff)
 	}
 }
 
-func TestFileThatIsNoDatabaseIsLeftAlone(t *testing.T) {
+// Open refuses a file that is not a database, and does not change it.
+func TestOpenLeavesAFileThatIsNotADatabaseUnchanged(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	notes := bytes.Repeat([]byte("These are notes, not a database.\n"), 1000)
-	wantNone(t, os.WriteFile(path, notes, 0o600))
+	wantNoError(t, os.WriteFile(path, notes, 0o600))
 	_, err := sqlite.Open(t.Context(), path)
-	wantSaid(t, "not a database", err)
+	wantErrorText(t, "not a database", err)
 	if diff := cmp.Diff(notes, must[[]byte](t)(os.ReadFile(path))); diff != "" {
-		t.Errorf("the file (-before +after):\n%s", diff)
+		t.Errorf("Open changed the file (-before +after):\n%s", diff)
 	}
-	wantNone(t, os.Remove(path))
+	wantNoError(t, os.Remove(path))
 	store := must[*sqlite.Store](t)(sqlite.Open(t.Context(), path))
-	wantNone(t, store.Migrate(t.Context()), store.Close())
+	wantNoError(t, store.Migrate(t.Context()), store.Close())
 }

@@ -20,43 +20,45 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// told keeps what a ledger answered to each Create, so that the answers can be held against what the database has.
-type told struct {
+// This file has what the fault tests share, and the faults that both engines have: schema versions and wrong clocks.
+
+// createLog records which calls of Create succeeded, so that a test can compare them with the stored actions.
+type createLog struct {
 	*remediation.Ledger
-	prefix string // of the names, where several write to one database
-	mu     sync.Mutex
-	asked  int
-	kept   []string // the names of actions whose Create returned no error
+	prefix    string // of the names, if several logs share a database
+	mu        sync.Mutex
+	created   int      // number of calls of create
+	succeeded []string // names of the actions whose Create returned no error
 }
 
-// tell adds the server that all actions are for.
-func tell(t *testing.T, l *remediation.Ledger) *told {
+// newCreateLog adds the server of all actions.
+func newCreateLog(t *testing.T, l *remediation.Ledger) *createLog {
 	t.Helper()
 	if err := l.AddServer(t.Context(), "web-1"); err != nil {
 		t.Fatal(err)
 	}
-	return &told{Ledger: l}
+	return &createLog{Ledger: l}
 }
 
-// create creates an action with a name of its own, which is its type, and a command of about so many bytes.
-func (l *told) create(ctx context.Context, size int) (name string, err error) {
+// create creates an action with a unique name and a command of about size bytes. The name is the action's type.
+func (l *createLog) create(ctx context.Context, size int) (name string, err error) {
 	l.mu.Lock()
-	l.asked++
-	name = fmt.Sprintf("%scheck-%06d", l.prefix, l.asked)
+	l.created++
+	name = fmt.Sprintf("%scheck-%06d", l.prefix, l.created)
 	l.mu.Unlock()
 	_, err = l.Create(ctx, remediation.NewAction{
 		ServerID: "web-1", ActionType: name, Command: "true " + strings.Repeat("x", size), CreatedBy: "ann",
 	})
 	if err == nil {
 		l.mu.Lock()
-		l.kept = append(l.kept, name)
+		l.succeeded = append(l.succeeded, name)
 		l.mu.Unlock()
 	}
 	return name, err
 }
 
-// createTogether is one create by each of n callers at once.
-func (l *told) createTogether(t *testing.T, n int) []error {
+// createTogether calls create from n goroutines and returns their errors.
+func (l *createLog) createTogether(t *testing.T, n int) []error {
 	errs := make([]error, n)
 	var wg sync.WaitGroup
 	for i := range errs {
@@ -66,20 +68,21 @@ func (l *told) createTogether(t *testing.T, n int) []error {
 	return errs
 }
 
-// agree expects that another program finds what was acknowledged and nothing else. Of unsure either is right.
-func (l *told) agree(t *testing.T, d database, unsure ...string) {
+// check opens the database again and expects exactly the acknowledged actions. The actions in uncertain may exist or
+// not.
+func (l *createLog) check(t *testing.T, d database, uncertain ...string) {
 	t.Helper()
 	found := slices.DeleteFunc(d.column(t, "SELECT action_type FROM remediation_actions"), func(name string) bool {
-		return slices.Contains(unsure, name)
+		return slices.Contains(uncertain, name)
 	})
 	slices.Sort(found)
-	slices.Sort(l.kept)
-	if diff := cmp.Diff(l.kept, found); diff != "" {
+	slices.Sort(l.succeeded)
+	if diff := cmp.Diff(l.succeeded, found); diff != "" {
 		t.Errorf("actions (-acknowledged +found):\n%s", diff)
 	}
 }
 
-// column is the first column of a query's rows, as another program reads it.
+// column opens the database again and returns the first column of a query's rows.
 func (d database) column(t *testing.T, query string) (values []string) {
 	t.Helper()
 	db := d.raw(t)
@@ -102,38 +105,39 @@ func (d database) column(t *testing.T, query string) (values []string) {
 	return values
 }
 
-func wantNone(t *testing.T, errs ...error) {
+func wantNoError(t *testing.T, errs ...error) {
 	t.Helper()
 	if err := errors.Join(errs...); err != nil {
 		t.Error(err)
 	}
 }
 
-// wantSaid expects that every call failed with a sentence that contains text.
-func wantSaid(t *testing.T, text string, errs ...error) {
+// wantErrorText expects each error to contain text, and logs the first one.
+func wantErrorText(t *testing.T, text string, errs ...error) {
 	t.Helper()
 	for _, err := range errs {
 		if err == nil || !strings.Contains(err.Error(), text) {
-			t.Errorf("%v, want an error that says %q", err, text)
+			t.Errorf("%v, want an error with the text %q", err, text)
 			return
 		}
 	}
 	t.Logf("%v", errs[0])
 }
 
-// wantIs expects that every call failed with an error of one kind.
-func wantIs(t *testing.T, kind error, errs ...error) {
+// wantErrorIs expects errors.Is(err, kind) of each error, and logs the first one.
+func wantErrorIs(t *testing.T, kind error, errs ...error) {
 	t.Helper()
 	for _, err := range errs {
 		if !errors.Is(err, kind) {
-			t.Errorf("%v, want an error that is %q", err, kind)
+			t.Errorf("%v, want an error that matches %q", err, kind)
 			return
 		}
 	}
 	t.Logf("%v", errs[0])
 }
 
-func TestSchemaOfAnotherVersionIsRefusedUntilItFits(t *testing.T) {
+// Calls fail with ErrSchemaVersion while the schema is newer, older or dirty. Migrate repairs only the older schema.
+func TestSchemaVersionMismatchIsRefused(t *testing.T) {
 	t.Parallel()
 	onEngines(t, func(t *testing.T, d database) {
 		files := schema.SQLite
@@ -146,10 +150,10 @@ func TestSchemaOfAnotherVersionIsRefusedUntilItFits(t *testing.T) {
 		exec := func(statement string) {
 			t.Helper()
 			_, err := db.ExecContext(t.Context(), statement)
-			wantNone(t, err)
+			wantNoError(t, err)
 		}
 		store, closeStore, err := d.open(t.Context())
-		wantNone(t, err)
+		wantNoError(t, err)
 		defer closeStore()
 		l := remediation.New(store)
 
@@ -166,10 +170,11 @@ func TestSchemaOfAnotherVersionIsRefusedUntilItFits(t *testing.T) {
 		if servers := d.column(t, "SELECT id FROM servers"); servers != nil {
 			t.Errorf("the refused calls added %v", servers)
 		}
-		wantNone(t, d.migrate(t), l.AddServer(t.Context(), "web-1"))
+		wantNoError(t, d.migrate(t), l.AddServer(t.Context(), "web-1"))
 	})
 }
 
+// migrate calls Migrate.
 func (d database) migrate(t *testing.T) error {
 	if d.isPostgres() {
 		return postgres.Migrate(t.Context(), pgtest.Pool(t, string(d)))
@@ -181,18 +186,21 @@ func (d database) migrate(t *testing.T) error {
 	return errors.Join(store.Migrate(t.Context()), store.Close())
 }
 
+// wantVersion expects ErrSchemaVersion with text.
 func wantVersion(t *testing.T, text string, err error) {
 	t.Helper()
-	wantIs(t, remediation.ErrSchemaVersion, err)
-	wantSaid(t, text, err)
+	wantErrorIs(t, remediation.ErrSchemaVersion, err)
+	wantErrorText(t, text, err)
 }
 
-func TestClockThatGoesBackAnHourStopsNothing(t *testing.T) {
+// The clock is set back an hour several times. All calls succeed, use the clock's time, and sweep or prune nothing too
+// early.
+func TestClockSetBackOneHourBlocksNoCall(t *testing.T) {
 	t.Parallel()
 	onEngines(t, func(t *testing.T, d database) {
 		now := time.Date(2026, 10, 25, 2, 30, 0, 0, time.UTC)
 		l := d.ledger(t, remediation.WithClock(func() time.Time { return now }))
-		wantNone(t, l.AddServer(t.Context(), "web-1"), l.Pause(t.Context(), "web-1"))
+		wantNoError(t, l.AddServer(t.Context(), "web-1"), l.Pause(t.Context(), "web-1"))
 		do := must[remediation.Action](t)
 		create := func() int64 {
 			return do(l.Create(t.Context(), remediation.NewAction{
@@ -202,7 +210,7 @@ func TestClockThatGoesBackAnHourStopsNothing(t *testing.T) {
 		first := create()
 		now = now.Add(-time.Hour)
 		second := create()
-		latest := now // of all its times, which is what overdue counts from
+		latest := now // the latest time of both actions, from which FailOverdue counts
 		for _, id := range []int64{first, second} {
 			now = now.Add(-time.Hour)
 			if approved := do(l.Approve(t.Context(), id, "ann")); !approved.ApprovedAt.Equal(now) {
@@ -223,13 +231,15 @@ func TestClockThatGoesBackAnHourStopsNothing(t *testing.T) {
 		now = latest.Add(2 * time.Minute)
 		overdue := must[[]remediation.Action](t)(l.FailOverdue(t.Context(), time.Minute, 10))
 		if len(none) != 0 || len(overdue) != 1 || overdue[0].ID != second {
-			t.Errorf("swept %v while the clock was back and %v when it was right, want none and action %d", none, overdue, second)
+			t.Errorf("FailOverdue returned %v while the clock was behind and %v afterwards, want none and action %d",
+				none, overdue, second)
 		}
 		kinds := []remediation.EventKind{}
 		for _, e := range must[[]remediation.Event](t)(l.Events(t.Context(), 0, 100)) {
 			kinds = append(kinds, e.Kind)
 		}
-		want := []remediation.EventKind{"created", "created", "approved", "approved", "executing", "completed", "executing", "failed"}
+		want := []remediation.EventKind{"created", "created", "approved", "approved",
+			"executing", "completed", "executing", "failed"}
 		if diff := cmp.Diff(want, kinds); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
 		}

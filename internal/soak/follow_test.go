@@ -10,14 +10,14 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// A follower is told that the server went away, and follows again from where it was.
-func TestFollowerOfAServerThatIsRestartedMissesAndRepeatsNothing(t *testing.T) {
+// A follower gets an error when the server stops. It then follows again from the last event that it read.
+func TestFollowerMissesAndRepeatsNothingAfterServerRestart(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"fast", "immediate"} {
 		t.Run(mode, func(t *testing.T) {
 			c := newCluster(t)
 			d := ledgerOn(t, c)
-			l := tell(t, d.ledger(t))
+			l := newCreateLog(t, d.ledger(t))
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			follower := d.ledger(t)
@@ -37,12 +37,12 @@ func TestFollowerOfAServerThatIsRestartedMissesAndRepeatsNothing(t *testing.T) {
 				}
 				return ctx.Err()
 			}
-			wantNone(t, l.createTogether(t, 16)...)
+			wantNoError(t, l.createTogether(t, 16)...)
 			stored := func() []remediation.Event {
 				t.Helper()
 				return must[[]remediation.Event](t)(l.Events(t.Context(), 0, 1000))
 			}
-			wantNone(t, follow(len(stored())))
+			wantNoError(t, follow(len(stored())))
 
 			lost := make(chan error)
 			go func() { lost <- follow(1000) }()
@@ -50,19 +50,19 @@ func TestFollowerOfAServerThatIsRestartedMissesAndRepeatsNothing(t *testing.T) {
 			err := <-lost
 			t.Log(err)
 			if err == nil || ctx.Err() != nil {
-				t.Fatalf("the follower of a stopped server ended with %v", err)
+				t.Fatalf("Follow ended with %v after the server stopped, want an error before the timeout", err)
 			}
 			c.start(t)
-			l = tell(t, d.ledger(t)) // with a pool that has no dead connections
-			wantNone(t, l.createTogether(t, 16)...)
+			l = newCreateLog(t, d.ledger(t)) // on a new pool, which has no dead connections
+			wantNoError(t, l.createTogether(t, 16)...)
 			want := stored()
-			for len(seen) < len(want) && ctx.Err() == nil { // each connection that was idle may fail once more
+			for len(seen) < len(want) && ctx.Err() == nil { // each idle connection of the pool may fail once
 				if err := follow(len(want)); err != nil {
 					t.Log(err)
 				}
 			}
 			if diff := cmp.Diff(want, seen); diff != "" {
-				t.Errorf("what the follower saw (-want +got):\n%s", diff)
+				t.Errorf("events that the follower read (-want +got):\n%s", diff)
 			}
 		})
 	}

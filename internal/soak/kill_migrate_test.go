@@ -19,12 +19,14 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
+// This file tests that Migrate can be interrupted anywhere and that the next Migrate finishes the work.
+
 func init() { workers["migrate"] = migrateWorker }
 
-// migrateWorker migrates an SQLite file, and says "begin" before and "end" after.
-func migrateWorker(ctx context.Context, orders []byte, _ io.Reader, out io.Writer) error {
+// migrateWorker migrates an SQLite file. It writes "begin " before the migration and "end" after it.
+func migrateWorker(ctx context.Context, config []byte, _ io.Reader, out io.Writer) error {
 	var path string
-	if err := json.Unmarshal(orders, &path); err != nil {
+	if err := json.Unmarshal(config, &path); err != nil {
 		return err
 	}
 	store, err := sqlite.Open(ctx, path)
@@ -39,15 +41,16 @@ func migrateWorker(ctx context.Context, orders []byte, _ io.Reader, out io.Write
 	return store.Close()
 }
 
-// migrations counts how far those that were cut off had come.
+// migrations counts how far the interrupted calls of Migrate had come.
 type migrations struct{ before, between, after int }
 
 func (m *migrations) String() string {
-	return fmt.Sprintf("Migrate was cut off before it changed anything %d times, in between %d times, after it was done %d times",
+	return fmt.Sprintf("Migrate was interrupted %d times before any change, %d times in between, %d times after all changes",
 		m.before, m.between, m.after)
 }
 
-// add looks at what a Migrate left, before it is finished. acknowledged says that it had returned.
+// add checks the schema version that an interrupted Migrate left. acknowledged means that Migrate had returned no
+// error.
 func (m *migrations) add(t *testing.T, d database, acknowledged bool) {
 	t.Helper()
 	newest := len(must[[]string](t)(fs.Glob(schema.SQLite, "*.up.sql")))
@@ -56,7 +59,7 @@ func (m *migrations) add(t *testing.T, d database, acknowledged bool) {
 	case dirty:
 		t.Errorf("left dirty at version %d", version)
 	case acknowledged && version != newest:
-		t.Errorf("acknowledged, and at version %d", version)
+		t.Errorf("Migrate returned no error, but the schema is at version %d, want %d", version, newest)
 	case version == 0:
 		m.before++
 	case version == newest:
@@ -66,7 +69,7 @@ func (m *migrations) add(t *testing.T, d database, acknowledged bool) {
 	}
 }
 
-// version is 0 where there is none yet.
+// version returns the schema version, or 0 if the database has none yet.
 func (d database) version(t *testing.T) (version int, dirty bool) {
 	t.Helper()
 	db := d.raw(t)
@@ -78,7 +81,7 @@ func (d database) version(t *testing.T) (version int, dirty bool) {
 	return version, dirty
 }
 
-func TestKilledMigrateIsFinishedByTheNext(t *testing.T) {
+func TestNextMigrateFinishesAKilledMigrate(t *testing.T) {
 	t.Parallel()
 	left := &migrations{}
 	run := newRun(t, 6, left.String)
@@ -86,7 +89,7 @@ func TestKilledMigrateIsFinishedByTheNext(t *testing.T) {
 	whole := database(filepath.Join(dir, "whole.db"))
 	begin := time.Now()
 	store := must[*sqlite.Store](t)(sqlite.Open(t.Context(), string(whole)))
-	wantNone(t, store.Migrate(t.Context()), store.Close())
+	wantNoError(t, store.Migrate(t.Context()), store.Close())
 	took := time.Since(begin)
 	for run.next() {
 		d := database(filepath.Join(dir, fmt.Sprintf("ledger%d.db", run.rounds)))
@@ -95,19 +98,19 @@ func TestKilledMigrateIsFinishedByTheNext(t *testing.T) {
 		if _, err := io.ReadFull(p.out, said); err != nil {
 			t.Fatalf("%q, %v: %s", said, err, &p.stderr)
 		}
-		time.Sleep(time.Duration(run.Int64N(int64(took)))) // any moment will do
+		time.Sleep(time.Duration(run.Int64N(int64(took)))) // kill at a random moment
 		p.Process.Kill()
 		rest, _ := io.ReadAll(p.out)
 		p.Wait()
 		left.add(t, d, string(rest) == "end")
 		store = must[*sqlite.Store](t)(sqlite.Open(t.Context(), string(d)))
-		wantNone(t, store.Migrate(t.Context()), store.Close())
+		wantNoError(t, store.Migrate(t.Context()), store.Close())
 		addServers(t, d)
 		d.check(t)
 	}
 }
 
-func TestServerShutDownAtOnceDuringMigrateLetsTheNextFinish(t *testing.T) {
+func TestNextMigrateFinishesAfterImmediateShutdown(t *testing.T) {
 	t.Parallel()
 	left := &migrations{}
 	c := newCluster(t)
@@ -119,18 +122,18 @@ func TestServerShutDownAtOnceDuringMigrateLetsTheNextFinish(t *testing.T) {
 		name := fmt.Sprintf("ledger%d", run.rounds)
 		admin := clusterURL("postgres", c).raw(t)
 		_, err := admin.Exec("CREATE DATABASE " + name)
-		wantNone(t, err, admin.Close())
+		wantNoError(t, err, admin.Close())
 		d := clusterURL(name, c)
 		migrated := make(chan error, 1)
 		pool := pgtest.Pool(t, string(d))
 		go func() { migrated <- postgres.Migrate(context.Background(), pool) }()
-		time.Sleep(time.Duration(run.Int64N(int64(took)))) // any moment will do
+		time.Sleep(time.Duration(run.Int64N(int64(took)))) // stop at a random moment
 		c.stop(t, "immediate")
 		err = <-migrated
 		pool.Close()
 		c.start(t)
 		left.add(t, d, err == nil)
-		wantNone(t, postgres.Migrate(t.Context(), pgtest.Pool(t, string(d))))
+		wantNoError(t, postgres.Migrate(t.Context(), pgtest.Pool(t, string(d))))
 		addServers(t, d)
 		d.check(t)
 	}

@@ -18,19 +18,20 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// Connections are terminated while many callers work. Every acknowledged change must be stored.
 func TestTerminatedBackendsLoseNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	d := database(pgtest.URL(t))
 	t.Cleanup(func() { d.check(t) })
 	addServers(t, d)
-	told := newAcknowledged()
+	acks := newAcknowledged()
 	terminated := 0
-	run := newRun(t, 40, func() string { return fmt.Sprintf("%d backends terminated, %s", terminated, told) })
-	stop := workInBackground(t, withParam(t, d, "application_name", "load"), told, run.Uint64())
+	run := newRun(t, 40, func() string { return fmt.Sprintf("%d backends terminated, %s", terminated, acks) })
+	stop := workInBackground(t, withParam(t, d, "application_name", "load"), acks, run.Uint64())
 	db := d.raw(t)
 	for run.next() {
-		untilTold(t, told, 1)
-		time.Sleep(time.Duration(run.Int64N(int64(50 * time.Millisecond)))) // any moment will do
+		waitForAnswers(t, acks, 1)
+		time.Sleep(time.Duration(run.Int64N(int64(50 * time.Millisecond)))) // terminate at a random moment
 		backends := backends(t, db)
 		run.Shuffle(len(backends), func(i, j int) { backends[i], backends[j] = backends[j], backends[i] })
 		for _, pid := range backends[:min(1+run.IntN(4), len(backends))] {
@@ -43,17 +44,18 @@ func TestTerminatedBackendsLoseNothingAcknowledged(t *testing.T) {
 			}
 		}
 		if run.rounds%20 == 0 {
-			told.verify(t, d)
+			acks.verify(t, d)
 		}
 	}
 	stop()
-	told.verifyAll(t, d)
+	acks.verifyAll(t, d)
 }
 
-// backends are the processes that serve the load.
+// backends returns the process ids of the server processes that serve the load.
 func backends(t *testing.T, db *sql.DB) []int {
 	t.Helper()
-	rows, err := db.Query("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'load' ORDER BY pid")
+	rows, err := db.Query(`SELECT pid FROM pg_stat_activity
+		WHERE datname = current_database() AND application_name = 'load' ORDER BY pid`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,26 +74,28 @@ func backends(t *testing.T, db *sql.DB) []int {
 	return list
 }
 
-func TestServerShutDownAtOnceLosesNothingAcknowledged(t *testing.T) {
+// A server is shut down with pg_ctl stop -m immediate while many callers work, and started again. Every acknowledged
+// change must be stored.
+func TestImmediateShutdownLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	d := ledgerOn(t, c)
-	told := newAcknowledged()
+	acks := newAcknowledged()
 	shutdowns := 0
-	run := newRun(t, 2, func() string { return fmt.Sprintf("%d immediate shutdowns, %s", shutdowns, told) })
-	stop := workInBackground(t, d, told, run.Uint64())
+	run := newRun(t, 2, func() string { return fmt.Sprintf("%d immediate shutdowns, %s", shutdowns, acks) })
+	stop := workInBackground(t, d, acks, run.Uint64())
 	for run.next() {
-		untilTold(t, told, 200)
-		time.Sleep(time.Duration(run.Int64N(int64(300 * time.Millisecond)))) // any moment will do
+		waitForAnswers(t, acks, 200)
+		time.Sleep(time.Duration(run.Int64N(int64(300 * time.Millisecond)))) // stop at a random moment
 		c.stop(t, "immediate")
 		shutdowns++
 		c.start(t)
-		told.verify(t, d)
+		acks.verify(t, d)
 		d.check(t)
 	}
-	untilTold(t, told, 200) // the pool works on
+	waitForAnswers(t, acks, 200) // the pool has reconnected
 	stop()
-	told.verifyAll(t, d)
+	acks.verifyAll(t, d)
 	d.check(t)
 }
 
@@ -105,9 +109,9 @@ func withParam(t *testing.T, d database, name, value string) database {
 	return database(u.String())
 }
 
-// workInBackground lets a load work until the test calls stop or ends. Its connections may be lost; any other failure is
-// the test's.
-func workInBackground(t *testing.T, d database, told *acknowledged, seed uint64) (stop func()) {
+// workInBackground runs a load until the test calls stop or ends. The load may lose its connections. Any other error
+// fails the test.
+func workInBackground(t *testing.T, d database, acks *acknowledged, seed uint64) (stop func()) {
 	t.Helper()
 	store, closeStore, err := d.open(t.Context())
 	if err != nil {
@@ -115,11 +119,11 @@ func workInBackground(t *testing.T, d database, told *acknowledged, seed uint64)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	l := &load{ledger: remediation.New(store), answered: told.add, failed: func(err error) {
-		if !lost(err) {
-			t.Errorf("a caller was told: %v", err)
+	l := &load{ledger: remediation.New(store), onAnswer: acks.add, onError: func(err error) {
+		if !connectionLost(err) {
+			t.Errorf("a call failed: %v", err)
 		}
-		time.Sleep(10 * time.Millisecond) // without a server there is no hurry
+		time.Sleep(10 * time.Millisecond) // do not retry in a busy loop while the server is down
 	}}
 	go func() { ended <- l.run(ctx, seed) }()
 	stop = func() {
@@ -136,10 +140,10 @@ func workInBackground(t *testing.T, d database, told *acknowledged, seed uint64)
 	return stop
 }
 
-// lost reports whether err says that a connection went away, or that no server was there to make one.
-func lost(err error) bool {
+// connectionLost reports whether err means that a connection broke or that no server accepted one.
+func connectionLost(err error) bool {
 	if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) {
-		return strings.HasPrefix(refused.Code, "57P") // the server ends, crashed or starts
+		return strings.HasPrefix(refused.Code, "57P") // the server is shutting down, has crashed, or is starting
 	}
 	if failed := (*pgconn.ConnectError)(nil); errors.As(err, &failed) {
 		return true
@@ -150,17 +154,17 @@ func lost(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, pgconn.ErrConnClosed)
 }
 
-// untilTold waits for so many more answers.
-func untilTold(t *testing.T, told *acknowledged, more int) {
+// waitForAnswers waits until the callers got at least more further answers, or the test failed.
+func waitForAnswers(t *testing.T, acks *acknowledged, more int) {
 	t.Helper()
-	want := told.count() + more
-	until(t, "the callers get answers", func() bool { return t.Failed() || told.count() >= want })
+	want := acks.count() + more
+	waitUntil(t, "the callers get answers", func() bool { return t.Failed() || acks.count() >= want })
 }
 
-// until waits for a condition, and fails after a minute without it.
-func until(t *testing.T, what string, holds func() bool) {
+// waitUntil waits for a condition and fails the test if it is still false after a minute.
+func waitUntil(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for begin := time.Now(); !holds(); time.Sleep(5 * time.Millisecond) {
+	for begin := time.Now(); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Since(begin) > time.Minute {
 			t.Fatalf("waited %v until %s", time.Since(begin).Round(time.Second), what)
 		}

@@ -16,7 +16,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// loadCallers is how many work at once on one ledger.
+// This file has the load: many concurrent callers that the kill and fail-over tests interrupt.
+
+// loadCallers is the number of concurrent callers on one ledger.
 const loadCallers = 64
 
 var (
@@ -25,7 +27,7 @@ var (
 	loadServers   = slices.Concat(normalServers, pausedServers)
 )
 
-// addServers registers the servers that a load works on.
+// addServers adds the servers that a load works on, and pauses some of them.
 func addServers(t *testing.T, d database) {
 	t.Helper()
 	ledger := d.ledger(t)
@@ -41,25 +43,25 @@ func addServers(t *testing.T, d database) {
 	}
 }
 
-// loadAnswer is what a call returned that returned no error.
+// loadAnswer is the result of a call that returned no error, or a Create request that is about to be sent.
 type loadAnswer struct {
-	Delivered bool // by Claim or Start: its caller would run the command now
+	Delivered bool // by Claim or Start: an agent would run the command now
 	Action    remediation.Action
 
-	// Asked is there instead when Create is about to be called: nobody knows what becomes of it until it is answered.
-	Asked *remediation.NewAction `json:",omitempty"`
+	// Request is set, and Action is not, just before a call of Create. Its outcome is unknown until an answer follows.
+	Request *remediation.NewAction `json:",omitempty"`
 }
 
-// load is many callers that take actions through their lives, often several of them one action.
+// load is a set of callers that take actions through their lifecycle. Several callers often work on the same action.
 type load struct {
 	ledger   *remediation.Ledger
-	answered func(loadAnswer)
-	failed   func(error) // not called for a refusal: somebody else was faster
+	onAnswer func(loadAnswer)
+	onError  func(error) // not called for a refusal: then another caller was faster
 
-	slots [2 * loadCallers]atomic.Pointer[remediation.Action] // as they were answered last
+	slots [2 * loadCallers]atomic.Pointer[remediation.Action] // the last answer about each action
 }
 
-// run goes on until ctx ends.
+// run works until ctx ends.
 func (l *load) run(ctx context.Context, seed uint64) error {
 	if err := l.resume(ctx); err != nil {
 		return err
@@ -77,7 +79,7 @@ func (l *load) run(ctx context.Context, seed uint64) error {
 	return nil
 }
 
-// resume goes on with the actions that an earlier load left open.
+// resume continues with the open actions of an earlier load.
 func (l *load) resume(ctx context.Context) error {
 	n := 0
 	for _, s := range []remediation.Status{remediation.Executing, remediation.Approved, remediation.Pending} {
@@ -99,24 +101,25 @@ func (l *load) step(ctx context.Context, r *rand.Rand) {
 	got, err := l.advance(ctx, r, known)
 	switch {
 	case err == nil:
-		l.answered(got)
+		l.onAnswer(got)
 		slot.CompareAndSwap(known, &got.Action)
 	case ctx.Err() != nil:
 	case errors.Is(err, remediation.ErrInvalidTransition) || errors.Is(err, remediation.ErrNothingToClaim):
 		slot.CompareAndSwap(known, nil)
 	default:
-		l.failed(err)
+		l.onError(err)
 	}
 }
 
-// advance takes an action one step on, or makes a new one if there is none to go on with.
+// advance takes an open action one step further. If there is none, it creates a new one.
 func (l *load) advance(ctx context.Context, r *rand.Rand, known *remediation.Action) (loadAnswer, error) {
 	person := fmt.Sprintf("person-%d", r.IntN(1000))
 	reason := fmt.Sprintf("reason %d", r.Uint64())
 	if known == nil || known.Status.Terminal() {
 		server := loadServers[r.IntN(len(loadServers))]
 		return l.create(ctx, remediation.NewAction{ServerID: server, ActionType: "run_command",
-			Command: fmt.Sprintf("echo %d", r.Uint64()), CreatedBy: person, IdempotencyKey: new(fmt.Sprintf("%016x", r.Uint64()))})
+			Command: fmt.Sprintf("echo %d", r.Uint64()), CreatedBy: person,
+			IdempotencyKey: new(fmt.Sprintf("%016x", r.Uint64()))})
 	}
 	var a remediation.Action
 	var err error
@@ -142,32 +145,34 @@ func (l *load) advance(ctx context.Context, r *rand.Rand, known *remediation.Act
 	return loadAnswer{Delivered: known.Status == remediation.Approved && a.Status == remediation.Executing, Action: a}, err
 }
 
-// create calls again until there is an answer, as its idempotency key allows.
+// create retries until it gets an answer. The idempotency key makes that safe.
 func (l *load) create(ctx context.Context, a remediation.NewAction) (loadAnswer, error) {
 	for {
-		l.answered(loadAnswer{Asked: &a})
+		l.onAnswer(loadAnswer{Request: &a})
 		made, err := l.ledger.Create(ctx, a)
 		if err == nil || ctx.Err() != nil {
 			return loadAnswer{Action: made}, err
 		}
-		l.failed(err)
+		l.onError(err)
 	}
 }
 
-type loadOrders struct {
+// loadConfig is the argument of loadWorker.
+type loadConfig struct {
 	Database database
 	Seed     uint64
 }
 
 func init() { workers["load"] = loadWorker }
 
-// loadWorker says each answer on one line, after the call has returned: a line is what a caller was told.
+// loadWorker runs a load and writes each answer as a line of JSON, after the call has returned. A complete line means
+// that the change was acknowledged.
 func loadWorker(ctx context.Context, text []byte, done io.Reader, out io.Writer) error {
-	var orders loadOrders
-	if err := json.Unmarshal(text, &orders); err != nil {
+	var config loadConfig
+	if err := json.Unmarshal(text, &config); err != nil {
 		return err
 	}
-	store, closeStore, err := orders.Database.open(ctx)
+	store, closeStore, err := config.Database.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -176,16 +181,16 @@ func loadWorker(ctx context.Context, text []byte, done io.Reader, out io.Writer)
 		io.Copy(io.Discard, done)
 		fail(nil)
 	}()
-	l := &load{ledger: remediation.New(store), failed: fail, answered: func(a loadAnswer) {
+	l := &load{ledger: remediation.New(store), onError: fail, onAnswer: func(a loadAnswer) {
 		line, err := json.Marshal(a)
 		if err == nil {
-			_, err = out.Write(append(line, '\n')) // whole: a pipe takes so little at once
+			_, err = out.Write(append(line, '\n')) // atomic: the line is short enough for a pipe
 		}
 		if err != nil {
 			fail(err)
 		}
 	}}
-	err = l.run(ctx, orders.Seed)
+	err = l.run(ctx, config.Seed)
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}

@@ -16,24 +16,26 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Several processes work on the same few servers at once. What every call answered must be what it would have answered
-// had they come one after the other, each between its begin and its end.
+// Several processes call the ledger concurrently about a few servers. The answers must be linearizable: there is an
+// order of the calls, each at a moment between its begin and its end, in which a ledger without concurrency gives the
+// same answers.
 func TestConcurrentHistoriesAreLinearizable(t *testing.T) {
 	onEngines(t, func(t *testing.T, d database) {
 		const processes, callers, calls = 3, 4, 8
 		var made, refused, histories, overlaps int
 		r := newRun(t, 15, func() string {
-			return fmt.Sprintf("%d calls (%d refused, %d pairs at the same time) in %d histories of %d processes",
+			return fmt.Sprintf("%d calls (%d refused, %d concurrent pairs) in %d histories of %d processes",
 				made, refused, overlaps, histories, processes)
 		})
 		l := d.ledger(t)
 		var ps [processes]*historyProcess
 		for i := range ps {
-			ps[i] = startHistory(t, historyOrders{Database: d, Seed: r.Uint64(), Worker: i, Callers: callers})
+			ps[i] = startHistory(t, historyConfig{Database: d, Seed: r.Uint64(), Worker: i, Callers: callers})
 		}
 		last, day := int64(0), time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 		for r.next() {
-			// Each round is a day later, so that its first FailOverdue and Expire also end what the round before left.
+			// Each round is a day later, so that its first FailOverdue and Expire also end open actions of the last
+			// round.
 			round := historyRound{After: last, Calls: calls, At: day.AddDate(0, 0, r.rounds)}
 			for i := range 2 + r.IntN(2) {
 				server := fmt.Sprintf("round-%d-%d", r.rounds, i)
@@ -58,13 +60,13 @@ func TestConcurrentHistoriesAreLinearizable(t *testing.T) {
 				if c.Method == "Create" && len(c.Answer.Actions) == 1 {
 					a := c.Answer.Actions[0]
 					if other, taken := owners[a.ID]; taken && (other != a.ServerID || a.IdempotencyKey == nil) {
-						t.Errorf("id %d was given to an action of %s, and to one of %s", a.ID, other, a.ServerID)
+						t.Errorf("two Creates returned action %d, for server %s and server %s", a.ID, other, a.ServerID)
 					}
 					owners[a.ID] = a.ServerID
 					last = max(last, a.ID)
 				}
 			}
-			// What is there in the end belongs to the history as well.
+			// The history ends with a Get of every action, which compares the final rows with the model.
 			for id := range owners {
 				c := recorded{call: call{Method: "Get", ID: id}, Caller: processes * callers, Begin: monotonic()}
 				c.Answer = c.make(t.Context(), l)
@@ -87,26 +89,29 @@ type historyProcess struct {
 	calls  *json.Decoder
 }
 
-func startHistory(t *testing.T, orders historyOrders) *historyProcess {
-	p := start(t, "concurrent calls", orders)
+// startHistory starts a process that makes concurrent calls.
+func startHistory(t *testing.T, config historyConfig) *historyProcess {
+	p := start(t, "concurrent calls", config)
 	return &historyProcess{p, json.NewEncoder(p.stop), json.NewDecoder(p.out)}
 }
 
+// begin sends a round to the process.
 func (p *historyProcess) begin(t *testing.T, round historyRound) {
 	if err := p.rounds.Encode(round); err != nil {
-		t.Fatalf("begin a round: %v: %s", err, &p.stderr)
+		t.Fatalf("start a round: %v: %s", err, &p.stderr)
 	}
 }
 
+// end waits for the calls of the round.
 func (p *historyProcess) end(t *testing.T) (calls []recorded) {
 	if err := p.calls.Decode(&calls); err != nil {
-		t.Fatalf("read what was called: %v: %s", err, &p.stderr)
+		t.Fatalf("read the calls of a round: %v: %s", err, &p.stderr)
 	}
 	return calls
 }
 
-// byServer gives each server its own history. FailOverdue and Expire are about every server, and are in each history with
-// their part.
+// byServer splits the calls into one history for each server. FailOverdue and Expire work on all servers, so they are
+// in each history, with the actions of that server.
 func byServer(t *testing.T, all []recorded, servers []string, owners map[int64]string) map[string][]recorded {
 	histories := map[string][]recorded{}
 	for _, c := range all {
@@ -114,7 +119,7 @@ func byServer(t *testing.T, all []recorded, servers []string, owners map[int64]s
 		case "FailOverdue", "Expire":
 			ended := c.Answer.Actions
 			if len(ended) == sweepLimit {
-				t.Fatalf("%s met its limit of %d", c.Method, sweepLimit)
+				t.Fatalf("%s reached its limit of %d", c.Method, sweepLimit)
 			}
 			for _, server := range servers {
 				c.Answer.Actions = nil
@@ -132,7 +137,7 @@ func byServer(t *testing.T, all []recorded, servers []string, owners map[int64]s
 		default:
 			owner, ok := owners[c.ID]
 			if !ok && c.Answer.Err != remediation.ErrNotFound.Error() {
-				t.Errorf("nobody created the action of %s", c)
+				t.Errorf("no recorded Create returned the action of this call: %s", c)
 			}
 			histories[owner] = append(histories[owner], c)
 		}
@@ -141,13 +146,14 @@ func byServer(t *testing.T, all []recorded, servers []string, owners map[int64]s
 	return histories
 }
 
-// markOverlaps counts the pairs of calls that were made at the same time. On PostgreSQL they also decide what Claim,
-// FailOverdue and Expire may leave out: they choose in a snapshot that is older than their commit, and pass over rows that
-// others have locked. So none of them is linearizable there, and the model lets them leave out what a call at the same time
-// was about, whether it was refused or not: one that waited for another's lock holds it for a moment before it gives up.
-// They may also have locked what they saw and then found changed: a Claim that meets a Pause has locked an action that
-// "auto" approved. All else about them is as strict as on SQLite: what they take was there to take, at one moment.
-func markOverlaps(history []recorded, passing bool) (pairs int) {
+// markOverlaps counts the pairs of concurrent calls. With skipLocked, for PostgreSQL, it also marks the actions that
+// Claim, FailOverdue and Expire may skip. They select in a snapshot that is older than their commit, and skip rows that
+// other calls have locked. So they are not strictly linearizable there, and the model lets them skip the actions of
+// concurrent calls. This includes refused calls: a call that waited for a lock has the lock for a moment before it is
+// refused. It also includes rows that a concurrent call locked and then found changed: a Claim concurrent with a Pause
+// may have locked an action that "auto" approved. In all else the check is as strict as on SQLite: the actions that
+// they take were available at one moment.
+func markOverlaps(history []recorded, skipLocked bool) (pairs int) {
 	at := make([][]int, len(history))
 	for i, c := range history {
 		for j, o := range history {
@@ -157,15 +163,15 @@ func markOverlaps(history []recorded, passing bool) (pairs int) {
 		}
 		pairs += len(at[i])
 	}
-	if !passing {
+	if !skipLocked {
 		return pairs / 2
 	}
 	locked, lockedAuto := make([][]int64, len(history)), make([]bool, len(history))
 	for i, c := range history {
-		locked[i] = about(c.call)
+		locked[i] = actionIDs(c.call)
 		if chooses(c.Method) {
 			for _, j := range at[i] {
-				locked[i] = append(locked[i], about(history[j].call)...)
+				locked[i] = append(locked[i], actionIDs(history[j].call)...)
 				lockedAuto[i] = lockedAuto[i] || c.Method == "Claim" && history[j].Method == "Pause"
 			}
 		}
@@ -175,24 +181,24 @@ func markOverlaps(history []recorded, passing bool) (pairs int) {
 		if !chooses(c.Method) {
 			continue
 		}
-		c.passed = map[int64]bool{}
+		c.skippable = map[int64]bool{}
 		for _, j := range at[i] {
-			c.passedAuto = c.passedAuto || c.Method == "Claim" && history[j].Method == "Unpause" || lockedAuto[j]
+			c.skippableAuto = c.skippableAuto || c.Method == "Claim" && history[j].Method == "Unpause" || lockedAuto[j]
 			for _, id := range locked[j] {
-				c.passed[id] = true
+				c.skippable[id] = true
 			}
 		}
 	}
 	return pairs / 2
 }
 
-// chooses reports whether a call takes actions that its caller does not name.
+// chooses reports whether a method selects actions itself, without an ID from its caller.
 func chooses(method string) bool {
 	return method == "Claim" || method == "FailOverdue" || method == "Expire"
 }
 
-// about is the actions that a call may have written or locked.
-func about(c call) []int64 {
+// actionIDs returns the IDs of the actions that a call may have changed or locked.
+func actionIDs(c call) []int64 {
 	if c.Method == "Get" {
 		return nil
 	}
@@ -203,14 +209,17 @@ func about(c call) []int64 {
 	return ids
 }
 
-func checkLinearizable(t *testing.T, server string, history []recorded, rising bool) {
+// checkLinearizable checks the history of one server with porcupine, and writes an HTML drawing of a history that
+// fails. risingIDs expects each new ID to be greater than all earlier ones.
+func checkLinearizable(t *testing.T, server string, history []recorded, risingIDs bool) {
 	model := porcupine.Model{
-		Init: func() any { return modelState{servers: map[string]mode{server: {}}, rising: rising} },
+		Init: func() any { return modelState{servers: map[string]mode{server: {}}, risingIDs: risingIDs} },
 		Step: func(state, input, output any) (bool, any) {
 			c := input.(call)
 			c.Answer = output.(answer)
-			next, want := state.(modelState).after(c)
-			return reflect.DeepEqual(want, c.Answer), next // unlike cmp it tells UTC from another zone
+			next, want := state.(modelState).apply(c)
+			// Unlike cmp, DeepEqual distinguishes UTC from other time zones.
+			return reflect.DeepEqual(want, c.Answer), next
 		},
 		Equal:             func(a, b any) bool { return reflect.DeepEqual(a, b) },
 		DescribeOperation: func(input, _ any) string { return input.(call).String() },
@@ -220,12 +229,12 @@ func checkLinearizable(t *testing.T, server string, history []recorded, rising b
 	for i, c := range history {
 		operations[i] = porcupine.Operation{ClientId: c.Caller, Input: c.call, Call: c.Begin, Output: c.Answer, Return: c.End}
 	}
-	const patience = time.Minute
-	result := porcupine.CheckOperationsTimeout(model, operations, patience)
+	const timeout = time.Minute
+	result := porcupine.CheckOperationsTimeout(model, operations, timeout)
 	if result == porcupine.Ok {
 		return
 	}
-	_, info := porcupine.CheckOperationsVerbose(model, operations, patience)
+	_, info := porcupine.CheckOperationsVerbose(model, operations, timeout)
 	path := filepath.Join(os.TempDir(), fmt.Sprintf("history-%s-%d.html", server, os.Getpid()))
 	if err := porcupine.VisualizePath(model, info, path); err != nil {
 		t.Error(err)
@@ -235,5 +244,5 @@ func checkLinearizable(t *testing.T, server string, history []recorded, rising b
 	for _, c := range history {
 		fmt.Fprintf(&lines, "%d to %d, caller %d: %s\n", c.Begin-history[0].Begin, c.End-history[0].Begin, c.Caller, c)
 	}
-	t.Errorf("linearizable: %s. Drawn in %s. The history, in nanoseconds:\n%s", result, path, &lines)
+	t.Errorf("linearizable: %s. Drawing: %s. The history, in nanoseconds:\n%s", result, path, &lines)
 }

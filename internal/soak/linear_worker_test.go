@@ -16,52 +16,56 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// This file has the worker process of the linearizability test.
+
 func init() { workers["concurrent calls"] = callConcurrently }
 
-// historyOrders is what a process of the linearizability test works on, until its standard input ends.
-type historyOrders struct {
+// historyConfig is the argument of a worker process. It runs until its standard input ends.
+type historyConfig struct {
 	Database database
 	Seed     uint64
 	Worker   int
 	Callers  int
 }
 
-// historyRound is a line of its standard input. The answer is a line as well: what was called.
+// historyRound is one line of the worker's standard input. The worker answers with one line of recorded calls.
 type historyRound struct {
 	Servers []string
-	After   int64     // ids up to this one are of earlier rounds
-	Calls   int       // of each caller
-	At      time.Time // what clocks say, within two hours
+	After   int64     // IDs up to this one belong to earlier rounds
+	Calls   int       // number of calls by each caller
+	At      time.Time // start of the two hours from which callers draw their times
 }
 
-// recorded is a call with when it was made. CLOCK_MONOTONIC is the same clock in all processes.
+// recorded is a call with its begin and end on CLOCK_MONOTONIC, in nanoseconds. All processes share that clock.
 type recorded struct {
 	call
 	Caller     int
 	Begin, End int64
 }
 
+// monotonic reads CLOCK_MONOTONIC, in nanoseconds.
 func monotonic() int64 {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		panic(err) // a clock id that Linux does not have
+		panic(err) // Linux always has this clock
 	}
 	return now.Nano()
 }
 
+// callConcurrently is the worker: in each round, all callers make their calls concurrently.
 func callConcurrently(ctx context.Context, text []byte, in io.Reader, out io.Writer) error {
-	var orders historyOrders
-	if err := json.Unmarshal(text, &orders); err != nil {
+	var config historyConfig
+	if err := json.Unmarshal(text, &config); err != nil {
 		return err
 	}
-	store, closeStore, err := orders.Database.open(ctx)
+	store, closeStore, err := config.Database.open(ctx)
 	if err != nil {
 		return err
 	}
-	callers := make([]*caller, orders.Callers)
+	callers := make([]*caller, config.Callers)
 	for i := range callers {
-		number := orders.Worker*orders.Callers + i
-		callers[i] = newCaller(store, number, rand.New(rand.NewPCG(orders.Seed, uint64(number)+1)))
+		number := config.Worker*config.Callers + i
+		callers[i] = newCaller(store, number, rand.New(rand.NewPCG(config.Seed, uint64(number)+1)))
 	}
 	rounds, answers := json.NewDecoder(in), json.NewEncoder(out)
 	for {
@@ -71,7 +75,7 @@ func callConcurrently(ctx context.Context, text []byte, in io.Reader, out io.Wri
 		} else if err != nil {
 			return err
 		}
-		seen := &sighting{last: round.After, server: map[int64]string{}}
+		seen := &seenActions{last: round.After, server: map[int64]string{}}
 		var wait sync.WaitGroup
 		made := make([][]recorded, len(callers))
 		for i, c := range callers {
@@ -92,14 +96,14 @@ func callConcurrently(ctx context.Context, text []byte, in io.Reader, out io.Wri
 	}
 }
 
-// sighting is what a process has seen of a round's actions.
-type sighting struct {
+// seenActions records the actions of a round that a process has seen.
+type seenActions struct {
 	mu     sync.Mutex
 	last   int64
 	server map[int64]string
 }
 
-func (s *sighting) note(actions []remediation.Action) {
+func (s *seenActions) add(actions []remediation.Action) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, a := range actions {
@@ -108,7 +112,7 @@ func (s *sighting) note(actions []remediation.Action) {
 	}
 }
 
-// caller makes one call after the other, chosen at random.
+// caller makes random calls, one after the other.
 type caller struct {
 	*rand.Rand
 	number int
@@ -121,28 +125,29 @@ func newCaller(store remediation.Store, number int, from *rand.Rand) *caller {
 	c := &caller{Rand: from, number: number}
 	c.ledger = remediation.New(store, remediation.WithClock(func() time.Time {
 		now := c.clock
-		c.clock = now.Add(time.Minute) // a call that read it twice would show
+		c.clock = now.Add(time.Minute) // shows a call that reads the clock twice
 		return now
 	}))
 	return c
 }
 
-func (c *caller) call(ctx context.Context, round historyRound, seen *sighting) recorded {
+func (c *caller) call(ctx context.Context, round historyRound, seen *seenActions) recorded {
 	r := recorded{call: c.choose(round, seen), Caller: c.number}
 	c.clock = r.At
 	r.Begin = monotonic()
 	r.Answer = r.make(ctx, c.ledger)
 	r.End = monotonic()
-	seen.note(r.Answer.Actions)
+	seen.add(r.Answer.Actions)
 	return r
 }
 
-// methods are called as often as they stand here.
+// methods are drawn at random. A method that is listed twice is called twice as often.
 var methods = []string{"Create", "Create", "Create", "Create", "Approve", "Approve", "Reject", "Withdraw", "Claim", "Claim",
 	"Claim", "Start", "Finish", "Finish", "Heartbeat", "Heartbeat", "RequestCancel", "FailOverdue", "Expire", "Get", "Get", "Get",
 	"Pause", "Unpause"}
 
-func (c *caller) choose(round historyRound, seen *sighting) call {
+// choose picks a random call.
+func (c *caller) choose(round historyRound, seen *seenActions) call {
 	c.made++
 	name := fmt.Sprintf("%d of %d", c.made, c.number)
 	chosen := call{
@@ -151,25 +156,28 @@ func (c *caller) choose(round historyRound, seen *sighting) call {
 	}
 	server := round.Servers[c.IntN(len(round.Servers))]
 	seen.mu.Lock()
-	id := round.After + 1 + c.Int64N(seen.last-round.After+2) // others may have created more than was seen, or not
+	id := round.After + 1 + c.Int64N(seen.last-round.After+2) // also IDs that other processes may have created
 	owner := cmp.Or(seen.server[id], server)
 	seen.mu.Unlock()
 	switch chosen.Method {
 	case "Create":
-		chosen.New = remediation.NewAction{ServerID: server, ActionType: "restart_service", Command: "true # " + name, CreatedBy: name}
+		chosen.New = remediation.NewAction{ServerID: server, ActionType: "restart_service",
+			Command: "true # " + name, CreatedBy: name}
 		if c.IntN(3) == 0 {
 			chosen.New.DedupeKey = new("nginx")
 		}
-		if c.IntN(3) == 0 { // a call of several callers, mostly with the same content
+		if c.IntN(3) == 0 { // several callers share this key, usually with the same content
 			key := c.IntN(3)
 			chosen.New.IdempotencyKey = new(fmt.Sprintf("key %d of %s", key, server))
 			chosen.New.Command, chosen.New.CreatedBy = fmt.Sprint("true # ", key), "ann"
 			if c.IntN(8) == 0 {
 				chosen.New.Command = "false"
 			}
-			break // limits would be other content
+			break // random limits would be different content
 		}
-		moment := func() *time.Time { return new(round.At.Add(time.Duration(c.Int64N(int64(2 * time.Hour)))).UTC()) }
+		moment := func() *time.Time {
+			return new(round.At.Add(time.Duration(c.Int64N(int64(2 * time.Hour)))).UTC())
+		}
 		switch c.IntN(4) {
 		case 0:
 			chosen.New.ExpiresAt = moment()
@@ -202,5 +210,6 @@ func (c *caller) choose(round historyRound, seen *sighting) call {
 	return chosen
 }
 
-// sweepLimit is more than there ever is to end, since what it left out would depend on other servers.
+// sweepLimit is more than the actions of all servers, because the history of one server can't show which actions a
+// limit left out.
 const sweepLimit = 1000

@@ -10,7 +10,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// call is one call of a ledger and what it answered.
+// call is one call of a ledger and its answer.
 type call struct {
 	Method    string
 	Server    string                `json:",omitzero"`
@@ -22,19 +22,19 @@ type call struct {
 	Result    remediation.Result    `json:",omitzero"`
 	OlderThan time.Duration         `json:",omitzero"`
 	Limit     int                   `json:",omitzero"`
-	At        time.Time             // what its clock said
+	At        time.Time             // time of the ledger's clock
 	Answer    answer
 
-	// Where writers run at the same time, these are the actions that Claim, FailOverdue and Expire may leave out.
-	passed     map[int64]bool
-	passedAuto bool // those that only "auto" approved
+	// The actions that Claim, FailOverdue and Expire may skip because a concurrent call may have locked them.
+	skippable     map[int64]bool
+	skippableAuto bool // also all actions that "auto" approved
 }
 
-// answer is what a call returned, in a form that another process can read.
+// answer is the result of a call, in a form that has a JSON encoding.
 type answer struct {
 	Actions  []remediation.Action `json:",omitempty"`
-	Err      string               `json:",omitzero"` // its sentinel's text; its own, if it has none
-	ID       int64                `json:",omitzero"` // the action that the error names
+	Err      string               `json:",omitzero"` // text of the error's sentinel, or else of the error
+	ID       int64                `json:",omitzero"` // action that the error names
 	From, To remediation.Status   `json:",omitzero"`
 	Why      remediation.Reason   `json:",omitzero"`
 }
@@ -47,13 +47,16 @@ func (c call) String() string {
 	return string(text)
 }
 
+// sentinels are the errors that an answer reduces errors to.
 var sentinels = []error{remediation.ErrNotFound, remediation.ErrServerNotFound, remediation.ErrAlertNotFound,
 	remediation.ErrNothingToClaim, remediation.ErrInvalidTransition, remediation.ErrInvalidInput, remediation.ErrDuplicate}
 
+// answerOf converts the results of a call. It keeps an action that was returned with an error, because no call may do
+// that.
 func answerOf(err error, actions ...remediation.Action) answer {
 	var a answer
 	for _, action := range actions {
-		if err == nil || action.ID != 0 { // with an error there must be none
+		if err == nil || action.ID != 0 { // with an error, the zero Action is no result
 			a.Actions = append(a.Actions, action)
 		}
 	}
@@ -75,7 +78,7 @@ func answerOf(err error, actions ...remediation.Action) answer {
 	return a
 }
 
-// make makes the call.
+// make calls the ledger.
 func (c call) make(ctx context.Context, l *remediation.Ledger) answer {
 	var a remediation.Action
 	var err error
@@ -118,8 +121,8 @@ func (c call) make(ctx context.Context, l *remediation.Ledger) answer {
 	return answerOf(err, a)
 }
 
-// passesOver reports whether the call left out an action that it could take, and may leave out.
-func (c call) passesOver(a remediation.Action) bool {
-	return (c.passed[a.ID] || c.passedAuto && *a.ApprovedBy == remediation.AutoApprover) &&
+// skips reports whether the call was allowed to skip an action and did not return it.
+func (c call) skips(a remediation.Action) bool {
+	return (c.skippable[a.ID] || c.skippableAuto && *a.ApprovedBy == remediation.AutoApprover) &&
 		!slices.ContainsFunc(c.Answer.Actions, func(took remediation.Action) bool { return took.ID == a.ID })
 }

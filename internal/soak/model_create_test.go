@@ -8,34 +8,35 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func (b modelState) create(c call, now time.Time) (modelState, answer) {
+// create is Create in the model.
+func (m modelState) create(c call, now time.Time) (modelState, answer) {
 	wanted := c.New
 	wanted.NotBefore, wanted.ExpiresAt = microseconds(wanted.NotBefore), microseconds(wanted.ExpiresAt)
 	if wanted.NotBefore != nil && wanted.ExpiresAt != nil && !wanted.NotBefore.Before(*wanted.ExpiresAt) {
-		return b, answer{Err: remediation.ErrInvalidInput.Error()}
+		return m, answer{Err: remediation.ErrInvalidInput.Error()}
 	}
-	for _, first := range b.actions {
+	for _, first := range m.actions {
 		if wanted.IdempotencyKey == nil || first.IdempotencyKey == nil || *first.IdempotencyKey != *wanted.IdempotencyKey {
 			continue
 		}
-		if !b.asks(wanted, first) {
-			return b, answer{Err: remediation.ErrDuplicate.Error(), ID: first.ID}
+		if !m.sameRequest(wanted, first) {
+			return m, answer{Err: remediation.ErrDuplicate.Error(), ID: first.ID}
 		}
-		return b, answer{Actions: []remediation.Action{first}}
+		return m, answer{Actions: []remediation.Action{first}}
 	}
-	server, ok := b.servers[wanted.ServerID]
+	server, ok := m.servers[wanted.ServerID]
 	switch {
 	case !ok:
-		return b, answer{Err: remediation.ErrServerNotFound.Error()}
-	case wanted.AlertID != nil && b.alerts[*wanted.AlertID] != wanted.ServerID:
-		return b, answer{Err: remediation.ErrAlertNotFound.Error()}
+		return m, answer{Err: remediation.ErrServerNotFound.Error()}
+	case wanted.AlertID != nil && m.alerts[*wanted.AlertID] != wanted.ServerID:
+		return m, answer{Err: remediation.ErrAlertNotFound.Error()}
 	case wanted.ExpiresAt != nil && !now.Before(*wanted.ExpiresAt):
-		return b, answer{Err: remediation.ErrInvalidInput.Error()}
+		return m, answer{Err: remediation.ErrInvalidInput.Error()}
 	}
-	for _, a := range b.actions {
+	for _, a := range m.actions {
 		if a.ServerID == wanted.ServerID && !a.Status.Terminal() &&
 			a.DedupeKey != nil && wanted.DedupeKey != nil && *a.DedupeKey == *wanted.DedupeKey {
-			return b, answer{Err: remediation.ErrDuplicate.Error(), ID: a.ID}
+			return m, answer{Err: remediation.ErrDuplicate.Error(), ID: a.ID}
 		}
 	}
 	a := remediation.Action{ServerID: wanted.ServerID, ActionType: wanted.ActionType, Status: remediation.Approved,
@@ -49,18 +50,18 @@ func (b modelState) create(c call, now time.Time) (modelState, answer) {
 	if len(c.Answer.Actions) == 1 {
 		a.ID = c.Answer.Actions[0].ID
 	}
-	i, taken := b.find(a.ID)
-	if taken || b.rising && i < len(b.actions) {
-		a.ID = -1 // any id would do but this one
+	i, taken := m.find(a.ID)
+	if taken || m.risingIDs && i < len(m.actions) {
+		a.ID = -1 // a wrong ID: used before, or not greater than all earlier ones
 	}
-	b.actions = slices.Insert(slices.Clone(b.actions), i, a)
-	return b, answer{Actions: []remediation.Action{a}}
+	m.actions = slices.Insert(slices.Clone(m.actions), i, a)
+	return m, answer{Actions: []remediation.Action{a}}
 }
 
-// asks reports whether a call asks for the action that its key has made already. An alert that is gone matches an action
-// without one: nobody knows which it was.
-func (b modelState) asks(wanted remediation.NewAction, first remediation.Action) bool {
-	if wanted.AlertID != nil && first.AlertID == nil && b.alerts[*wanted.AlertID] != wanted.ServerID {
+// sameRequest reports whether wanted has the content of first, the earlier action with its idempotency key. A deleted
+// alert matches an action without an alert, because the action does not keep the deleted alert's ID.
+func (m modelState) sameRequest(wanted remediation.NewAction, first remediation.Action) bool {
+	if wanted.AlertID != nil && first.AlertID == nil && m.alerts[*wanted.AlertID] != wanted.ServerID {
 		wanted.AlertID = nil
 	}
 	asked := remediation.NewAction{ServerID: first.ServerID, ActionType: first.ActionType, Command: first.Command,
@@ -70,7 +71,7 @@ func (b modelState) asks(wanted remediation.NewAction, first remediation.Action)
 	return reflect.DeepEqual(wanted, asked)
 }
 
-// microseconds is a time as the ledger keeps it.
+// microseconds returns a time as the ledger stores it: in UTC, truncated to microseconds.
 func microseconds(t *time.Time) *time.Time {
 	if t == nil {
 		return nil

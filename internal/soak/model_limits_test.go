@@ -9,9 +9,11 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// held says what keeps an action from a step that the lifecycle allows, or "".
-func (b modelState) held(a remediation.Action, to remediation.Status, by string, now time.Time) remediation.Reason {
-	server := b.servers[a.ServerID]
+// This file is the part of the model that applies limits and sweeps.
+
+// blockedBy returns the reason why an action can't change to a status that the lifecycle allows, or "".
+func (m modelState) blockedBy(a remediation.Action, to remediation.Status, by string, now time.Time) remediation.Reason {
+	server := m.servers[a.ServerID]
 	approves := to == remediation.Approved
 	starts := a.Status == remediation.Approved && to == remediation.Executing
 	switch {
@@ -27,20 +29,22 @@ func (b modelState) held(a remediation.Action, to remediation.Status, by string,
 	return ""
 }
 
-// claimable reports whether a claim may take an action.
-func (b modelState) claimable(a remediation.Action, now time.Time) bool {
-	return a.Status == remediation.Approved && b.held(a, remediation.Executing, "", now) == ""
+// claimable reports whether Claim may take an action.
+func (m modelState) claimable(a remediation.Action, now time.Time) bool {
+	return a.Status == remediation.Approved && m.blockedBy(a, remediation.Executing, "", now) == ""
 }
 
+// expired reports whether an action has expired at now.
 func expired(a remediation.Action, now time.Time) bool {
 	return a.ExpiresAt != nil && !now.Before(*a.ExpiresAt)
 }
 
-func (b modelState) failOverdue(c call, now time.Time) (modelState, answer) {
+// failOverdue is FailOverdue in the model.
+func (m modelState) failOverdue(c call, now time.Time) (modelState, answer) {
 	before := now.Add(-c.OlderThan).Truncate(time.Microsecond)
-	b.actions = slices.Clone(b.actions)
+	m.actions = slices.Clone(m.actions)
 	var failed []remediation.Action
-	for i, a := range b.actions {
+	for i, a := range m.actions {
 		started := latest(a)
 		alive := started
 		if a.HeartbeatAt != nil && a.HeartbeatAt.After(alive) {
@@ -52,35 +56,35 @@ func (b modelState) failOverdue(c call, now time.Time) (modelState, answer) {
 		} else if n := a.MaxRuntimeSeconds; n != nil && started.Add(time.Duration(*n)*time.Second).Before(now) {
 			reason = fmt.Sprintf("no result came within its %d seconds", *n)
 		}
-		if a.Status != remediation.Executing || reason == "" || c.passesOver(a) || len(failed) == cmp.Or(c.Limit, 50) {
+		if a.Status != remediation.Executing || reason == "" || c.skips(a) || len(failed) == cmp.Or(c.Limit, 50) {
 			continue
 		}
 		a.Status, a.CompletedAt, a.Stderr = remediation.Failed, &now, &reason
-		b.actions[i] = a
+		m.actions[i] = a
 		failed = append(failed, a)
 	}
-	return b, answer{Actions: failed}
+	return m, answer{Actions: failed}
 }
 
-// expire settles those that expired first, but returns them by id.
-func (b modelState) expire(c call, now time.Time) (modelState, answer) {
-	b.actions = slices.Clone(b.actions)
+// expire is Expire in the model. It rejects the actions that expired first, and returns them in the order of their IDs.
+func (m modelState) expire(c call, now time.Time) (modelState, answer) {
+	m.actions = slices.Clone(m.actions)
 	var due []int
-	for i, a := range b.actions {
+	for i, a := range m.actions {
 		open := a.Status == remediation.Pending || a.Status == remediation.Approved
-		if open && expired(a, now) && !c.passesOver(a) {
+		if open && expired(a, now) && !c.skips(a) {
 			due = append(due, i)
 		}
 	}
-	slices.SortStableFunc(due, func(i, j int) int { return b.actions[i].ExpiresAt.Compare(*b.actions[j].ExpiresAt) })
+	slices.SortStableFunc(due, func(i, j int) int { return m.actions[i].ExpiresAt.Compare(*m.actions[j].ExpiresAt) })
 	due = due[:min(len(due), cmp.Or(c.Limit, 50))]
 	slices.Sort(due)
 	var settled []remediation.Action
 	for _, i := range due {
-		a := &b.actions[i]
+		a := &m.actions[i]
 		a.Status, a.RejectedAt, a.RejectedBy = remediation.Rejected, &now, new(remediation.AutoApprover)
 		a.RejectionReason = new("expired at " + a.ExpiresAt.Format(time.DateTime) + " UTC")
 		settled = append(settled, *a)
 	}
-	return b, answer{Actions: settled}
+	return m, answer{Actions: settled}
 }

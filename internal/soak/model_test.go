@@ -11,37 +11,37 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// modelState is the model of a ledger: what its calls answer when they come one after the other. It is never changed, each call
-// makes another.
+// modelState is the model of a ledger without concurrency. It is immutable: each call returns a new modelState.
 type modelState struct {
-	servers map[string]mode
-	alerts  map[int64]string     // each alert's server
-	actions []remediation.Action // by id
-	rising  bool                 // an id is greater than all before it
+	servers   map[string]mode
+	alerts    map[int64]string     // by alert ID, the alert's server
+	actions   []remediation.Action // sorted by ID
+	risingIDs bool                 // each new ID is greater than all earlier ones
 }
 
+// mode is the state of a server.
 type mode struct {
 	paused  bool
 	since   time.Time
 	forbids bool // self-approval
 }
 
-// after is the modelState after a call, and what the call answers. What is the database's to choose is taken from the call's
-// own answer, if it is one of the choices: a new action's id, and what is passed over.
-func (b modelState) after(c call) (modelState, answer) {
+// apply returns the state after a call, and the answer that the call must have. The database may choose a new action's
+// ID, and which locked actions a call skips. The model takes these from the call's own answer, if they are allowed.
+func (m modelState) apply(c call) (modelState, answer) {
 	now := c.At.Truncate(time.Microsecond)
 	switch c.Method {
 	case "AddServer", "Pause", "Unpause", "ForbidSelfApproval":
-		return b.withMode(c, now)
+		return m.setMode(c, now)
 	case "Create":
-		return b.create(c, now)
+		return m.create(c, now)
 	case "Get":
-		if i, ok := b.find(c.ID); ok {
-			return b, answer{Actions: []remediation.Action{b.actions[i]}}
+		if i, ok := m.find(c.ID); ok {
+			return m, answer{Actions: []remediation.Action{m.actions[i]}}
 		}
-		return b, answer{Err: remediation.ErrNotFound.Error()}
+		return m, answer{Err: remediation.ErrNotFound.Error()}
 	case "Approve":
-		return b.transition(c, remediation.Pending, remediation.Approved, func(a *remediation.Action) {
+		return m.transition(c, remediation.Pending, remediation.Approved, func(a *remediation.Action) {
 			a.ApprovedAt, a.ApprovedBy = &now, &c.By
 		})
 	case "Reject", "Withdraw":
@@ -49,52 +49,55 @@ func (b modelState) after(c call) (modelState, answer) {
 		if c.Method == "Withdraw" {
 			from = remediation.Approved
 		}
-		return b.transition(c, from, remediation.Rejected, func(a *remediation.Action) {
+		return m.transition(c, from, remediation.Rejected, func(a *remediation.Action) {
 			a.RejectedAt, a.RejectedBy, a.RejectionReason = &now, &c.By, &c.Reason
 		})
 	case "Start":
-		return b.transition(c, remediation.Approved, remediation.Executing, func(a *remediation.Action) { a.ExecutedAt = &now })
+		return m.transition(c, remediation.Approved, remediation.Executing, func(a *remediation.Action) {
+			a.ExecutedAt = &now
+		})
 	case "Finish":
 		to := remediation.Completed
 		if c.Result.ExitCode != 0 {
 			to = remediation.Failed
 		}
-		return b.transition(c, remediation.Executing, to, func(a *remediation.Action) {
+		return m.transition(c, remediation.Executing, to, func(a *remediation.Action) {
 			a.CompletedAt, a.ExitCode = &now, &c.Result.ExitCode
-			a.Stdout, a.Stderr = new(kept(c.Result.Stdout)), new(kept(c.Result.Stderr))
+			a.Stdout, a.Stderr = new(sanitized(c.Result.Stdout)), new(sanitized(c.Result.Stderr))
 		})
 	case "Heartbeat":
-		return b.transition(c, remediation.Executing, remediation.Executing, func(a *remediation.Action) {
+		return m.transition(c, remediation.Executing, remediation.Executing, func(a *remediation.Action) {
 			if a.HeartbeatAt == nil || a.HeartbeatAt.Before(now) {
 				a.HeartbeatAt = &now
 			}
 		})
 	case "RequestCancel":
-		return b.transition(c, remediation.Executing, remediation.Rejected, func(a *remediation.Action) {
-			a.Status = remediation.Executing // it only asks
+		return m.transition(c, remediation.Executing, remediation.Rejected, func(a *remediation.Action) {
+			a.Status = remediation.Executing // a request to cancel does not change the status
 			a.CancelRequestedAt, a.CancelRequestedBy, a.CancelReason = &now, &c.By, &c.Reason
 		})
 	case "Claim":
-		for _, a := range b.actions {
-			if a.ServerID == c.Server && b.claimable(a, now) && !c.passesOver(a) {
-				return b.after(call{Method: "Start", ID: a.ID, At: c.At})
+		for _, a := range m.actions {
+			if a.ServerID == c.Server && m.claimable(a, now) && !c.skips(a) {
+				return m.apply(call{Method: "Start", ID: a.ID, At: c.At})
 			}
 		}
-		return b, answer{Err: remediation.ErrNothingToClaim.Error()}
+		return m, answer{Err: remediation.ErrNothingToClaim.Error()}
 	case "FailOverdue":
-		return b.failOverdue(c, now)
+		return m.failOverdue(c, now)
 	case "Expire":
-		return b.expire(c, now)
+		return m.expire(c, now)
 	}
 	panic("the model does not know " + c.Method)
 }
 
-func (b modelState) withMode(c call, now time.Time) (modelState, answer) {
-	server, ok := b.servers[c.Server]
+// setMode is AddServer, Pause, Unpause and ForbidSelfApproval in the model.
+func (m modelState) setMode(c call, now time.Time) (modelState, answer) {
+	server, ok := m.servers[c.Server]
 	switch {
-	case c.Method == "AddServer": // a server that was added before stays as it is
+	case c.Method == "AddServer": // a no-op if the server exists
 	case !ok:
-		return b, answer{Err: remediation.ErrServerNotFound.Error()}
+		return m, answer{Err: remediation.ErrServerNotFound.Error()}
 	case c.Method == "ForbidSelfApproval":
 		server.forbids = c.Forbid
 	case c.Method == "Unpause":
@@ -102,38 +105,39 @@ func (b modelState) withMode(c call, now time.Time) (modelState, answer) {
 	case !server.paused:
 		server.paused, server.since = true, now
 	}
-	b.servers = maps.Clone(b.servers)
-	b.servers[c.Server] = server
-	return b, answer{}
+	m.servers = maps.Clone(m.servers)
+	m.servers[c.Server] = server
+	return m, answer{}
 }
 
-func (b modelState) transition(c call, from, to remediation.Status, fill func(*remediation.Action)) (modelState, answer) {
-	i, ok := b.find(c.ID)
-	if !ok || (c.Method == "Finish" || c.Method == "Heartbeat") && b.actions[i].ServerID != c.Server {
-		return b, answer{Err: remediation.ErrNotFound.Error()}
+// transition changes one action from one status to another, or returns the refusal.
+func (m modelState) transition(c call, from, to remediation.Status, fill func(*remediation.Action)) (modelState, answer) {
+	i, ok := m.find(c.ID)
+	if !ok || (c.Method == "Finish" || c.Method == "Heartbeat") && m.actions[i].ServerID != c.Server {
+		return m, answer{Err: remediation.ErrNotFound.Error()}
 	}
-	a := b.actions[i]
+	a := m.actions[i]
 	refused := answer{Err: remediation.ErrInvalidTransition.Error(), ID: a.ID, From: a.Status, To: to}
 	if a.Status != from || c.Method == "RequestCancel" && a.CancelRequestedAt != nil {
-		return b, refused
+		return m, refused
 	}
-	if refused.Why = b.held(a, to, c.By, c.At.Truncate(time.Microsecond)); refused.Why != "" {
-		return b, refused
+	if refused.Why = m.blockedBy(a, to, c.By, c.At.Truncate(time.Microsecond)); refused.Why != "" {
+		return m, refused
 	}
 	a.Status = to
 	fill(&a)
-	b.actions = slices.Clone(b.actions)
-	b.actions[i] = a
-	return b, answer{Actions: []remediation.Action{a}}
+	m.actions = slices.Clone(m.actions)
+	m.actions[i] = a
+	return m, answer{Actions: []remediation.Action{a}}
 }
 
-// find is where an action is, or would be.
-func (b modelState) find(id int64) (int, bool) {
-	return slices.BinarySearchFunc(b.actions, id, func(a remediation.Action, id int64) int { return cmp.Compare(a.ID, id) })
+// find returns the index of an action, or the index at which it would be inserted and false.
+func (m modelState) find(id int64) (int, bool) {
+	return slices.BinarySearchFunc(m.actions, id, func(a remediation.Action, id int64) int { return cmp.Compare(a.ID, id) })
 }
 
-// kept is what the ledger keeps of an output: what no engine can store becomes U+FFFD, byte by byte.
-func kept(output string) string {
+// sanitized returns an output as the ledger stores it. Each zero byte and each byte that is not UTF-8 becomes U+FFFD.
+func sanitized(output string) string {
 	var text strings.Builder
 	for _, r := range output {
 		if r == 0 {
@@ -144,7 +148,7 @@ func kept(output string) string {
 	return text.String()
 }
 
-// latest is the last of an action's times, which is not that of its last step if a clock was wrong.
+// latest returns the latest time of an action. If a clock was wrong, it may not be the time of the last step.
 func latest(a remediation.Action) time.Time {
 	last := a.CreatedAt
 	for _, t := range []*time.Time{a.ApprovedAt, a.RejectedAt, a.ExecutedAt, a.CompletedAt} {

@@ -13,12 +13,15 @@ import (
 	"github.com/homelab-cmd/actionledger/internal/pgtest"
 )
 
-// workerEnv makes the test binary one of the workers instead of running tests.
+// This file starts the test binary as another process, which the tests can kill.
+
+// workerEnv names a worker. With it the test binary runs that worker and no tests.
 const workerEnv = "ACTIONLEDGER_SOAK_WORKER"
 
-// workers are what other processes do. A worker reads its orders, a JSON value, from its first argument and goes on until
-// its standard input ends. What it writes to standard output is there for its parent even when it is killed next.
-var workers = map[string]func(ctx context.Context, orders []byte, done io.Reader, out io.Writer) error{}
+// workers are the functions that run in another process. A worker gets its configuration as a JSON value in its first
+// argument. Its standard input ends when it should stop. Its parent can read its output even after the worker is
+// killed.
+var workers = map[string]func(ctx context.Context, config []byte, done io.Reader, out io.Writer) error{}
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(workerEnv); name != "" {
@@ -31,18 +34,18 @@ func TestMain(m *testing.M) {
 	pgtest.Main(m)
 }
 
-// process is a worker at work.
+// process is a running worker.
 type process struct {
 	*exec.Cmd
-	stop   io.WriteCloser // its standard input
+	stop   io.WriteCloser // the worker's standard input
 	out    io.Reader
 	stderr bytes.Buffer
 }
 
-// start starts a worker; it is killed when the test ends, if it is there still.
-func start(t *testing.T, worker string, orders any) *process {
+// start starts a worker. When the test ends, the worker is killed if it still runs.
+func start(t *testing.T, worker string, config any) *process {
 	t.Helper()
-	text := must[[]byte](t)(json.Marshal(orders))
+	text := must[[]byte](t)(json.Marshal(config))
 	p := &process{Cmd: exec.Command(os.Args[0], string(text))}
 	p.Env = append(os.Environ(), workerEnv+"="+worker)
 	p.Stderr = &p.stderr

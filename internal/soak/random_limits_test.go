@@ -8,39 +8,40 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// The steps about limits, keys, heartbeats and requests to cancel.
+// This file has the random steps about limits, keys, heartbeats and requests to cancel.
 
-// limit gives an action limits of its own, more often than not none.
-func (s *sequence) limit(t *rapid.T, a *remediation.NewAction) {
+// addLimits sets each limit of an action with a probability of one third.
+func (s *sequence) addLimits(t *rapid.T, a *remediation.NewAction) {
 	if rapid.IntRange(0, 2).Draw(t, "not before") == 0 {
-		a.NotBefore = new(s.now.Add(one(t, "due in", []time.Duration{-time.Hour, 0, time.Nanosecond, time.Second, 10 * time.Minute})))
+		a.NotBefore = new(s.now.Add(pick(t, "due in", []time.Duration{
+			-time.Hour, 0, time.Nanosecond, time.Second, 10 * time.Minute})))
 	}
 	if rapid.IntRange(0, 2).Draw(t, "expires") == 0 {
-		a.ExpiresAt = new(s.now.Add(one(t, "expires in", []time.Duration{
+		a.ExpiresAt = new(s.now.Add(pick(t, "expires in", []time.Duration{
 			-time.Second, time.Nanosecond, time.Microsecond, time.Second, 10 * time.Minute, time.Hour, 24 * time.Hour})))
 	}
 	if rapid.IntRange(0, 2).Draw(t, "runtime") == 0 {
-		a.MaxRuntimeSeconds = new(one(t, "seconds", []int64{1, 600, 3600, 1<<31 - 1}))
+		a.MaxRuntimeSeconds = new(pick(t, "seconds", []int64{1, 600, 3600, 1<<31 - 1}))
 	}
 }
 
-// createAgain repeats a Create as a program does that got no answer, or with other content under the same key.
+// createAgain retries a Create with the same idempotency key, sometimes with different content.
 func (s *sequence) createAgain(t *rapid.T) {
-	if len(s.asked) == 0 {
-		t.Skip("nothing was asked yet")
+	if len(s.withKey) == 0 {
+		t.Skip("no action with an idempotency key yet")
 	}
-	a := one(t, "asked", s.asked)
+	a := pick(t, "request", s.withKey)
 	switch rapid.IntRange(0, 19).Draw(t, "changed") {
 	case 0:
 		a.Command += " # changed"
 	case 1:
-		a.ServerID = one(t, "server", servers)
+		a.ServerID = pick(t, "server", servers)
 	case 2:
-		a.CreatedBy = one(t, "creator", people)
+		a.CreatedBy = pick(t, "creator", people)
 	case 3:
-		a.ServiceName = maybe(t, "service", keys)
+		a.ServiceName = pickOptional(t, "service", keys)
 	case 4:
-		a.DedupeKey = maybe(t, "key", keys)
+		a.DedupeKey = pickOptional(t, "key", keys)
 	case 5:
 		a.AlertID = nil
 	case 6:
@@ -50,17 +51,18 @@ func (s *sequence) createAgain(t *rapid.T) {
 	case 8:
 		a.ExpiresAt = nil
 	case 9:
-		s.limit(t, &a)
+		s.addLimits(t, &a)
 	}
 	s.do(t, call{Method: "Create", New: a})
 }
 
-// manyWait gives a server more actions that wait, or are about to expire, than a claim looks at one by one.
-func (s *sequence) manyWait(t *rapid.T) {
+// createMany creates more actions that are not yet due, or about to expire, than Claim checks one by one.
+func (s *sequence) createMany(t *rapid.T) {
 	if len(s.modelState.actions) > 30 {
-		t.Skip("there are many already")
+		t.Skip("there are many actions already")
 	}
-	a := remediation.NewAction{ServerID: one(t, "server", servers[:2]), ActionType: types[0], Command: "true", CreatedBy: "ann"}
+	a := remediation.NewAction{ServerID: pick(t, "server", servers[:2]), ActionType: types[0],
+		Command: "true", CreatedBy: "ann"}
 	if rapid.Bool().Draw(t, "expire") {
 		a.ExpiresAt = new(s.now.Add(time.Minute))
 	} else {
@@ -80,7 +82,7 @@ func (s *sequence) expire(t *rapid.T) {
 }
 
 func (s *sequence) heartbeat(t *rapid.T) {
-	c := call{Method: "Heartbeat", ID: s.id(t, remediation.Executing), Server: one(t, "server", servers)}
+	c := call{Method: "Heartbeat", ID: s.id(t, remediation.Executing), Server: pick(t, "server", servers)}
 	if i, ok := s.modelState.find(c.ID); ok && rapid.IntRange(0, 4).Draw(t, "own") > 0 {
 		c.Server = s.modelState.actions[i].ServerID
 	}
@@ -91,22 +93,23 @@ func (s *sequence) heartbeat(t *rapid.T) {
 }
 
 func (s *sequence) requestCancel(t *rapid.T) {
-	s.do(t, call{Method: "RequestCancel", ID: s.id(t, remediation.Executing), By: one(t, "by", people), Reason: one(t, "reason", texts)})
+	s.do(t, call{Method: "RequestCancel", ID: s.id(t, remediation.Executing),
+		By: pick(t, "by", people), Reason: pick(t, "reason", texts)})
 }
 
-// reachLimit moves the clock to the moment at which a limit begins to hold, or just past it, and makes a call about it.
+// reachLimit sets the clock to the moment at which a limit takes effect, or a microsecond later, and makes a call.
 func (s *sequence) reachLimit(t *rapid.T) {
-	moments := s.moments()
-	if len(moments) == 0 {
-		t.Skip("no limit is to come")
+	times := s.limitTimes()
+	if len(times) == 0 {
+		t.Skip("no limit in the future")
 	}
-	s.now = one(t, "moment", moments)
+	s.now = pick(t, "moment", times)
 	s.explain(t)
-	one(t, "then", []func(*rapid.T){s.expire, s.approve, s.approveMany, s.start, s.claim, s.failOverdue})(t)
+	pick(t, "then", []func(*rapid.T){s.expire, s.approve, s.approveMany, s.start, s.claim, s.failOverdue})(t)
 }
 
-// moments are when a limit of an open action begins to hold, and just after.
-func (s *sequence) moments() (list []time.Time) {
+// limitTimes returns the future times at which a limit of an open action takes effect, and a microsecond after each.
+func (s *sequence) limitTimes() (list []time.Time) {
 	add := func(at time.Time) {
 		for _, t := range []time.Time{at, at.Add(time.Microsecond)} {
 			if t.After(s.now) {
@@ -131,8 +134,8 @@ func (s *sequence) moments() (list []time.Time) {
 	return list
 }
 
-// limited is an action that is fine but for what it says already.
-func limited(a remediation.NewAction) remediation.NewAction {
+// withRequiredFields sets the required fields of an action to valid values.
+func withRequiredFields(a remediation.NewAction) remediation.NewAction {
 	a.ServerID, a.ActionType, a.Command, a.CreatedBy = servers[0], types[0], "true", "ann"
 	return a
 }

@@ -9,16 +9,17 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// The steps of a person at a shell that the rules about limits, keys, heartbeats and requests to cancel refuse.
+// This file has the random raw SQL that breaks the rules about limits, keys, heartbeats and requests to cancel.
 
-// rawLimits changes an action in every way that they forbid.
+// rawLimits tries each forbidden update of an action.
 func (s *sequence) rawLimits(t *rapid.T) {
 	a := s.action(t)
 	if i, ok := s.modelState.find(s.id(t, remediation.Executing)); ok {
 		a = s.modelState.actions[i]
 	}
-	s.exec(t, fmt.Sprintf("UPDATE remediation_actions SET dedupe_key = dedupe_key, expires_at = expires_at, heartbeat_at = heartbeat_at, "+
-		"cancel_reason = cancel_reason, approved_by = approved_by WHERE id = %d", a.ID)) // changes nothing, so it may
+	s.exec(t, fmt.Sprintf("UPDATE remediation_actions SET dedupe_key = dedupe_key, expires_at = expires_at, "+
+		"heartbeat_at = heartbeat_at, cancel_reason = cancel_reason, approved_by = approved_by "+
+		"WHERE id = %d", a.ID)) // allowed, because it changes nothing
 	now, later := literal(s.now), literal(s.now.Add(1000*time.Hour))
 	cancel := func(by, reason string) string {
 		return fmt.Sprintf("cancel_requested_at = %s, cancel_requested_by = %s, cancel_reason = %s", now, by, reason)
@@ -31,8 +32,8 @@ func (s *sequence) rawLimits(t *rapid.T) {
 			set = append(set, "heartbeat_at = "+literal(a.HeartbeatAt.Add(-time.Microsecond)))
 		}
 		set = append(set, completed+"heartbeat_at = "+later)
-		if !s.postgres { // SQLite would store what its driver can't read
-			for _, x := range s.noTimes() {
+		if !s.postgres { // without a rule, SQLite would store times that its driver can't read
+			for _, x := range s.invalidTimes() {
 				set = append(set, "heartbeat_at = "+x)
 			}
 		}
@@ -85,19 +86,21 @@ func (s *sequence) rawLimits(t *rapid.T) {
 	for i := range set {
 		set[i] = fmt.Sprintf("UPDATE remediation_actions SET %s WHERE id = %d", set[i], a.ID)
 	}
-	s.refuse(t, set...)
+	s.wantRefused(t, set...)
 }
 
-// noTimes are what a column of SQLite takes as it is, but no times as the ledger writes them.
-func (s *sequence) noTimes() []string {
+// invalidTimes returns values that a column of SQLite accepts without a rule, but that are not times in the ledger's
+// format.
+func (s *sequence) invalidTimes() []string {
 	day := s.now.UTC().AddDate(1, 0, 0).Format(time.DateOnly)
-	return []string{"'" + day + "'", "'" + day + "T13:17:09+00:00'", "'" + day + " 13:17:09 +00:00'", "'" + day + " 13:17:09.5+01:00'",
+	return []string{"'" + day + "'", "'" + day + "T13:17:09+00:00'",
+		"'" + day + " 13:17:09 +00:00'", "'" + day + " 13:17:09.5+01:00'",
 		"'" + day + " 13:17:09.1234567891+00:00'", "'" + day + " 25:17:09+00:00'", "'soon'", "1e10", "x'41'"}
 }
 
-// rawInsertLimits inserts rows of which one value does not fit the others.
+// rawInsertLimits tries to insert rows in which one value contradicts the others, and some valid rows.
 func (s *sequence) rawInsertLimits(t *rapid.T) {
-	server := one(t, "server", servers[:2])
+	server := pick(t, "server", servers[:2])
 	now, sooner, later := literal(s.now), literal(s.now.Add(-time.Microsecond)), literal(s.now.Add(time.Microsecond))
 	pending, executing := "'pending', NULL, NULL, NULL", fmt.Sprintf("'executing', 'ann', %s, %[1]s", now)
 	insert := func(status, columns, values string) string {
@@ -128,8 +131,9 @@ func (s *sequence) rawInsertLimits(t *rapid.T) {
 			insert(pending, "expires_at", "'infinity'"), insert(executing, "heartbeat_at", "'-infinity'"),
 			insert(executing, "heartbeat_at", "'10000-01-01 00:00:00+00'"))
 	} else {
-		for _, x := range s.noTimes() {
-			statements = append(statements, insert(pending, "not_before", x), insert(pending, "expires_at", x), insert(executing, "heartbeat_at", x))
+		for _, x := range s.invalidTimes() {
+			statements = append(statements, insert(pending, "not_before", x),
+				insert(pending, "expires_at", x), insert(executing, "heartbeat_at", x))
 		}
 	}
 	for _, a := range s.modelState.actions {
@@ -144,13 +148,13 @@ func (s *sequence) rawInsertLimits(t *rapid.T) {
 	if s.modelState.servers[server].forbids {
 		statements = append(statements, selfApproved)
 	} else {
-		s.allow(t, selfApproved)
+		s.wantAccepted(t, selfApproved)
 	}
-	s.allow(t, insert(pending, "not_before, expires_at, max_runtime_seconds", now+", "+later+", 2147483647"))
-	s.allow(t, insert(executing, "not_before, expires_at, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason",
+	s.wantAccepted(t, insert(pending, "not_before, expires_at, max_runtime_seconds", now+", "+later+", 2147483647"))
+	s.wantAccepted(t, insert(executing, "not_before, expires_at, heartbeat_at, cancel_requested_at, cancel_requested_by, cancel_reason",
 		now+", "+later+", "+now+", "+now+", 'ann', 'so'"))
 	for _, values := range []string{"NULL, TRUE", "'nobody', TRUE", "'" + server + "', NULL"} {
 		statements = append(statements, "INSERT INTO remediation_servers (server_id, forbids_self_approval) VALUES ("+values+")")
 	}
-	s.refuse(t, statements...)
+	s.wantRefused(t, statements...)
 }

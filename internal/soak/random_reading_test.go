@@ -11,29 +11,30 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// The steps that look at many actions at once, or only look.
+// This file has the random steps that read, or that decide many actions at once.
 
 func (s *sequence) approveMany(t *rapid.T) {
-	ids, by := rapid.SliceOfN(rapid.Custom(s.pending), 0, 5).Draw(t, "ids"), one(t, "by", people)
+	ids, by := rapid.SliceOfN(rapid.Custom(s.pending), 0, 5).Draw(t, "ids"), pick(t, "by", people)
 	if len(ids) > 0 && rapid.Bool().Draw(t, "own") {
 		if i, ok := s.modelState.find(ids[0]); ok {
 			by = s.modelState.actions[i].CreatedBy
 		}
 	}
 	got, err := s.ledger.ApproveMany(s.ctx, ids, by)
-	s.decided(t, ids, call{Method: "Approve", By: by}, got, err)
+	s.checkOutcomes(t, ids, call{Method: "Approve", By: by}, got, err)
 }
 
 func (s *sequence) rejectMany(t *rapid.T) {
-	ids, by, reason := rapid.SliceOfN(rapid.Custom(s.pending), 0, 5).Draw(t, "ids"), one(t, "by", people), one(t, "reason", texts)
+	ids := rapid.SliceOfN(rapid.Custom(s.pending), 0, 5).Draw(t, "ids")
+	by, reason := pick(t, "by", people), pick(t, "reason", texts)
 	got, err := s.ledger.RejectMany(s.ctx, ids, by, reason)
-	s.decided(t, ids, call{Method: "Reject", By: by, Reason: reason}, got, err)
+	s.checkOutcomes(t, ids, call{Method: "Reject", By: by, Reason: reason}, got, err)
 }
 
 func (s *sequence) pending(t *rapid.T) int64 { return s.id(t, remediation.Pending) }
 
-// decided expects a bulk decision to be one decision for each id, the first time that it is named.
-func (s *sequence) decided(t *rapid.T, ids []int64, c call, outcomes []remediation.Outcome, err error) {
+// checkOutcomes expects a bulk decision to decide each action once. A repeated ID gets the outcome of the first.
+func (s *sequence) checkOutcomes(t *rapid.T, ids []int64, c call, outcomes []remediation.Outcome, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -43,31 +44,31 @@ func (s *sequence) decided(t *rapid.T, ids []int64, c call, outcomes []remediati
 	for _, id := range ids {
 		if _, again := decisions[id]; !again {
 			c.ID, c.At = id, s.now
-			next, decisions[id] = next.after(c)
+			next, decisions[id] = next.apply(c)
 		}
 		want = append(want, decisions[id])
 	}
 	for i, outcome := range outcomes {
 		if outcome.ID != ids[i] {
-			t.Fatalf("outcome %d is of %d, not of %d", i, outcome.ID, ids[i])
+			t.Fatalf("outcome %d has ID %d, want %d", i, outcome.ID, ids[i])
 		}
 		got = append(got, answerOf(outcome.Err, outcome.Action))
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatalf("%s of %v (-model +ledger):\n%s", c.Method, ids, diff)
 	}
-	s.become(next)
+	s.advance(next)
 }
 
 func (s *sequence) list(t *rapid.T) {
 	f := remediation.Filter{Limit: rapid.IntRange(0, 4).Draw(t, "limit")}
-	if server := maybe(t, "server", servers); server != nil {
+	if server := pickOptional(t, "server", servers); server != nil {
 		f.ServerID = *server
 	}
-	if actionType := maybe(t, "type", types); actionType != nil {
+	if actionType := pickOptional(t, "type", types); actionType != nil {
 		f.ActionType = *actionType
 	}
-	if status := maybe(t, "status", remediation.Statuses()); status != nil {
+	if status := pickOptional(t, "status", remediation.Statuses()); status != nil {
 		f.Status = *status
 	}
 	if rapid.IntRange(0, 3).Draw(t, "by alert") == 0 {
@@ -144,12 +145,14 @@ func (s *sequence) explain(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(s.modelState.explanation(s.modelState.actions[i], s.now.Truncate(time.Microsecond)), got); diff != "" {
+	want := s.modelState.explanation(s.modelState.actions[i], s.now.Truncate(time.Microsecond))
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatalf("Explain(%d) (-model +ledger):\n%s", id, diff)
 	}
 }
 
-func (b modelState) explanation(a remediation.Action, now time.Time) remediation.Explanation {
+// explanation is Explain in the model.
+func (m modelState) explanation(a remediation.Action, now time.Time) remediation.Explanation {
 	e := remediation.Explanation{ActionID: a.ID, ServerID: a.ServerID, Status: a.Status}
 	if a.ApprovedBy != nil {
 		e.By = *a.ApprovedBy
@@ -174,16 +177,16 @@ func (b modelState) explanation(a remediation.Action, now time.Time) remediation
 		}
 	case remediation.Approved:
 		e.Since = *a.ApprovedAt
-		switch e.Reason = b.held(a, remediation.Executing, "", now); e.Reason {
+		switch e.Reason = m.blockedBy(a, remediation.Executing, "", now); e.Reason {
 		case remediation.ReasonMaintenance:
-			e.Since = b.servers[a.ServerID].since
+			e.Since = m.servers[a.ServerID].since
 		case remediation.ReasonExpired:
 			e.Since = *a.ExpiresAt
 		case remediation.ReasonNotYetDue:
 			e.Detail = a.NotBefore.Format(time.DateTime) + " UTC"
 		default:
 			e.Reason = remediation.ReasonUnclaimed
-			if e.Behind = b.ahead(a, now); e.Behind != 0 {
+			if e.Behind = m.blocker(a, now); e.Behind != 0 {
 				e.Reason = remediation.ReasonBehind
 			}
 		}
@@ -191,46 +194,47 @@ func (b modelState) explanation(a remediation.Action, now time.Time) remediation
 	return e
 }
 
-// ahead is the action that an approved one waits for: the oldest that executes, or else the oldest to be claimed before.
-func (b modelState) ahead(a remediation.Action, now time.Time) (id int64) {
-	for _, other := range b.actions {
+// blocker returns the ID of the action that an approved action waits for: the first running action, or else the first
+// action that Claim takes before it. It returns 0 if there is none.
+func (m modelState) blocker(a remediation.Action, now time.Time) (id int64) {
+	for _, other := range m.actions {
 		if other.ServerID != a.ServerID {
 			continue
 		}
 		if other.Status == remediation.Executing {
 			return other.ID
 		}
-		if id == 0 && other.ID < a.ID && b.claimable(other, now) {
+		if id == 0 && other.ID < a.ID && m.claimable(other, now) {
 			id = other.ID
 		}
 	}
 	return id
 }
 
-// readEvents follows the feed to its end, in pages. The database itself says when an action was deleted
-// or its outputs were cleared.
+// readEvents reads the feed to its end, in pages, and compares it with the model. It ignores the times of deletions and
+// of cleared output, because the database's own clock sets them.
 func (s *sequence) readEvents(t *rapid.T) {
 	for {
 		limit := rapid.IntRange(1, 9).Draw(t, "page")
-		page, err := s.ledger.Events(s.ctx, s.feed, limit)
+		page, err := s.ledger.Events(s.ctx, s.feedID, limit)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, e := range page {
-			if e.ID <= s.feed {
-				t.Fatalf("event %d came after %d", e.ID, s.feed)
+			if e.ID <= s.feedID {
+				t.Fatalf("event %d follows event %d", e.ID, s.feedID)
 			}
-			s.feed, e.ID = e.ID, 0
+			s.feedID, e.ID = e.ID, 0
 			if e.Kind == remediation.EventDeleted || e.Kind == remediation.EventOutputCleared {
 				e.OccurredAt = time.Time{}
 			}
-			s.fed[e.ActionID] = append(s.fed[e.ActionID], e)
+			s.feedEvents[e.ActionID] = append(s.feedEvents[e.ActionID], e)
 		}
 		if len(page) < limit {
 			break
 		}
 	}
-	if diff := cmp.Diff(s.events, s.fed); diff != "" {
-		t.Fatalf("the events of each action (-model +ledger):\n%s", diff)
+	if diff := cmp.Diff(s.events, s.feedEvents); diff != "" {
+		t.Fatalf("events by action (-model +ledger):\n%s", diff)
 	}
 }

@@ -11,14 +11,14 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// The steps about what a server is like.
+// This file has the random steps about servers.
 
 func (s *sequence) forbidSelfApproval(t *rapid.T) {
-	s.do(t, call{Method: "ForbidSelfApproval", Server: one(t, "server", servers), Forbid: rapid.Bool().Draw(t, "forbid")})
+	s.do(t, call{Method: "ForbidSelfApproval", Server: pick(t, "server", servers), Forbid: rapid.Bool().Draw(t, "forbid")})
 }
 
 func (s *sequence) readServers(t *rapid.T) {
-	id := one(t, "server", servers)
+	id := pick(t, "server", servers)
 	got, err := s.ledger.Server(s.ctx, id)
 	if _, ok := s.modelState.servers[id]; !ok {
 		if got := answerOf(err); got.Err != remediation.ErrServerNotFound.Error() {
@@ -28,7 +28,7 @@ func (s *sequence) readServers(t *rapid.T) {
 		t.Fatalf("Server(%s): %v (-model +ledger):\n%s", id, err, diff)
 	}
 
-	after, limit := one(t, "after", []string{"", "a", "db-1", "web-1", "web-2"}), rapid.IntRange(0, 2).Draw(t, "limit")
+	after, limit := pick(t, "after", []string{"", "a", "db-1", "web-1", "web-2"}), rapid.IntRange(0, 2).Draw(t, "limit")
 	page, err := s.ledger.Servers(s.ctx, after, limit)
 	if err != nil {
 		t.Fatal(err)
@@ -44,12 +44,12 @@ func (s *sequence) readServers(t *rapid.T) {
 	}
 }
 
-// server is what reading a server answers.
-func (b modelState) server(id string) remediation.Server {
-	m := b.servers[id]
-	s := remediation.Server{ID: id, Paused: m.paused, ForbidsSelfApproval: m.forbids}
-	if m.paused {
-		s.PausedAt = &m.since
+// server is Ledger.Server in the model.
+func (m modelState) server(id string) remediation.Server {
+	mode := m.servers[id]
+	s := remediation.Server{ID: id, Paused: mode.paused, ForbidsSelfApproval: mode.forbids}
+	if mode.paused {
+		s.PausedAt = &mode.since
 	}
 	return s
 }

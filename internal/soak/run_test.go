@@ -1,5 +1,6 @@
-// Package soak proves on real processes, files and servers that nothing acknowledged is lost. Each test has a short form,
-// a fixed number of rounds for every test run, and a long one, which goes on for -length and says how far it is.
+// Package soak tests on real processes, files and servers that no acknowledged change is lost. Each test has a short
+// form and a long form. The short form runs a fixed number of rounds. The long form runs for -length and reports its
+// progress.
 package soak
 
 import (
@@ -14,44 +15,44 @@ import (
 )
 
 var (
-	length = flag.Duration("length", 0, "how long each test goes on; 0 is the short form")
-	seed   = flag.Uint64("seed", 0, "repeat the choices of the run that printed this seed; 0 draws a new one")
+	length = flag.Duration("length", 0, "how long each test runs; 0 runs the short form")
+	seed   = flag.Uint64("seed", 0, "repeat the random choices of the run that printed this seed; 0 draws a new seed")
 )
 
-// run is how long one test goes on, and where its random choices come from.
+// run counts the rounds of one test and is the source of its random choices.
 type run struct {
 	*rand.Rand
-	t      *testing.T
-	begin  time.Time
-	said   time.Time
-	short  int // rounds of the short form
-	rounds int // begun
-	status func() string
+	t        *testing.T
+	begin    time.Time
+	reported time.Time
+	short    int // rounds of the short form
+	rounds   int // rounds started so far
+	status   func() string
 }
 
-// theSeed is one for all tests.
-var theSeed = sync.OnceValue(func() uint64 {
+// runSeed is the seed that all tests share.
+var runSeed = sync.OnceValue(func() uint64 {
 	if *seed == 0 {
 		*seed = rand.Uint64()
 	}
 	return *seed
 })
 
-// newRun begins a test of so many rounds in its short form. The seed is printed, so that a run can be replayed: with the
-// test's name it decides what the test chooses, though not how the processes interleave.
+// newRun starts a test. short is the number of rounds of its short form, and status describes its progress. newRun logs
+// the seed. The seed and the test's name determine the random choices of the test, but not how processes interleave.
 func newRun(t *testing.T, short int, status func() string) *run {
 	t.Helper()
 	name := fnv.New64a()
 	name.Write([]byte(t.Name()))
-	choices := rand.New(rand.NewPCG(theSeed(), name.Sum64()))
-	r := &run{Rand: choices, t: t, begin: time.Now(), said: time.Now(), short: short, status: status}
-	t.Logf("-seed %d", theSeed())
+	choices := rand.New(rand.NewPCG(runSeed(), name.Sum64()))
+	r := &run{Rand: choices, t: t, begin: time.Now(), reported: time.Now(), short: short, status: status}
+	t.Logf("-seed %d", runSeed())
 	t.Cleanup(func() { t.Logf("%d rounds in %v: %s", r.rounds, time.Since(r.begin).Round(time.Second), status()) })
 	return r
 }
 
-// cannotTry skips a test on a machine that lacks what it needs. POSTGRES_REQUIRED is set where nothing may go untested.
-func cannotTry(t *testing.T, why any) {
+// skipOrFail skips a test that needs something this machine does not have. With POSTGRES_REQUIRED set, the test fails.
+func skipOrFail(t *testing.T, why any) {
 	t.Helper()
 	if os.Getenv("POSTGRES_REQUIRED") != "" {
 		t.Fatal(why)
@@ -59,7 +60,7 @@ func cannotTry(t *testing.T, why any) {
 	t.Skip(why)
 }
 
-// next reports whether there is another round, and in the long form says how far the test is.
+// next starts another round, or returns false if the test is over. The long form prints its progress to standard error.
 func (r *run) next() bool {
 	if r.t.Failed() {
 		return false
@@ -73,8 +74,8 @@ func (r *run) next() bool {
 		if passed >= *length {
 			return false
 		}
-		if time.Since(r.said) >= 5*time.Second {
-			r.said = time.Now()
+		if time.Since(r.reported) >= 5*time.Second {
+			r.reported = time.Now()
 			fmt.Fprintf(os.Stderr, "%s: %v of %v, %d rounds, %s\n",
 				r.t.Name(), passed.Round(time.Second), *length, r.rounds, r.status())
 		}

@@ -19,35 +19,38 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// shell is the sqlite3 program on a ledger's file.
+// This file tests a ledger that shares its file with the sqlite3 shell.
+
+// shell is a running sqlite3 shell on the file of a ledger.
 type shell struct {
 	*exec.Cmd
 	in  io.WriteCloser
 	out *bufio.Scanner
 }
 
+// startShell starts a shell, and kills it when the test ends.
 func startShell(t *testing.T, d database) *shell {
 	t.Helper()
 	program, err := exec.LookPath("sqlite3")
 	if err != nil {
-		cannotTry(t, fmt.Errorf("no other program to share the file with: %w", err))
+		skipOrFail(t, fmt.Errorf("can't find the sqlite3 shell: %w", err))
 	}
 	s := &shell{Cmd: exec.Command(program, "-batch", "-bail", string(d))}
 	s.Stderr = os.Stderr
 	s.in = must[io.WriteCloser](t)(s.StdinPipe())
 	s.out = bufio.NewScanner(must[io.ReadCloser](t)(s.StdoutPipe()))
-	wantNone(t, s.Start())
+	wantNoError(t, s.Start())
 	t.Cleanup(s.kill)
 	return s
 }
 
-// run has the shell execute statements, and returns when it has.
+// run executes statements in the shell and waits until they are done.
 func (s *shell) run(t *testing.T, statements string) {
 	t.Helper()
 	_, err := fmt.Fprintln(s.in, statements+"; SELECT 'done';")
-	wantNone(t, err)
+	wantNoError(t, err)
 	if !s.out.Scan() || s.out.Text() != "done" {
-		t.Fatalf("sqlite3 runs %s: %q, %v", statements, s.out.Text(), s.out.Err())
+		t.Fatalf("sqlite3: %s: output %q, %v", statements, s.out.Text(), s.out.Err())
 	}
 }
 
@@ -56,21 +59,23 @@ func (s *shell) kill() {
 	s.Wait()
 }
 
+// The shell takes the write lock, then commits, rolls back or is killed. Meanwhile calls with a short busy timeout get
+// ErrBusy, calls with a long one wait, and reads continue.
 func TestLedgerAndTheSqlite3ShellShareOneFile(t *testing.T) {
 	t.Parallel()
 	const timeout = 30 * time.Millisecond
 	d := newSQLite(t)
 	t.Cleanup(func() { d.check(t) })
-	patient := tell(t, d.ledger(t))
+	longWait := newCreateLog(t, d.ledger(t))
 	store := must[*sqlite.Store](t)(sqlite.Open(t.Context(), string(d), sqlite.WithBusyTimeout(timeout)))
 	defer store.Close()
-	hasty := &told{Ledger: remediation.New(store), prefix: "hasty-"}
+	shortWait := &createLog{Ledger: remediation.New(store), prefix: "hasty-"}
 
 	var busy, waited, killed int
 	var reads atomic.Int64
-	servers := []string{"web-1"} // those that the shell added and committed, too
+	servers := []string{"web-1"} // and the servers that the shell commits
 	r := newRun(t, 3, func() string {
-		return fmt.Sprintf("%d calls were busy, %d waited for the shell, which was killed %d times; %d reads beside it",
+		return fmt.Sprintf("%d calls got ErrBusy, %d waited for the shell, %d shells killed, %d reads during the locks",
 			busy, waited, killed, reads.Load())
 	})
 	hold := 100 * time.Millisecond
@@ -85,8 +90,8 @@ func TestLedgerAndTheSqlite3ShellShareOneFile(t *testing.T) {
 		var released atomic.Bool
 		wg.Go(func() {
 			for !released.Load() {
-				if _, err := hasty.List(t.Context(), remediation.Filter{ServerID: "web-1"}); err != nil {
-					t.Errorf("a read beside the shell's transaction: %v", err)
+				if _, err := shortWait.List(t.Context(), remediation.Filter{ServerID: "web-1"}); err != nil {
+					t.Errorf("a read during the shell's transaction: %v", err)
 					return
 				}
 				reads.Add(1)
@@ -94,9 +99,9 @@ func TestLedgerAndTheSqlite3ShellShareOneFile(t *testing.T) {
 		})
 		for range 2 {
 			begin := time.Now()
-			for _, err := range hasty.createTogether(t, 8) {
+			for _, err := range shortWait.createTogether(t, 8) {
 				if !errors.Is(err, remediation.ErrBusy) || time.Since(begin) < timeout {
-					t.Errorf("a call of at most %v: %v after %v, want ErrBusy", timeout, err, time.Since(begin))
+					t.Errorf("call with busy timeout %v: %v after %v, want ErrBusy", timeout, err, time.Since(begin))
 				}
 				busy++
 			}
@@ -105,9 +110,9 @@ func TestLedgerAndTheSqlite3ShellShareOneFile(t *testing.T) {
 		errs := make([]error, 32)
 		for i := range errs {
 			wg.Go(func() {
-				_, errs[i] = patient.create(t.Context(), 10)
+				_, errs[i] = longWait.create(t.Context(), 10)
 				if errs[i] == nil && !released.Load() {
-					t.Error("a call wrote while the shell held the lock")
+					t.Error("a call succeeded while the shell held the write lock")
 				}
 			})
 		}
@@ -124,13 +129,13 @@ func TestLedgerAndTheSqlite3ShellShareOneFile(t *testing.T) {
 			sh.run(t, "COMMIT")
 		}
 		wg.Wait()
-		wantNone(t, errs...)
+		wantNoError(t, errs...)
 		waited += len(errs)
-		wantNone(t, hasty.createTogether(t, 8)...)
+		wantNoError(t, shortWait.createTogether(t, 8)...)
 		sh.kill()
 	}
-	both := &told{kept: slices.Concat(patient.kept, hasty.kept)}
-	both.agree(t, d)
+	both := &createLog{succeeded: slices.Concat(longWait.succeeded, shortWait.succeeded)}
+	both.check(t, d)
 	slices.Sort(servers)
 	if diff := cmp.Diff(servers, d.column(t, "SELECT id FROM servers ORDER BY id")); diff != "" {
 		t.Errorf("servers (-committed +found):\n%s", diff)
