@@ -9,7 +9,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// attempt is one call whose context may be cancelled, and the change that it makes if it happens.
+// attempt is one call whose context may be cancelled, and the change that it makes if it succeeds.
 type attempt struct {
 	server  string
 	before  remediation.Action // the zero Action if the call is Create

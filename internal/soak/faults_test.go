@@ -20,7 +20,7 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// This file has what the fault tests share, and the faults that both engines have: schema versions and wrong clocks.
+// This file has the helpers of all fault tests, and the faults of both engines: schema versions and wrong clocks.
 
 // createLog records which calls of Create succeeded, so that a test can compare them with the stored actions.
 type createLog struct {

@@ -140,8 +140,8 @@ func TestStandbyFeedMissesAndRepeatsNothing(t *testing.T) {
 	reader.wantAllStored(t, replica)
 }
 
-// A prepared transaction holds back later events of its database, also after a restart. One of another database does
-// not.
+// A prepared transaction holds back later events of its database, also after a restart.
+// A prepared transaction of another database does not.
 func TestPreparedTransactionDelaysTheFeedOfItsDatabase(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, "max_prepared_transactions = 5")
