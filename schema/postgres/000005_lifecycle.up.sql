@@ -88,11 +88,11 @@ FOR EACH ROW EXECUTE FUNCTION remediation_actions_insert();
 -- missing ones are filled, so that every row can be ended.
 --
 -- An approved command can't be changed, and audit fields change only with the status. There is one exception: both
--- outputs of a terminal action may be cleared, when their retention is over. Outputs are part of the audit trail, so
--- clearing needs the right to delete actions, which an agent does not have.
+-- outputs of a terminal action may be cleared, as ClearOutput does. Outputs are part of the audit trail, so clearing
+-- needs the right to delete actions, which an agent does not have.
 --
--- An older program may have written years outside 1 to 9999. A row with an infinite time can't be changed: the driver
--- can't read it, and a call must not change a row that it then fails to return.
+-- An older program may have written years outside 1 to 9999. The status of a row with an infinite time can't be
+-- changed: the driver can't read the row, and a call must not change a row that it then fails to return.
 CREATE FUNCTION remediation_actions_update() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     refused CONSTANT text := CASE
@@ -241,13 +241,13 @@ EXECUTE FUNCTION remediation_actions_refuse('changing paused_at takes the right 
 -- The id ends each of these, so that an index also gives its rows in the order they were created.
 -- List by server.
 CREATE INDEX remediation_actions_by_server ON remediation_actions (server_id, id);
--- Claim, and List by server and status.
+-- List by server and status.
 CREATE INDEX remediation_actions_by_server_status ON remediation_actions (server_id, status, id);
 -- List by status: the approval queue of a whole fleet.
 CREATE INDEX remediation_actions_by_status ON remediation_actions (status, id);
 -- List by action type.
 CREATE INDEX remediation_actions_by_type ON remediation_actions (action_type, id);
--- List by alert, and ON DELETE SET NULL when an alert goes.
+-- List by alert, and ON DELETE SET NULL when an alert is deleted.
 CREATE INDEX remediation_actions_by_alert ON remediation_actions (alert_id, id) WHERE alert_id IS NOT NULL;
 
 -- A role that may execute a trigger function could use it in a trigger of another table.

@@ -117,7 +117,7 @@ GRANT SELECT ON remediation_approvable TO PUBLIC;
 -- Actions that may be started if their limits and the mode of their server allow it. A row that predates the rules is
 -- excluded unless it has exactly the fields of an approval, with times that the driver can read. The condition is a
 -- CASE because PostgreSQL estimates each IS NULL as rare, and would sort what it then expects to be one row. Reading
--- this view or the next needs the right to read the table.
+-- this view, the one before it or the one after it needs the right to read the table.
 CREATE VIEW remediation_startable WITH (security_invoker = true) AS
 SELECT a.id, a.server_id, a.approved_by, a.not_before, a.expires_at
 FROM remediation_actions AS a

@@ -63,7 +63,7 @@ $$;
 
 -- The ids of open transactions that certainly belong to another database; ids are shared by the cluster. Sessions are
 -- listed after the snapshot was taken, so a session with one of its ids already had it then. An id without a session is
--- not certain.
+-- left out, because its database is not certain.
 CREATE FUNCTION remediation_events_elsewhere() RETURNS bigint[]
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -118,8 +118,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
         0)
 $$;
 
--- The triggers below run once for each statement and read its rows from transition tables, so that a statement with
--- many rows pays the fixed cost of writing events once.
+-- The triggers for INSERT and UPDATE run once for each statement and read its rows from transition tables, so that a
+-- statement with many rows pays the fixed cost of writing events once.
 
 -- A row that is inserted with a later status gets the events of all steps before.
 CREATE FUNCTION remediation_events_inserted() RETURNS trigger
@@ -145,8 +145,8 @@ BEGIN
 END
 $$;
 
--- Writes the events of existing actions as the triggers would have written them, with NULL for an empty text. Rows that
--- can't be stored are left out. All events get one position, which is read once; the default would be computed for
+-- Writes the events of existing actions as the triggers would have written them, with NULL for an empty text. Events
+-- that can't be stored are left out. All events get one position, which is read once; the default would be computed for
 -- each.
 INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail, feed_position)
 SELECT a.id, a.server_id, h.kind, nullif(h.actor, ''), h.occurred_at, nullif(h.detail, ''), (SELECT remediation_events_next())

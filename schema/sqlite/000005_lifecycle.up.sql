@@ -139,8 +139,8 @@ BEGIN
 END;
 
 -- An approved command can't be changed, and audit fields change only with the status. There is one exception: both
--- outputs of a terminal action may be cleared, when their retention is over. The trigger has no column list, because
--- "SET rowid = …" would bypass a list with id.
+-- outputs of a terminal action may be cleared, as ClearOutput does. The trigger has no column list, because "SET rowid
+-- = …" would bypass a list with id.
 CREATE TRIGGER remediation_actions_update
 BEFORE UPDATE ON remediation_actions
 BEGIN
@@ -244,11 +244,11 @@ END;
 -- Every SQLite index ends in the id, so each of these also gives its rows in the order they were created.
 -- List by server.
 CREATE INDEX remediation_actions_by_server ON remediation_actions (server_id);
--- Claim, and List by server and status.
+-- List by server and status.
 CREATE INDEX remediation_actions_by_server_status ON remediation_actions (server_id, status);
 -- List by status: the approval queue of a whole fleet.
 CREATE INDEX remediation_actions_by_status ON remediation_actions (status);
 -- List by action type.
 CREATE INDEX remediation_actions_by_type ON remediation_actions (action_type);
--- List by alert, and ON DELETE SET NULL when an alert goes.
+-- List by alert, and ON DELETE SET NULL when an alert is deleted.
 CREATE INDEX remediation_actions_by_alert ON remediation_actions (alert_id) WHERE alert_id IS NOT NULL;

@@ -14,7 +14,7 @@ CREATE TABLE remediation_events (
 CREATE INDEX remediation_events_action ON remediation_events (action_id); -- and id, which every index ends in
 
 -- Writes the events of existing actions as the triggers below would have written them, with NULL for an empty text.
--- Rows that can't be read are left out.
+-- The DELETE then removes the events whose id, types or time the rules below would refuse.
 INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at, detail)
 SELECT h.action_id, h.server_id, h.kind, nullif(h.actor, ''), h.occurred_at, nullif(h.detail, '')
 FROM (
@@ -51,8 +51,8 @@ WHERE kind = 'created' AND action_id NOT BETWEEN 1 AND 9007199254740992
             AND ltrim(substr(occurred_at, 21), '0123456789') IN ('', '+00:00')
             AND length(occurred_at) <= 29 + length(ltrim(substr(occurred_at, 21), '0123456789')))) IS NOT TRUE;
 
--- A row that is inserted with a later status gets the events of all steps before. There is a trigger for each case,
--- because INSERT … SELECT into a table with triggers uses a temporary table, and VALUES does not.
+-- A row that is inserted with a later status gets the events of all steps before. The statuses pending and approved
+-- have triggers of their own with VALUES, because INSERT … SELECT into a table with triggers uses a temporary table.
 CREATE TRIGGER remediation_events_inserted_pending
 AFTER INSERT ON remediation_actions
 WHEN NEW.status = 'pending'
@@ -170,9 +170,9 @@ BEGIN
     SELECT RAISE(ABORT, 'remediation_events_append_only: ids are given in their order');
 END;
 
--- An event must match its action at that moment, also if it is inserted by hand. This rule also checks every time and
--- every new id of an action. It is no CHECK, because then INSERT OR IGNORE INTO remediation_actions would skip the
--- event and keep the action.
+-- An event must match its action at that moment, also if it is inserted by hand. The times of the steps and the id of a
+-- new action are checked here too, because the triggers above write them to events. This is no CHECK, because then
+-- INSERT OR IGNORE INTO remediation_actions would skip the event and keep the action.
 --
 -- JSON readers represent integers up to 2^53 exactly, and AUTOINCREMENT has no id after 2^63-1. An old action with
 -- another id can still be ended and deleted.
