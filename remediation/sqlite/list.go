@@ -7,8 +7,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// ListActions picks the query whose index narrows the history most; the rest of the filter is checked row by row. Open
-// actions are few, and of the history a type is a smaller part than one of three terminal statuses.
+// ListActions picks the query whose index leaves the fewest rows, and the query checks the rest of the filter row by
+// row. For an open status that is the index by status, because open actions are few. For a terminal status it is the
+// index by type, because most actions have one of only three terminal statuses.
 func (s *store) ListActions(ctx context.Context, f remediation.Filter) ([]remediation.Action, error) {
 	return readable(s, func(skip bool) ([]remediation.Action, error) { return s.list(ctx, f, skip) })
 }
@@ -43,12 +44,12 @@ func (s *store) list(ctx context.Context, f remediation.Filter, skip bool) ([]re
 	}))
 }
 
-// listed is every shape of row that sqlc generates for many actions; all of them convert to an Action as they are.
-type listed interface {
+// listedRow is each row type that sqlc generates for lists of actions. All of them convert to an Action.
+type listedRow interface {
 	sqlitedb.RemediationAction | sqlitedb.RemediationListed
 }
 
-func actions[Row listed](rows []Row, err error) ([]remediation.Action, error) {
+func actions[Row listedRow](rows []Row, err error) ([]remediation.Action, error) {
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// The methods in this file work on many actions, servers or events at once.
+
 func (s *store) ApproveActions(ctx context.Context, ids []int64, by string, at time.Time) ([]remediation.Action, error) {
 	return actions(readable(s, func(skip bool) ([]row, error) {
 		return write(ctx, s, (*queries).ApproveActions, sqlitedb.ApproveActionsParams{
@@ -86,7 +88,7 @@ func (s *store) ListServers(ctx context.Context, after string, limit int) ([]rem
 	return list, nil
 }
 
-// skipPausedAt runs a query again without paused_at if the driver can't read one: it predates the rules.
+// skipPausedAt runs a query again without paused_at if the driver can't read a value of it that predates the rules.
 func skipPausedAt[T any](query func(skip bool) (T, error)) (T, error) {
 	result, err := query(false)
 	if isUnreadable(err) {
@@ -126,7 +128,7 @@ func events(rows []sqlitedb.RemediationEvent, err error) ([]remediation.Event, e
 	return list, nil
 }
 
-// jsonList is how a list travels as one parameter: numbers and plain names always marshal.
+// jsonList encodes a list as one parameter. Its callers pass numbers and strings, which always marshal.
 func jsonList[T any](list []T) string {
 	text, err := json.Marshal(list)
 	if err != nil {
