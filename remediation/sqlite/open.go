@@ -27,8 +27,8 @@ type options struct {
 	busyTimeout time.Duration
 }
 
-// WithBusyTimeout sets how long a call waits for another program that writes to the same file. The default is 5
-// seconds. SQLite uses whole milliseconds of it.
+// WithBusyTimeout sets how long a call waits for another program that writes to the same file. The default is 5 seconds.
+// SQLite counts whole milliseconds.
 func WithBusyTimeout(d time.Duration) Option {
 	return func(o *options) { o.busyTimeout = d }
 }

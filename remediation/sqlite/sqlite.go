@@ -156,7 +156,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.backend.closed = true
-	s.backend.Changed() // wakes followers of the feed, whose next call returns ErrClosed
+	s.backend.Changed() // wakes followers of the feed, which then return ErrClosed
 	var err error
 	if st := s.backend.ready.Swap(nil); st != nil {
 		err = st.write.Close()
