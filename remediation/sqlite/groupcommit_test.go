@@ -298,7 +298,7 @@ func TestCallWhoseContextEndsInTheQueueNeverRuns(t *testing.T) {
 			gaveUp <- err
 			return err
 		},
-		func() error { // is queued after that call, and runs only after it gave up
+		func() error { // cancels the call before it in the queue, and waits until that gave up
 			cancel()
 			if err := <-gaveUp; !errors.Is(err, context.Canceled) {
 				t.Errorf("the call that gave up: %v", err)

@@ -161,7 +161,8 @@ func TestPruneLeavesWhatHasNoTime(t *testing.T) {
 	})
 }
 
-// FAIL and ROLLBACK in a trigger of the host program's own keep, or take away, more than the statement that they refuse.
+// FAIL and ROLLBACK in a trigger of the host program's own keep, or take away, more than the statement that they
+// refuse.
 func TestTriggerThatFailsItsOwnWayLeavesNothingHalf(t *testing.T) {
 	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
 		for how, when := range map[string]string{"FAIL": "AFTER", "ROLLBACK": "AFTER", "ABORT": "BEFORE"} {
