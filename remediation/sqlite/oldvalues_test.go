@@ -30,7 +30,7 @@ const oldRow = `INSERT INTO remediation_actions (server_id, action_type, command
 // An older program may have set the time of an end in any format, without the status. Such an action can still be
 // ended. Its time stays, and the time of its event is the time of the call.
 func TestOldRowThatHasAnEndTimeCanBeEnded(t *testing.T) {
-	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
+	eachOpener(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
 		for _, at := range []string{"'2026-01-01T00:00:00'", "'2026-01-01'", "'2026-01-01 00:00:00+02:00'", "'2026-01-01 00:00:00'"} {
 			beforeRules(t, raw,
 				oldRow+"('web-1', 'x', 'x', 'ann', '2026-01-01 00:00:00', 'pending', NULL, NULL, NULL, "+at+", NULL)",
@@ -60,7 +60,7 @@ func TestOldRowThatHasAnEndTimeCanBeEnded(t *testing.T) {
 
 // Older programs wrote these rows with foreign keys off. They do not stop the ledger from changing or listing others.
 func TestOldRowThatIsNotTextDoesNotBlockOthers(t *testing.T) {
-	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
+	eachOpener(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
 		good, err := ledger.Create(t.Context(), restart("true"))
 		wantDone(t, err)
 		_, err = ledger.Start(t.Context(), good.ID)
@@ -92,7 +92,7 @@ func TestOldRowThatIsNotTextDoesNotBlockOthers(t *testing.T) {
 
 // An older program may have written ids and values that an event can't have.
 func TestOldRowThatFitsNoEventCanBeEndedAndDeleted(t *testing.T) {
-	each(t, func(t *testing.T, _ *remediation.Ledger, raw *sql.DB) {
+	eachOpener(t, func(t *testing.T, _ *remediation.Ledger, raw *sql.DB) {
 		beforeRules(t, raw,
 			"INSERT INTO remediation_actions (id, server_id, action_type, command, created_by, created_at) VALUES (-5, 'web-1', 'x', 'x', 'ann', '2026-01-01 00:00:00')",
 			oldRow+"('web-1', 'x', 'x', 'ann', '2026-01-01 00:00:00', 'completed', '2026-01-01 00:00:00', x'626f62', '2026-01-01 00:00:00', NULL, '2026-01-01 00:00:00')")
