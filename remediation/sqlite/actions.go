@@ -10,7 +10,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// The methods in this file change or read one server, alert or action. Each runs one generated statement.
+// This file has the methods that change one server or alert, and those that create, change or read one action. Each
+// runs one generated statement.
 
 // row is one action with all its columns.
 type row = sqlitedb.RemediationAction

@@ -287,7 +287,7 @@ func TestDownStopsAtTheAdoptedVersion(t *testing.T) {
 
 			runCLI(t, path, "down", fmt.Sprint(newestVersion(t)-version))
 			if diff := cmp.Diff(schema, ledgerObjects(rawSchema(t, db))); diff != "" {
-				t.Errorf("the schema on the way down is not the host's (-want +got):\n%s", diff)
+				t.Errorf("the schema after going down is not the host program's (-want +got):\n%s", diff)
 			}
 			rows := rawContents(t, db)
 			out, err := tryCLI(t, path, "down", "1")

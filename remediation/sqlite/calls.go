@@ -63,9 +63,9 @@ func read[P, T any](ctx context.Context, s *store, run query[P, T], params P) (n
 }
 
 // readable runs a statement that returns actions, without the rows that the driver can't read. Such a row predates the
-// rules and has a value that does not fit its column's type. One of them fails the whole statement. To leave them out, a
-// statement must check each row, so the store starts to do that after the first failure. In a caller's transaction it
-// always does, because nothing there undoes a statement that failed while its rows were read.
+// rules and has a value that does not fit its column's type. One of them fails the whole statement. To leave them out,
+// a statement must check each row, so the store starts to do that after the first failure. In a caller's transaction
+// it always does, because nothing there undoes a statement that failed while its rows were read.
 func readable[T any](s *store, run func(skipUnreadable bool) (T, error)) (T, error) {
 	skip := s.skipUnreadable.Load()
 	result, err := run(skip)

@@ -21,7 +21,7 @@ import (
 
 // These helpers open databases for the tests, and read and write them without the ledger.
 
-// goodPool has the DSN parameters that New needs.
+// goodPool has the DSN parameters that a pool for New should have.
 const goodPool = "_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)&_time_format=sqlite"
 
 func poolDSN(path, params string) string {

@@ -342,18 +342,18 @@ func TestCloseWaitsForQueuedCalls(t *testing.T) {
 	t.Parallel()
 	s := openShared(t)
 	s.lead(t)
-	a, b, beside, closed := make(chan error, 1), make(chan error, 1), make(chan error, 1), make(chan error, 1)
+	a, b, concurrent, closed := make(chan error, 1), make(chan error, 1), make(chan error, 1), make(chan error, 1)
 	go func() { a <- s.create(t.Context(), "a") }()
 	go func() { b <- s.create(t.Context(), "b") }()
 	s.awaitQueued(t, 2)
 	go func() { closed <- s.Close() }()
-	go func() { beside <- s.create(t.Context(), "c") }()
+	go func() { concurrent <- s.create(t.Context(), "c") }()
 	s.queue().Release()
 	want := []string{"a", "b"}
 	if err := errors.Join(<-a, <-b, <-closed); err != nil {
 		t.Error(err)
 	}
-	if err := <-beside; err == nil {
+	if err := <-concurrent; err == nil {
 		want = append(want, "c")
 	} else if !errors.Is(err, ErrClosed) {
 		t.Errorf("the call at the same time as Close: %v", err)

@@ -96,11 +96,11 @@ func TestMigrateLeavesOutEventsWithInvalidValues(t *testing.T) {
 	fillLegacy(t, path, 1)
 	stepAPI(t, path, 3)
 	db := rawPool(t, path, goodPool)
-	odd := []string{"1700000000", "2461060.5", "''", "'yesterday'", "'now'", "'2026-01-19'", "'2026-01-19 15:36'",
+	invalid := []string{"1700000000", "2461060.5", "''", "'yesterday'", "'now'", "'2026-01-19'", "'2026-01-19 15:36'",
 		"'2026-01-19T15:36:01'", "'2026-01-19 15:36:01Z'", "'2026-01-19 15:36:01+02:00'", "'2026-01-19 15:36:01.'",
 		"'2026-01-19 15:36:01.+00:00'", "'2026-01-19 15:36:01.1234567890'", "'2026-02-30 12:00:00'", "'2026-01-19 24:00:00'",
 		"'0000-12-31 23:59:59'", "'-001-01-19 15:36:01'", "'2026-01-19 15:36:01' || char(0)", "x'323032362d30312d31392031353a33363a3031'"}
-	for _, at := range odd {
+	for _, at := range invalid {
 		rawExec(t, db, `INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by,
 				approved_at, approved_by, rejected_at, rejected_by, executed_at, completed_at, exit_code)
 			VALUES ('nas', 'clear_logs', 'completed', 'true', `+at+`, 'ann', `+at+`, 'bob', `+at+`, 'bob', `+at+`, `+at+`, 0)`)

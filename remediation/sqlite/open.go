@@ -27,7 +27,7 @@ type options struct {
 	busyTimeout time.Duration
 }
 
-// WithBusyTimeout sets how long a call waits for another program that writes to the same file. The default is 5 seconds.
+// WithBusyTimeout sets how long a call waits for another program that writes to the same file, by default 5 seconds.
 // SQLite counts whole milliseconds.
 func WithBusyTimeout(d time.Duration) Option {
 	return func(o *options) { o.busyTimeout = d }
@@ -102,9 +102,9 @@ func open(ctx context.Context, path string, o options) (*Store, error) {
 	return newStore(writer, reader, newGroupCommit(writer, file{path, opened}, o.busyTimeout), o.busyTimeout), nil
 }
 
-// ErrFileGone is the error of every call if the file that Open opened was removed or replaced since then. SQLite
-// itself would continue to use the old file, which no longer has a name. Put the file back. A call that was running
-// at that time may have changed the old file.
+// ErrFileGone is the error of every call if the file that Open opened was removed, moved or replaced since then. SQLite
+// itself would continue to use the old file. Put the file back. A call that was running at that time may have changed
+// the old file.
 var ErrFileGone = errors.New("the database file was removed or replaced while it was open")
 
 // file is the database file as Open found it.
@@ -221,8 +221,8 @@ func useWAL(ctx context.Context, db *sql.DB, wait time.Duration) error {
 	return err
 }
 
-// whileBusy retries try as long as another program has the file's lock, and returns the error once wait has passed after
-// since. A try that fails must change nothing.
+// whileBusy retries try as long as another program has the file's lock, and returns the error once wait has passed
+// after since. A try that fails must change nothing.
 func whileBusy(ctx context.Context, since time.Time, wait time.Duration, try func() error) error {
 	for {
 		if err := ctx.Err(); err != nil {

@@ -9,7 +9,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// The methods in this file work on many actions, servers or events at once.
+// This file has the methods for operators: decisions about many actions, maintenance, explanations, servers, counts and
+// events.
 
 func (s *store) ApproveActions(ctx context.Context, ids []int64, by string, at time.Time) ([]remediation.Action, error) {
 	return actions(readable(s, func(skip bool) ([]row, error) {

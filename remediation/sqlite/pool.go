@@ -60,7 +60,8 @@ func checkConn(ctx context.Context, conn *sql.Conn) error {
 	return nil
 }
 
-// sortableTimes formats the times in a statement's arguments, because the DSN of a caller's transaction is not known.
+// sortableTimes passes times to the driver as text in timeLayout, because the time format of a caller's transaction is
+// not known.
 type sortableTimes struct{ sqlitedb.DBTX }
 
 func (tx sortableTimes) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {

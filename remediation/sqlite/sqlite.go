@@ -32,7 +32,7 @@ type Store struct {
 
 var _ remediation.Store = (*Store)(nil)
 
-// Backend is for remediation.New.
+// Backend returns the backend that remediation.New uses.
 func (s *Store) Backend() remediation.Backend { return &s.backend }
 
 // New returns a Store that uses the caller's pool. The Store's Close releases only the prepared statements. The caller

@@ -19,7 +19,7 @@ import (
 // These tests check that a call is committed completely or not at all, in spite of rows that predate the rules,
 // triggers of the host program, a replaced file, and contexts that end.
 
-// openers return the stores that commit each call by themselves, by the name of their constructor.
+// openers has the constructors whose stores commit each call by itself.
 var openers = map[string]func(t *testing.T, path string) remediation.Store{
 	"Open": func(t *testing.T, path string) remediation.Store { return openLedger(t, path) },
 	"New":  func(t *testing.T, path string) remediation.Store { return storeOn(t, rawPool(t, path, goodPool)) },
@@ -46,9 +46,9 @@ func restart(command string) remediation.NewAction {
 // statuses selects the id and status of every action.
 const statuses = "SELECT id || ' ' || status FROM remediation_actions ORDER BY id"
 
-// Rows that predate the rules may have values in time columns that can't be read as a time. Calls neither change these
-// rows nor fail because of them.
-func TestRowWithAnUnreadableTimeIsNeitherChangedNorInTheWay(t *testing.T) {
+// Rows that predate the rules may have values in time columns that can't be read as a time. Calls never change such
+// rows, and calls for other rows succeed.
+func TestRowWithAnUnreadableTimeStaysUnchangedAndBlocksNoOthers(t *testing.T) {
 	eachOpener(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
 		const fine = "'2026-11-23 12:00:00+00:00'"
 		rule := rawColumn(t, raw, "SELECT sql FROM sqlite_master WHERE name = 'remediation_events_append_only_insert'")[0]
@@ -63,14 +63,14 @@ func TestRowWithAnUnreadableTimeIsNeitherChangedNorInTheWay(t *testing.T) {
 				approved_at, executed_at, approved_by) VALUES (?, 'reboot', 'reboot', 'ann', ?, `+
 				created+","+approved+","+executed+","+by+")", server, status)
 		}
-		for _, odd := range []string{"1700000000", "'yesterday'", "2461060.5", "''", "'2026-01-19 15:36:01.+00:00'",
+		for _, unreadable := range []string{"1700000000", "'yesterday'", "2461060.5", "''", "'2026-01-19 15:36:01.+00:00'",
 			"'2026-02-30 12:00:00'", "'2026-01-19 24:00:00'", "x'323032362d30312d31392031353a33363a3031'", "'now'"} {
-			insert("pending", odd, "NULL", "NULL", "NULL")
-			insert("approved", odd, fine, "NULL", "'bob'")
-			insert("approved", fine, odd, "NULL", "'bob'")
-			insert("executing", odd, fine, fine, "'bob'")
-			insert("executing", fine, odd, fine, "'bob'")
-			insert("executing", fine, fine, odd, "'bob'")
+			insert("pending", unreadable, "NULL", "NULL", "NULL")
+			insert("approved", unreadable, fine, "NULL", "'bob'")
+			insert("approved", fine, unreadable, "NULL", "'bob'")
+			insert("executing", unreadable, fine, fine, "'bob'")
+			insert("executing", fine, unreadable, fine, "'bob'")
+			insert("executing", fine, fine, unreadable, "'bob'")
 		}
 		rawExec(t, raw, rule)
 		before := rawColumn(t, raw, statuses)
@@ -101,7 +101,7 @@ func TestRowWithAnUnreadableTimeIsNeitherChangedNorInTheWay(t *testing.T) {
 		} {
 			outcomes, err := decide([]int64{1, id})
 			if err != nil || outcomes[0].Err == nil || outcomes[1].Err != nil {
-				t.Errorf("a decision about an odd row and a good one: %+v, %v", outcomes, err)
+				t.Errorf("a decision about an unreadable row and a readable one: %+v, %v", outcomes, err)
 			}
 		}
 		for _, id := range []int64{good + 1, good + 3} {
@@ -116,7 +116,7 @@ func TestRowWithAnUnreadableTimeIsNeitherChangedNorInTheWay(t *testing.T) {
 			wantDone(t, err)
 		}
 		if _, err := ledger.Claim(t.Context(), "web-1"); !errors.Is(err, remediation.ErrNothingToClaim) {
-			t.Errorf("Claim of odd rows: %v", err)
+			t.Errorf("Claim of unreadable rows: %v", err)
 		}
 		for _, f := range []remediation.Filter{{}, {ServerID: "web-1"}, {Status: remediation.Executing}, {ActionType: "reboot"},
 			{ServerID: "web-2", Status: remediation.Executing}} {
@@ -126,14 +126,14 @@ func TestRowWithAnUnreadableTimeIsNeitherChangedNorInTheWay(t *testing.T) {
 			}
 			for _, a := range list {
 				if a.ID <= int64(len(before)) {
-					t.Errorf("List of %+v has the odd action %d", f, a.ID)
+					t.Errorf("List of %+v has the unreadable action %d", f, a.ID)
 				}
 			}
 		}
 		for id, reason := range map[int64]remediation.Reason{1: remediation.ReasonNoApproval, 2: remediation.ReasonNoApproval,
 			3: remediation.ReasonNoApproval, 4: remediation.ReasonExecuting} {
 			if e, err := ledger.Explain(t.Context(), id); err != nil || e.Reason != reason || !e.Since.IsZero() {
-				t.Errorf("Explain of the odd action %d: %s, %v", id, e, err)
+				t.Errorf("Explain of the unreadable action %d: %s, %v", id, e, err)
 			}
 		}
 		late := remediation.New(storeOn(t, raw), remediation.WithClock(func() time.Time { return time.Now().AddDate(1, 0, 0) }))
@@ -142,7 +142,7 @@ func TestRowWithAnUnreadableTimeIsNeitherChangedNorInTheWay(t *testing.T) {
 			t.Errorf("FailOverdue: %v, %v, want %d", closed, err, good+4)
 		}
 		if diff := cmp.Diff(before, rawColumn(t, raw, statuses)[:len(before)]); diff != "" {
-			t.Errorf("statuses of the odd rows (-before +after):\n%s", diff)
+			t.Errorf("statuses of the unreadable rows (-before +after):\n%s", diff)
 		}
 	})
 }
