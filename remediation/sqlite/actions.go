@@ -10,7 +10,10 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// row is the result of a statement about one action.
+// This file has the methods that change one server or alert, and those that create, change or read one action. Each
+// runs one generated statement.
+
+// row is one action with all its columns.
 type row = sqlitedb.RemediationAction
 
 func (s *store) AddServer(ctx context.Context, id string) error {
@@ -19,11 +22,11 @@ func (s *store) AddServer(ctx context.Context, id string) error {
 }
 
 func (s *store) PauseServer(ctx context.Context, id string, at time.Time) error {
-	return server(write(ctx, s, (*queries).PauseServer, sqlitedb.PauseServerParams{ID: id, PausedAt: &at}))
+	return oneServer(write(ctx, s, (*queries).PauseServer, sqlitedb.PauseServerParams{ID: id, PausedAt: &at}))
 }
 
 func (s *store) UnpauseServer(ctx context.Context, id string) error {
-	return server(write(ctx, s, (*queries).UnpauseServer, id))
+	return oneServer(write(ctx, s, (*queries).UnpauseServer, id))
 }
 
 func (s *store) AddAlert(ctx context.Context, serverID, title string) (int64, error) {
@@ -32,7 +35,7 @@ func (s *store) AddAlert(ctx context.Context, serverID, title string) (int64, er
 }
 
 func (s *store) ForbidSelfApproval(ctx context.Context, serverID string, forbid bool) error {
-	return server(write(ctx, s, (*queries).ForbidSelfApproval, sqlitedb.ForbidSelfApprovalParams{ServerID: serverID, Forbids: forbid}))
+	return oneServer(write(ctx, s, (*queries).ForbidSelfApproval, sqlitedb.ForbidSelfApprovalParams{ServerID: serverID, Forbids: forbid}))
 }
 
 func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at time.Time) (remediation.Action, error) {
@@ -75,7 +78,7 @@ func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at ti
 	return action, nil
 }
 
-// clone copies the value of a pointer that belongs to the caller.
+// clone copies a value of the caller, who may change it later.
 func clone[T any](p *T) *T {
 	if p == nil {
 		return nil
@@ -129,25 +132,26 @@ func (s *store) WithdrawAction(ctx context.Context, id int64, by, reason string,
 }
 
 func (s *store) ClaimAction(ctx context.Context, serverID string, at time.Time) (remediation.Action, error) {
-	claimed, err := readable(s, func(skip bool) (started, error) {
+	claimed, err := readable(s, func(skip bool) (startedRow, error) {
 		return write(ctx, s, (*queries).ClaimAction, sqlitedb.ClaimActionParams{
 			ServerID: serverID, ExecutedAt: &at, SkipUnreadable: skip,
 		})
 	})
-	return executing(claimed, at, noRow(err, remediation.ErrNothingToClaim))
+	return startedAction(claimed, at, noRow(err, remediation.ErrNothingToClaim))
 }
 
 func (s *store) StartAction(ctx context.Context, id int64, at time.Time) (remediation.Action, error) {
-	begun, err := readable(s, func(skip bool) (sqlitedb.StartActionRow, error) {
+	row, err := readable(s, func(skip bool) (sqlitedb.StartActionRow, error) {
 		return write(ctx, s, (*queries).StartAction, sqlitedb.StartActionParams{ID: id, ExecutedAt: &at, SkipUnreadable: skip})
 	})
-	return executing(started(begun), at, noRow(err, remediation.ErrNotFound))
+	return startedAction(startedRow(row), at, noRow(err, remediation.ErrNotFound))
 }
 
-// started has the columns that StartAction and ClaimAction return. The other columns are set by the statement, or NULL.
-type started = sqlitedb.ClaimActionRow
+// startedRow is an action that has just started, without its new status and the start time, which the caller knows. The
+// columns that it leaves out are NULL in every action that can start.
+type startedRow = sqlitedb.ClaimActionRow
 
-func executing(row started, at time.Time, err error) (remediation.Action, error) {
+func startedAction(row startedRow, at time.Time, err error) (remediation.Action, error) {
 	if err != nil {
 		return remediation.Action{}, err
 	}
@@ -222,23 +226,23 @@ func (s *store) ExplainCreate(ctx context.Context, a remediation.NewAction) (rem
 	return remediation.Obstacles(found), err
 }
 
-// oneAction converts the result of a statement about one action; no row is ErrNotFound.
+// oneAction converts the result of a statement that names one action by its ID. No row means ErrNotFound.
 func oneAction(action row, err error) (remediation.Action, error) {
 	return remediation.Action(action), noRow(err, remediation.ErrNotFound)
 }
 
-// server converts the number of servers that a statement changed; 0 is ErrServerNotFound.
-func server(found int64, err error) error {
+// oneServer converts the result of a statement that names one server by its ID. No row means ErrServerNotFound.
+func oneServer(found int64, err error) error {
 	if err == nil && found == 0 {
 		return remediation.ErrServerNotFound
 	}
 	return err
 }
 
-// noRow replaces sql.ErrNoRows with the sentinel that it means for this statement.
-func noRow(err, meaning error) error {
+// noRow returns replacement if err is sql.ErrNoRows, and otherwise err.
+func noRow(err, replacement error) error {
 	if errors.Is(err, sql.ErrNoRows) {
-		return meaning
+		return replacement
 	}
 	return err
 }

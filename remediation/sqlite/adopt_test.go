@@ -13,8 +13,11 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// legacyRows is what older programs may have left at each version: every status, times without a zone, and shapes that
-// the lifecycle would refuse today.
+// These tests migrate databases that already have tables or rows: rows that older programs wrote, and the tables of a
+// host program.
+
+// legacyRows are rows that older programs may have written at each schema version. They have every status, times
+// without a zone, and combinations of columns that the lifecycle refuses today.
 var legacyRows = map[int]string{
 	1: `INSERT INTO servers (id) VALUES ('web-1'), ('nas');
 		INSERT INTO alerts (id, server_id, title) VALUES (1, 'web-1', 'nginx is down'), (2, 'nas', 'disk is full');`,
@@ -41,7 +44,7 @@ var legacyRows = map[int]string{
 	4: `UPDATE servers SET is_paused = TRUE, paused_at = '2026-01-21 00:00:00.5' WHERE id = 'nas';`,
 }
 
-// fillLegacy makes the database at path step by step up to version, with what was left at each.
+// fillLegacy migrates the database at path step by step up to version, and adds the rows of legacyRows after each step.
 func fillLegacy(t testing.TB, path string, version int) {
 	t.Helper()
 	db := rawPool(t, path, "_pragma=foreign_keys(1)")
@@ -62,7 +65,7 @@ func addLegacyRows(t testing.TB, path string, rows int) {
 		SELECT 'web-1', 'restart_service', 'failed', 'echo ' || i, '2026-01-19 15:36:01.617957', 'dashboard' FROM n`, rows)
 }
 
-func TestLegacyRowsSurviveAndStayReadable(t *testing.T) {
+func TestMigrateKeepsLegacyRowsAndTheyCanBeRead(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	fillLegacy(t, path, 3)
@@ -103,7 +106,7 @@ func TestLegacyRowsSurviveAndStayReadable(t *testing.T) {
 		Stderr: new("no such unit"),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("Get of a failed action that nobody approved (-want +got):\n%s", diff)
+		t.Errorf("Get of a failed action without an approval (-want +got):\n%s", diff)
 	}
 
 	after := rawContents(t, db)
@@ -118,7 +121,7 @@ func TestLegacyRowsSurviveAndStayReadable(t *testing.T) {
 	}
 }
 
-func TestLegacyRowThatMayNotRunBlocksNoOther(t *testing.T) {
+func TestLegacyRowWithoutAFullApprovalDoesNotBlockClaim(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	fillLegacy(t, path, 1)
@@ -138,12 +141,13 @@ func TestLegacyRowThatMayNotRunBlocksNoOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := ledger.Claim(t.Context(), "web-1"); err != nil || got.ID != want.ID {
-		t.Errorf("Claim behind approvals that nobody gave: action %d, %v; want action %d", got.ID, err, want.ID)
+		t.Errorf("Claim after actions without a full approval: action %d, %v; want action %d", got.ID, err, want.ID)
 	}
 }
 
-// hostTables is the database of the Python program that the ledger grew out of, as SQLAlchemy makes it, by the version
-// that it amounts to. Servers and alerts are the host's: they require more than the ledger knows.
+// hostTables returns the statements that create the database of the Python program from which the ledger was derived,
+// as SQLAlchemy creates it. version is the equivalent version of the ledger's schema. The host program owns servers
+// and alerts, which have more required columns than the ledger knows.
 func hostTables(version int) string {
 	if version == 0 {
 		return ""
@@ -190,7 +194,7 @@ func hostTables(version int) string {
 	return tables
 }
 
-// hostAction is the action of hostTables as the ledger reads it.
+// hostAction returns the action of hostTables as the ledger reads it.
 func hostAction(version int) remediation.Action {
 	a := remediation.Action{
 		ID: 1, ServerID: "web-1", ActionType: "restart_service", Status: remediation.Pending,
@@ -283,7 +287,7 @@ func TestDownStopsAtTheAdoptedVersion(t *testing.T) {
 
 			runCLI(t, path, "down", fmt.Sprint(newestVersion(t)-version))
 			if diff := cmp.Diff(schema, ledgerObjects(rawSchema(t, db))); diff != "" {
-				t.Errorf("the schema on the way down is not the host's (-want +got):\n%s", diff)
+				t.Errorf("the schema after going down is not the host program's (-want +got):\n%s", diff)
 			}
 			rows := rawContents(t, db)
 			out, err := tryCLI(t, path, "down", "1")
@@ -304,32 +308,32 @@ func TestDownStopsAtTheAdoptedVersion(t *testing.T) {
 	}
 }
 
-// rightForce is what a step says when the database stands at another version than the one that it builds on.
+// rightForce matches the error of a migration step when the database is at another version than the step needs.
 var rightForce = regexp.MustCompile(`the database stands (?:at|before) version \d; run: migrate (force (?:-- -)?\d)`)
 
-func TestWrongForceIsRefusedAndTheRightOneNamed(t *testing.T) {
+func TestMigrateAfterTheWrongForceNamesTheRightOne(t *testing.T) {
 	t.Parallel()
-	for stands := 0; stands <= 4; stands++ {
-		t.Run(fmt.Sprintf("at version %d", stands), func(t *testing.T) {
+	for actual := 0; actual <= 4; actual++ {
+		t.Run(fmt.Sprintf("at version %d", actual), func(t *testing.T) {
 			t.Parallel()
 			path := ledgerFile(t)
 			db := rawPool(t, path, goodPool)
-			rawExec(t, db, hostTables(stands))
+			rawExec(t, db, hostTables(actual))
 			schema, rows := ledgerObjects(rawSchema(t, db)), rawContents(t, db)
-			right := fmt.Sprintf("force %d", stands)
-			if stands == 0 {
+			right := fmt.Sprintf("force %d", actual)
+			if actual == 0 {
 				right = "force -- -1"
 			}
-			refused := func(by, said string, err error) {
+			refused := func(command, output string, err error) {
 				t.Helper()
-				if named := rightForce.FindStringSubmatch(said); err == nil || named == nil || named[1] != right {
-					t.Fatalf("%s: %v, want an error that says %q\n%s", by, err, right, said)
+				if named := rightForce.FindStringSubmatch(output); err == nil || named == nil || named[1] != right {
+					t.Fatalf("%s: %v, want an error that says %q\n%s", command, err, right, output)
 				}
 				if diff := cmp.Diff(schema, ledgerObjects(rawSchema(t, db))); diff != "" {
-					t.Errorf("%s changed the schema (-before +after):\n%s", by, diff)
+					t.Errorf("%s changed the schema (-before +after):\n%s", command, diff)
 				}
 				if diff := cmp.Diff(rows.within(rows), rawContents(t, db).within(rows)); diff != "" {
-					t.Errorf("%s changed rows (-before +after):\n%s", by, diff)
+					t.Errorf("%s changed rows (-before +after):\n%s", command, diff)
 				}
 			}
 			for _, wrong := range []string{"force -- -1", "force 1", "force 2", "force 3", "force 4"} {
@@ -339,16 +343,16 @@ func TestWrongForceIsRefusedAndTheRightOneNamed(t *testing.T) {
 				runCLI(t, path, strings.Fields(wrong)...)
 				err := sqlite.Migrate(t.Context(), db)
 				refused("Migrate after "+wrong, fmt.Sprint(err), err)
-				said, err := tryCLI(t, path, "up")
-				refused("migrate up after "+wrong, said, err)
+				output, err := tryCLI(t, path, "up")
+				refused("migrate up after "+wrong, output, err)
 			}
 			runCLI(t, path, strings.Fields(right)...)
-			if stands == 0 {
+			if actual == 0 {
 				runCLI(t, path, "up")
 				walkLifecycle(t, remediation.New(serverStore(t, path)), "web-1", nil)
 				return
 			}
-			checkAdopted(t, path, stands, func() { runCLI(t, path, "up") })
+			checkAdopted(t, path, actual, func() { runCLI(t, path, "up") })
 		})
 	}
 }

@@ -13,7 +13,10 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// query is a generated method, which runs one statement.
+// write and read run all generated statements of a store. The rest of this file recognizes the errors of SQLite and of
+// its driver.
+
+// query is a generated method that runs one statement.
 type query[P, T any] = func(*queries, context.Context, P) (T, error)
 
 // write runs one statement that changes the database.
@@ -41,9 +44,9 @@ func write[P, T any](ctx context.Context, s *store, run query[P, T], params P) (
 	return result, nil
 }
 
-// read runs one statement that changes nothing. It never waits for a writer.
+// read runs one statement that changes nothing. It does not wait in the queue of writes.
 func read[P, T any](ctx context.Context, s *store, run query[P, T], params P) (none T, err error) {
-	if err := ctx.Err(); err != nil { // as in write
+	if err := ctx.Err(); err != nil { // a nil context panics here, before anything is locked
 		return none, err
 	}
 	s.open.RLock()
@@ -59,10 +62,10 @@ func read[P, T any](ctx context.Context, s *store, run query[P, T], params P) (n
 	return result, busy(err)
 }
 
-// readable runs a statement that returns actions. A row that predates the rules may hold a value that the driver can't read
-// as its column's type, and then the whole statement fails. After the first such failure the store's statements leave such
-// rows out, which costs them a check of each row. In a caller's transaction they always do, because there nothing undoes a
-// statement that failed while its rows were read.
+// readable runs a statement that returns actions, without the rows that the driver can't read. Such a row predates the
+// rules and has a value that does not fit its column's type. One of them fails the whole statement. To leave them out,
+// a statement must check each row, so the store starts to do that after the first failure. In a caller's transaction
+// it always does, because nothing there undoes a statement that failed while its rows were read.
 func readable[T any](s *store, run func(skipUnreadable bool) (T, error)) (T, error) {
 	skip := s.skipUnreadable.Load()
 	result, err := run(skip)
@@ -73,12 +76,12 @@ func readable[T any](s *store, run func(skipUnreadable bool) (T, error)) (T, err
 	return run(true)
 }
 
-// isUnreadable reports whether the driver could not read a value of a row. database/sql has no type for that error.
+// isUnreadable reports whether a row has a value that the driver can't read. database/sql has no type for that error.
 func isUnreadable(err error) bool {
 	return err != nil && strings.HasPrefix(err.Error(), "sql: Scan error")
 }
 
-// busy wraps an error of SQLite that means a lock timeout with remediation.ErrBusy.
+// busy adds remediation.ErrBusy to err if SQLite timed out waiting for a lock.
 func busy(err error) error {
 	if isBusy(err) {
 		return fmt.Errorf("%w: %w", remediation.ErrBusy, err)
@@ -88,7 +91,7 @@ func busy(err error) error {
 
 func isBusy(err error) bool { return code(err)&0xff == sqlite3.SQLITE_BUSY }
 
-// code returns SQLite's extended result code, or 0 if err does not come from SQLite.
+// code is SQLite's extended result code, or 0 if err does not come from SQLite.
 func code(err error) int {
 	if failed, ok := errors.AsType[*modernc.Error](err); ok {
 		return failed.Code()

@@ -14,15 +14,18 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// shellDSN is what a person at a shell needs, and no more.
+// This file runs the conformance tests of all engines on SQLite, and tests the rules against statements that only
+// SQLite has.
+
+// shellDSN has the parameters that a person at a shell needs to set.
 const shellDSN = "_pragma=foreign_keys(1)&_pragma=busy_timeout(60000)"
 
 func TestConformance(t *testing.T) {
 	conformance.Run(t, func(t *testing.T) conformance.Database {
 		path := ledgerFile(t)
-		// What races here must be right, not quick: under the race detector on few cores a turn may take seconds.
-		patient := sqlite.WithBusyTimeout(time.Minute)
-		store := openMigrated(t, path, patient)
+		// Under the race detector on few cores, a call may wait for the lock for seconds.
+		longTimeout := sqlite.WithBusyTimeout(time.Minute)
+		store := openMigrated(t, path, longTimeout)
 		immediate := rawPool(t, path, shellDSN+"&_txlock=immediate")
 		raw := rawPool(t, path, shellDSN)
 		return conformance.Database{
@@ -30,7 +33,7 @@ func TestConformance(t *testing.T) {
 			Store:   store,
 			Raw:     raw,
 			Begin:   func(t *testing.T) conformance.Tx { return begin(t, immediate) },
-			Another: func(t *testing.T) remediation.Store { return openLedger(t, path, patient) },
+			Another: func(t *testing.T) remediation.Store { return openLedger(t, path, longTimeout) },
 			BeforeRules: func(t *testing.T, write func()) {
 				withoutTriggers(t, raw, "tbl_name IN ('remediation_actions', 'servers')", write)
 			},
@@ -38,19 +41,19 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// begin begins a transaction, which is rolled back should the test end early.
+// begin begins a transaction. It is rolled back if the test ends early.
 func begin(t *testing.T, db *sql.DB) conformance.Tx {
 	t.Helper()
 	tx, err := db.BeginTx(context.WithoutCancel(t.Context()), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = tx.Rollback() }) // sql.ErrTxDone after a test that went well
+	t.Cleanup(func() { _ = tx.Rollback() }) // returns sql.ErrTxDone if the test has ended the transaction
 	return conformance.Tx{Store: sqlite.Tx(tx), Commit: tx.Commit, Rollback: tx.Rollback}
 }
 
-// What only SQLite's dialect can try against the rules.
-func TestDialectFindsNoWayAroundTheRules(t *testing.T) {
+// These statements exist only in SQLite, or only SQLite accepts their values.
+func TestSQLiteStatementsCannotBypassTheRules(t *testing.T) {
 	path := ledgerFile(t)
 	ledger := remediation.New(openMigrated(t, path))
 	if err := ledger.AddServer(t.Context(), "web-1"); err != nil {
@@ -80,13 +83,13 @@ func TestDialectFindsNoWayAroundTheRules(t *testing.T) {
 		"UPDATE remediation_actions SET oid = 7",
 		"UPDATE remediation_actions SET command = CAST(command AS BLOB)",
 		"UPDATE remediation_actions SET created_at = 1",
-		"UPDATE remediation_actions SET status = 'executing', executed_at = 'now'", // would be another time at each look
+		"UPDATE remediation_actions SET status = 'executing', executed_at = 'now'", // would change at each read
 		"UPDATE remediation_actions SET status = 'executing', executed_at = 2461368.5",
 		"UPDATE remediation_actions SET status = 'executing', executed_at = unixepoch()",
 		"UPDATE remediation_actions SET status = 'executing', executed_at = CAST('2026-11-23 12:00:00+00:00' AS BLOB)",
 		"UPDATE remediation_actions SET status = CAST('rejected' AS BLOB), rejected_at = created_at, " +
 			"rejected_by = 'bob', rejection_reason = 'no'",
-		// -1 is what a trigger sees of a row that has no id yet.
+		// A BEFORE INSERT trigger sees the id -1 in a row that has no id yet.
 		fmt.Sprintf(other, "-1", noon),
 		fmt.Sprintf(other, "0", noon),
 		"INSERT INTO remediation_events (id, action_id, server_id, kind, occurred_at) VALUES (-1, 1, 'web-1', 'created', 'now')",
@@ -115,8 +118,8 @@ func TestDialectFindsNoWayAroundTheRules(t *testing.T) {
 	}
 }
 
-// Text that is not a time, or does not sort among the others as one, is refused in every column, new or changed.
-func TestTimesOfEveryColumnSort(t *testing.T) {
+// INSERT and UPDATE refuse text that is not a time, or that does not sort as a time among the others.
+func TestEveryTimeColumnRefusesTextThatDoesNotSort(t *testing.T) {
 	path := ledgerFile(t)
 	serverStore(t, path)
 	raw := rawPool(t, path, shellDSN)
@@ -138,7 +141,7 @@ func TestTimesOfEveryColumnSort(t *testing.T) {
 	const approved, approval = ", created_at, approved_by, approved_at", ", " + noon + ", 'bob', " + noon
 	for _, c := range []struct {
 		column, status, others, values string
-		before, change                 string // for an UPDATE: what is there, and what changes beside the column
+		before, change                 string // for an UPDATE: inserts the row, and sets the other columns
 	}{
 		{column: "created_at", status: "pending"},
 		{"approved_at", "approved", ", created_at, approved_by", ", " + noon + ", 'bob'",

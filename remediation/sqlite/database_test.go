@@ -19,15 +19,17 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// goodPool is the DSN parameters that New asks of a caller's pool.
+// These helpers open databases for the tests, and read and write them without the ledger.
+
+// goodPool has the DSN parameters that a pool for New should have.
 const goodPool = "_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)&_time_format=sqlite"
 
 func poolDSN(path, params string) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + params
 }
 
-// ledgerFile returns the path of a database that nobody has made yet. What the test leaves there must pass SQLite's own
-// checks.
+// ledgerFile returns the path of a database that does not exist yet. After the test, the database must pass SQLite's
+// own checks.
 func ledgerFile(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ledger.db")
@@ -65,7 +67,7 @@ func openLedger(t testing.TB, path string, opts ...sqlite.Option) *sqlite.Store 
 	return store
 }
 
-// openMigrated opens the ledger at path at the newest version.
+// openMigrated opens the ledger at path and migrates it.
 func openMigrated(t testing.TB, path string, opts ...sqlite.Option) *sqlite.Store {
 	t.Helper()
 	store := openLedger(t, path, opts...)
@@ -75,7 +77,7 @@ func openMigrated(t testing.TB, path string, opts ...sqlite.Option) *sqlite.Stor
 	return store
 }
 
-// serverStore opens the ledger at path at the newest version, with the server "web-1".
+// serverStore opens the ledger at path, migrates it, and adds the server "web-1".
 func serverStore(t testing.TB, path string, opts ...sqlite.Option) *sqlite.Store {
 	t.Helper()
 	store := openMigrated(t, path, opts...)
@@ -85,7 +87,7 @@ func serverStore(t testing.TB, path string, opts ...sqlite.Option) *sqlite.Store
 	return store
 }
 
-// storeOn is a Store on the test's own pool.
+// storeOn returns a Store that uses the test's own pool.
 func storeOn(t testing.TB, db *sql.DB) *sqlite.Store {
 	t.Helper()
 	store, err := sqlite.New(t.Context(), db)
@@ -100,7 +102,7 @@ func storeOn(t testing.TB, db *sql.DB) *sqlite.Store {
 	return store
 }
 
-// rawPool opens path as another program would, one that knows nothing of the ledger.
+// rawPool opens path like another program, without the ledger.
 func rawPool(t testing.TB, path, params string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("sqlite", poolDSN(path, params))
@@ -154,10 +156,10 @@ func rawColumn(t testing.TB, db *sql.DB, query string, args ...any) []string {
 	return values
 }
 
-// contents is the rows of a database: table, column, and the value of each row in the order of the rowids.
+// contents has the rows of a database by table and column. Each list has the column's value of every row, by rowid.
 type contents map[string]map[string][]string
 
-// rawContents reads each value as an SQL literal with its storage class, so that only the same bytes compare equal.
+// rawContents reads each value as an SQL literal with its storage class, so that only identical values compare equal.
 func rawContents(t testing.TB, db *sql.DB) contents {
 	t.Helper()
 	all := contents{}
@@ -188,7 +190,7 @@ func rawContents(t testing.TB, db *sql.DB) contents {
 	return all
 }
 
-// within keeps of c the tables and columns that other has too.
+// within returns the tables and columns of c that other has too, without the table of golang-migrate.
 func (c contents) within(other contents) contents {
 	shared := contents{}
 	for table, columns := range other {
@@ -205,13 +207,13 @@ func (c contents) within(other contents) contents {
 	return shared
 }
 
-// rawSchema returns every object of the schema as the database keeps it.
+// rawSchema returns every object of the schema as sqlite_master has it.
 func rawSchema(t testing.TB, db *sql.DB) []string {
 	t.Helper()
 	return rawColumn(t, db, "SELECT concat_ws(' | ', type, name, tbl_name, sql) FROM sqlite_master ORDER BY type, name")
 }
 
-// rawVersion returns what golang-migrate's table says; -1 if there is none.
+// rawVersion returns the version in golang-migrate's table, or -1 if there is none.
 func rawVersion(t testing.TB, db *sql.DB) (version int, dirty bool) {
 	t.Helper()
 	if rawColumn(t, db, "SELECT name FROM sqlite_master WHERE name = 'schema_migrations'") == nil {
@@ -236,8 +238,8 @@ func newestVersion(t testing.TB) int {
 	return version
 }
 
-// walkLifecycle brings an action of the server into every status, along every edge, and returns the ids by status. The
-// server must be in normal mode and have nothing approved.
+// walkLifecycle creates actions of the server and takes them through every transition, so that every status has an
+// action. It returns the ids by status. The server must not be paused and must have no approved actions.
 func walkLifecycle(t testing.TB, ledger *remediation.Ledger, serverID string, alertID *int64) map[remediation.Status][]int64 {
 	t.Helper()
 	ctx := t.Context()
@@ -289,7 +291,7 @@ func walkLifecycle(t testing.TB, ledger *remediation.Ledger, serverID string, al
 		got[a.Status] = append(got[a.Status], a.ID)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Fatalf("where the actions stand (-want +got):\n%s", diff)
+		t.Fatalf("ids by status (-want +got):\n%s", diff)
 	}
 	return got
 }

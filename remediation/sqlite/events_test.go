@@ -6,17 +6,18 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// eventRow is the end of a statement that inserts an event with the id of an existing one.
 const eventRow = ` INTO remediation_events (id, action_id, server_id, kind, occurred_at)
 	VALUES (1, 1, 'web-1', 'rejected', '2026-11-23 12:00:00+00:00')`
 
-// REPLACE deletes without firing a trigger, so that neither a rule nor the record would see what it takes away.
-func TestReplaceTakesNeitherEventsNorActions(t *testing.T) {
+// REPLACE deletes rows without firing a delete trigger, so no rule could refuse that and no event would record it.
+func TestReplaceDeletesNeitherEventsNorActions(t *testing.T) {
 	path := ledgerFile(t)
 	ledger := remediation.New(openMigrated(t, path))
 	if err := ledger.AddServer(t.Context(), "web-1"); err != nil {
 		t.Fatal(err)
 	}
-	held := mustRead(ledger.Create(t.Context(), remediation.NewAction{
+	kept := mustRead(ledger.Create(t.Context(), remediation.NewAction{
 		ServerID: "web-1", ActionType: "apt", Command: "apt-get upgrade", CreatedBy: "ann", DedupeKey: new("apt"),
 	}))
 	raw := rawPool(t, path, shellDSN)
@@ -37,7 +38,7 @@ func TestReplaceTakesNeitherEventsNorActions(t *testing.T) {
 		if _, err := raw.ExecContext(t.Context(), query); err == nil {
 			t.Errorf("%s was accepted", query)
 		}
-		if got, err := ledger.Get(t.Context(), held.ID); err != nil || got.Command != held.Command {
+		if got, err := ledger.Get(t.Context(), kept.ID); err != nil || got.Command != kept.Command {
 			t.Fatalf("after %s: %+v, %v", query, got, err)
 		}
 		if got := rawColumn(t, raw, "SELECT id || kind || coalesce(detail, '') FROM remediation_events ORDER BY id"); len(got) != len(before) {

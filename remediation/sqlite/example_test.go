@@ -39,7 +39,7 @@ func ExampleOpen() {
 	// get action 1: no such action
 }
 
-// A program that has a pool already keeps the ledger in the same database.
+// A program that already has a pool stores the ledger in the same database.
 func ExampleNew() {
 	ctx := context.Background()
 	path, remove := exampleFile()
@@ -76,7 +76,7 @@ func ExampleNew() {
 	// Output: approved by auto
 }
 
-// A pool whose connections would spoil the ledger is refused, with what mends it.
+// New returns an error for a pool with the wrong settings. The error says how to correct them.
 func ExampleNew_refused() {
 	ctx := context.Background()
 	path, remove := exampleFile()
@@ -97,7 +97,7 @@ func ExampleNew_refused() {
 	// has foreign keys off: add _pragma=foreign_keys(1) to its DSN
 }
 
-// The approval and the program's own row hold together, or neither does.
+// One transaction commits the approval and the program's own row.
 func ExampleTx() {
 	ctx := context.Background()
 	db, id, remove := examplePool()
@@ -134,7 +134,7 @@ func ExampleTx() {
 	// approved, alice approved it
 }
 
-// exampleFile returns the path of a database that nobody has made yet.
+// exampleFile returns the path of a database that does not exist yet.
 func exampleFile() (path string, remove func()) {
 	dir, err := os.MkdirTemp("", "actionledger-example-")
 	if err != nil {

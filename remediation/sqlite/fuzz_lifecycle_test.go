@@ -14,7 +14,10 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// newPending creates an action that waits for a person.
+// These fuzz targets pass any text to the calls that change or list actions, and to Open. fuzz_test.go has those of the
+// calls that create something, and the helpers.
+
+// newPending creates an action that waits for approval.
 func (l *fuzzed) newPending(t *testing.T) int64 {
 	t.Helper()
 	a, err := l.Create(t.Context(), remediation.NewAction{ServerID: "paused", ActionType: "check", Command: "true", CreatedBy: "ann"})
@@ -38,28 +41,28 @@ func FuzzBy(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		rejectedBy := func(a remediation.Action) *string { return a.RejectedBy }
 		approved, rejected := l.newPending(t), l.newPending(t)
-		if l.takes(t, cleanActor(s), func(ctx context.Context) error { _, err := l.Approve(ctx, approved, s); return err }) {
+		if l.accepts(t, validActor(s), func(ctx context.Context) error { _, err := l.Approve(ctx, approved, s); return err }) {
 			l.stored(t, approved, "approved_by", s, func(a remediation.Action) *string { return a.ApprovedBy })
 		} else {
 			_, err := l.Approve(t.Context(), approved, "ann")
 			wantDone(t, err)
 		}
-		if l.takes(t, cleanActor(s), func(ctx context.Context) error { _, err := l.Reject(ctx, rejected, s, "no"); return err }) {
+		if l.accepts(t, validActor(s), func(ctx context.Context) error { _, err := l.Reject(ctx, rejected, s, "no"); return err }) {
 			l.stored(t, rejected, "rejected_by", s, rejectedBy)
 		}
-		if l.takes(t, cleanActor(s), func(ctx context.Context) error { _, err := l.Withdraw(ctx, approved, s, "no"); return err }) {
+		if l.accepts(t, validActor(s), func(ctx context.Context) error { _, err := l.Withdraw(ctx, approved, s, "no"); return err }) {
 			l.stored(t, approved, "rejected_by", s, rejectedBy)
 		}
 		many := []int64{l.newPending(t)}
-		if l.takes(t, cleanActor(s), func(ctx context.Context) error { _, err := l.ApproveMany(ctx, many, s); return err }) {
+		if l.accepts(t, validActor(s), func(ctx context.Context) error { _, err := l.ApproveMany(ctx, many, s); return err }) {
 			l.stored(t, many[0], "approved_by", s, func(a remediation.Action) *string { return a.ApprovedBy })
 		}
 		many = []int64{l.newPending(t)}
-		if l.takes(t, cleanActor(s), func(ctx context.Context) error { _, err := l.RejectMany(ctx, many, s, "no"); return err }) {
+		if l.accepts(t, validActor(s), func(ctx context.Context) error { _, err := l.RejectMany(ctx, many, s, "no"); return err }) {
 			l.stored(t, many[0], "rejected_by", s, rejectedBy)
 		}
 		executing := l.newExecuting(t)
-		if l.takes(t, cleanActor(s), func(ctx context.Context) error { _, err := l.RequestCancel(ctx, executing, s, "no"); return err }) {
+		if l.accepts(t, validActor(s), func(ctx context.Context) error { _, err := l.RequestCancel(ctx, executing, s, "no"); return err }) {
 			l.stored(t, executing, "cancel_requested_by", s, func(a remediation.Action) *string { return a.CancelRequestedBy })
 		}
 	})
@@ -71,21 +74,21 @@ func FuzzReason(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		reason := func(a remediation.Action) *string { return a.RejectionReason }
 		id := l.newPending(t)
-		if l.takes(t, cleanText(s), func(ctx context.Context) error { _, err := l.Reject(ctx, id, "ann", s); return err }) {
+		if l.accepts(t, validText(s), func(ctx context.Context) error { _, err := l.Reject(ctx, id, "ann", s); return err }) {
 			l.stored(t, id, "rejection_reason", s, reason)
 		}
 		many := []int64{l.newPending(t)}
-		if l.takes(t, cleanText(s), func(ctx context.Context) error { _, err := l.RejectMany(ctx, many, "ann", s); return err }) {
+		if l.accepts(t, validText(s), func(ctx context.Context) error { _, err := l.RejectMany(ctx, many, "ann", s); return err }) {
 			l.stored(t, many[0], "rejection_reason", s, reason)
 		}
 		approved := l.newPending(t)
 		_, err := l.Approve(t.Context(), approved, "ann")
 		wantDone(t, err)
-		if l.takes(t, cleanText(s), func(ctx context.Context) error { _, err := l.Withdraw(ctx, approved, "ann", s); return err }) {
+		if l.accepts(t, validText(s), func(ctx context.Context) error { _, err := l.Withdraw(ctx, approved, "ann", s); return err }) {
 			l.stored(t, approved, "rejection_reason", s, reason)
 		}
 		executing := l.newExecuting(t)
-		if l.takes(t, cleanText(s), func(ctx context.Context) error { _, err := l.RequestCancel(ctx, executing, "ann", s); return err }) {
+		if l.accepts(t, validText(s), func(ctx context.Context) error { _, err := l.RequestCancel(ctx, executing, "ann", s); return err }) {
 			l.stored(t, executing, "cancel_reason", s, func(a remediation.Action) *string { return a.CancelReason })
 		}
 	})
@@ -99,7 +102,7 @@ func FuzzStatus(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		status := remediation.Status(s)
-		l.takes(t, slices.Contains(remediation.Statuses(), status), func(ctx context.Context) error {
+		l.accepts(t, slices.Contains(remediation.Statuses(), status), func(ctx context.Context) error {
 			_, err := l.Counts(ctx, status)
 			return err
 		})
@@ -110,21 +113,21 @@ func FuzzPath(f *testing.F) {
 	seeds(f, 255)
 	f.Fuzz(func(t *testing.T, s string) {
 		if strings.Contains(s, "..") {
-			t.Skip("it may lead out of the test's folder")
+			t.Skip("the path may leave the test's folder")
 		}
-		path := filepath.Join(t.TempDir(), s) // as Open cleans it
+		path := filepath.Join(t.TempDir(), s) // Join cleans it like Open
 		store, err := sqlite.Open(t.Context(), path)
 		if err != nil {
 			return
 		}
 		wantDone(t, store.Close())
 		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-			t.Errorf("Open(%q) made no such file: %v", path, err)
+			t.Errorf("Open(%q) did not create the file: %v", path, err)
 		}
 	})
 }
 
-// fuzzOutput is the fuzz target of a program's output, which is never refused.
+// fuzzOutput fuzzes a program's output. Finish accepts any output.
 func fuzzOutput(f *testing.F, column string, result func(s string) remediation.Result, field func(a remediation.Action) *string) {
 	l := newFuzzed(f)
 	seeds(f, 1<<12)
@@ -136,7 +139,8 @@ func fuzzOutput(f *testing.F, column string, result func(s string) remediation.R
 		wantDone(t, err)
 		_, err = l.Finish(ctx, "web-1", created.ID, result(s))
 		wantDone(t, err)
-		replaced := strings.ReplaceAll(string([]rune(s)), "\x00", "\ufffd") // the conversion makes U+FFFD of each byte that is not UTF-8
+		// The conversion to runes replaces each byte that is not UTF-8 with U+FFFD.
+		replaced := strings.ReplaceAll(string([]rune(s)), "\x00", "\ufffd")
 		l.stored(t, created.ID, column, replaced, field)
 	})
 }
@@ -172,10 +176,10 @@ func FuzzFilter(f *testing.F) {
 	f.Add("' OR 1=1 --", "\x00", "approved' OR 1=1 --")
 	f.Add(strings.Repeat("x", 101), strings.Repeat("日", 51), "executing")
 	f.Fuzz(func(t *testing.T, serverID, actionType, status string) {
-		good := (serverID == "" || cleanName(serverID, 100)) && (actionType == "" || cleanName(actionType, 50)) &&
+		valid := (serverID == "" || validName(serverID, 100)) && (actionType == "" || validName(actionType, 50)) &&
 			(status == "" || slices.Contains(remediation.Statuses(), remediation.Status(status)))
 		var got []remediation.Action
-		if !l.takes(t, good, func(ctx context.Context) (err error) {
+		if !l.accepts(t, valid, func(ctx context.Context) (err error) {
 			got, err = l.List(ctx, remediation.Filter{ServerID: serverID, ActionType: actionType, Status: remediation.Status(status)})
 			return err
 		}) {

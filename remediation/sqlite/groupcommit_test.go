@@ -22,7 +22,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// shared is a store whose queue a test may lead, so that it decides what is queued.
+// shared is a store for tests of group commit. The test leads the store's queue, and so decides which calls share a
+// commit.
 type shared struct {
 	*Store
 	ledger *remediation.Ledger
@@ -46,9 +47,9 @@ func openShared(t *testing.T) *shared {
 	}
 	t.Cleanup(func() {
 		for _, pragma := range []string{"PRAGMA integrity_check", "SELECT coalesce((SELECT 'broken' FROM pragma_foreign_key_check), 'ok')"} {
-			var says string
-			if err := other.QueryRow(pragma).Scan(&says); err != nil || says != "ok" {
-				t.Errorf("%s: %q, %v", pragma, says, err)
+			var result string
+			if err := other.QueryRow(pragma).Scan(&result); err != nil || result != "ok" {
+				t.Errorf("%s: %q, %v", pragma, result, err)
 			}
 		}
 		if err := errors.Join(s.Close(), other.Close()); err != nil {
@@ -64,7 +65,7 @@ func openShared(t *testing.T) *shared {
 
 func (s *shared) queue() *batch.Queue[queued] { return s.backend.writes.(*groupCommit).queue }
 
-// together runs calls so that all of them are queued, in this order, before the first of them runs.
+// together queues all calls in this order before the first of them runs.
 func (s *shared) together(t *testing.T, calls ...func() error) []error {
 	t.Helper()
 	s.lead(t)
@@ -87,7 +88,7 @@ func (s *shared) lead(t *testing.T) {
 	}
 }
 
-// awaitQueued returns when n calls are queued behind the test, which leads.
+// awaitQueued returns when n calls are queued. The test is the leader.
 func (s *shared) awaitQueued(t *testing.T, n int) {
 	t.Helper()
 	for begin := time.Now(); ; time.Sleep(100 * time.Microsecond) {
@@ -96,7 +97,7 @@ func (s *shared) awaitQueued(t *testing.T, n int) {
 			return
 		}
 		if time.Since(begin) > time.Minute {
-			s.queue().Release() // or Close would wait for the calls
+			s.queue().Release() // otherwise Close waits for the calls
 			t.Fatalf("%d calls are queued after a minute, want %d", queued, n)
 		}
 	}
@@ -109,7 +110,7 @@ func (s *shared) create(ctx context.Context, command string) error {
 	return err
 }
 
-// commands are those that a new connection finds.
+// commands returns the commands of all actions that another connection sees.
 func (s *shared) commands(t *testing.T) []string {
 	t.Helper()
 	rows, err := s.other.Query("SELECT command FROM remediation_actions ORDER BY command")
@@ -143,7 +144,7 @@ func (s *shared) expect(t *testing.T, errs []error, want []error, commands ...st
 	}
 }
 
-func TestCallsThatWaitTogetherShareOneCommit(t *testing.T) {
+func TestQueuedCallsShareOneCommit(t *testing.T) {
 	t.Parallel()
 	s := openShared(t)
 	walBytes := func() int64 {
@@ -154,11 +155,11 @@ func TestCallsThatWaitTogetherShareOneCommit(t *testing.T) {
 		return info.Size()
 	}
 	const calls = 100
-	one := walBytes()
+	oneCommit := walBytes()
 	if err := s.create(t.Context(), "alone"); err != nil {
 		t.Fatal(err)
 	}
-	one = walBytes() - one // what one commit writes
+	oneCommit = walBytes() - oneCommit
 	var creates []func() error
 	for i := range calls {
 		creates = append(creates, func() error { return s.create(t.Context(), fmt.Sprintf("c%03d", i)) })
@@ -169,15 +170,15 @@ func TestCallsThatWaitTogetherShareOneCommit(t *testing.T) {
 			t.Errorf("call %d: %v", i, err)
 		}
 	}
-	if written := walBytes() - before; written > calls/2*one {
-		t.Errorf("%d calls wrote %d bytes to the WAL, where one alone writes %d: they did not share", calls, written, one)
+	if written := walBytes() - before; written > calls/2*oneCommit {
+		t.Errorf("%d calls wrote %d bytes to the WAL and one call wrote %d: they did not share a commit", calls, written, oneCommit)
 	}
 	if got := len(s.commands(t)); got != calls+1 {
 		t.Errorf("%d actions, want %d", got, calls+1)
 	}
 }
 
-func TestStatementThatFailsInASharedTransactionFailsAlone(t *testing.T) {
+func TestFailedStatementInAGroupCommitFailsOnlyItsCall(t *testing.T) {
 	t.Parallel()
 	s := openShared(t)
 	if err := s.create(t.Context(), "a"); err != nil {
@@ -188,7 +189,7 @@ func TestStatementThatFailsInASharedTransactionFailsAlone(t *testing.T) {
 	errs := s.together(t,
 		func() error { return s.create(t.Context(), "b") },
 		func() error { return s.create(t.Context(), "c") },
-		func() error { // a NUL, which the Ledger would not let through: the database refuses it
+		func() error { // the database refuses the NUL, which a Ledger would not pass on
 			_, refused = s.backend.WithdrawAction(t.Context(), 1, "al\x00ice", "no", now)
 			return nil
 		},
@@ -202,8 +203,8 @@ func TestStatementThatFailsInASharedTransactionFailsAlone(t *testing.T) {
 	}
 }
 
-// A trigger of the caller's own may roll back everything, and SQLite reports that like any other constraint.
-func TestStatementThatRollsBackTheSharedTransactionFailsAlone(t *testing.T) {
+// A trigger of the host program may roll back the transaction, and SQLite reports that as a failed constraint.
+func TestRollbackByATriggerInAGroupCommitFailsOnlyItsCall(t *testing.T) {
 	t.Parallel()
 	s := openShared(t)
 	if _, err := s.writer.Exec(`CREATE TRIGGER mine BEFORE INSERT ON remediation_actions WHEN NEW.command = 'no'
@@ -225,7 +226,7 @@ func TestStatementThatRollsBackTheSharedTransactionFailsAlone(t *testing.T) {
 	}
 }
 
-func TestDiskThatFillsUpFailsOnlyTheCallThatDidNotFit(t *testing.T) {
+func TestFullDiskFailsOnlyTheCallThatDidNotFit(t *testing.T) {
 	t.Parallel()
 	s := openShared(t)
 	var pages int
@@ -238,7 +239,7 @@ func TestDiskThatFillsUpFailsOnlyTheCallThatDidNotFit(t *testing.T) {
 	errs := s.together(t,
 		func() error { return s.create(t.Context(), "a") },
 		func() error { return s.create(t.Context(), "b") },
-		func() error { return s.create(t.Context(), strings.Repeat("x", 1<<20)) }, // more than the disk has left
+		func() error { return s.create(t.Context(), strings.Repeat("x", 1<<20)) }, // does not fit on the disk
 		func() error { return s.create(t.Context(), "c") })
 	if code(errs[2]) != sqlite3.SQLITE_FULL {
 		t.Errorf("the call that filled the disk: %v", errs[2])
@@ -247,7 +248,7 @@ func TestDiskThatFillsUpFailsOnlyTheCallThatDidNotFit(t *testing.T) {
 	s.expect(t, errs, make([]error, 4), "a", "b", "c")
 }
 
-func TestCommitThatFailsFailsEveryCallThatShares(t *testing.T) {
+func TestFailedGroupCommitFailsEveryCall(t *testing.T) {
 	t.Parallel()
 	s := openShared(t)
 	conn, err := s.writer.Conn(t.Context())
@@ -285,7 +286,7 @@ func TestCommitThatFailsFailsEveryCallThatShares(t *testing.T) {
 	s.expect(t, errs, make([]error, 3), "c", "d", "e")
 }
 
-func TestContextThatEndsInLineMeansItNeverRan(t *testing.T) {
+func TestCallWhoseContextEndsInTheQueueNeverRuns(t *testing.T) {
 	t.Parallel()
 	s := openShared(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -297,7 +298,7 @@ func TestContextThatEndsInLineMeansItNeverRan(t *testing.T) {
 			gaveUp <- err
 			return err
 		},
-		func() error { // is in line behind it, and answers only after it has given up
+		func() error { // cancels the call before it in the queue, and waits until that gave up
 			cancel()
 			if err := <-gaveUp; !errors.Is(err, context.Canceled) {
 				t.Errorf("the call that gave up: %v", err)
@@ -307,8 +308,8 @@ func TestContextThatEndsInLineMeansItNeverRan(t *testing.T) {
 	s.expect(t, errs, []error{nil, context.Canceled, nil}, "a", "b")
 }
 
-// Nobody's call is taken before there is a transaction for it.
-func TestContextThatEndsWhileAnotherProgramHoldsTheLockEndsTheWait(t *testing.T) {
+// A call stays in the queue, where its context can end it, until the leader has begun the transaction.
+func TestContextEndsTheWaitForAnotherProgramsLock(t *testing.T) {
 	t.Parallel()
 	s := openShared(t)
 	tx, err := s.other.BeginTx(t.Context(), nil)
@@ -326,7 +327,7 @@ func TestContextThatEndsWhileAnotherProgramHoldsTheLockEndsTheWait(t *testing.T)
 	}
 	s.awaitQueued(t, 3)
 	s.queue().Release()
-	for led := false; !led; led, _ = s.queue().Stat() { // until one of them leads
+	for led := false; !led; led, _ = s.queue().Stat() { // until one of the calls leads
 		runtime.Gosched()
 	}
 	cancel()
@@ -337,25 +338,25 @@ func TestContextThatEndsWhileAnotherProgramHoldsTheLockEndsTheWait(t *testing.T)
 	s.expect(t, append(gaveUp, <-stays), []error{context.Canceled, context.Canceled, nil}, "a")
 }
 
-func TestCloseAnswersEveryCallThatWaits(t *testing.T) {
+func TestCloseWaitsForQueuedCalls(t *testing.T) {
 	t.Parallel()
 	s := openShared(t)
 	s.lead(t)
-	a, b, beside, closed := make(chan error, 1), make(chan error, 1), make(chan error, 1), make(chan error, 1)
+	a, b, concurrent, closed := make(chan error, 1), make(chan error, 1), make(chan error, 1), make(chan error, 1)
 	go func() { a <- s.create(t.Context(), "a") }()
 	go func() { b <- s.create(t.Context(), "b") }()
 	s.awaitQueued(t, 2)
 	go func() { closed <- s.Close() }()
-	go func() { beside <- s.create(t.Context(), "c") }()
+	go func() { concurrent <- s.create(t.Context(), "c") }()
 	s.queue().Release()
 	want := []string{"a", "b"}
 	if err := errors.Join(<-a, <-b, <-closed); err != nil {
 		t.Error(err)
 	}
-	if err := <-beside; err == nil {
+	if err := <-concurrent; err == nil {
 		want = append(want, "c")
 	} else if !errors.Is(err, ErrClosed) {
-		t.Errorf("the call beside Close: %v", err)
+		t.Errorf("the call at the same time as Close: %v", err)
 	}
 	if diff := cmp.Diff(want, s.commands(t)); diff != "" {
 		t.Errorf("commands (-want +got):\n%s", diff)
@@ -365,7 +366,7 @@ func TestCloseAnswersEveryCallThatWaits(t *testing.T) {
 	}
 }
 
-func TestContextsThatEndAtAnyMomentLoseNoAnswer(t *testing.T) {
+func TestContextsThatEndAtAnyTimeLoseNoAcknowledgedAction(t *testing.T) {
 	t.Parallel()
 	s := openShared(t)
 	const callers, each = 32, 40
@@ -387,23 +388,23 @@ func TestContextsThatEndAtAnyMomentLoseNoAnswer(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	there := map[string]int{}
+	stored := map[string]int{}
 	for _, command := range s.commands(t) {
-		there[command]++
+		stored[command]++
 	}
-	for command, n := range there {
+	for command, n := range stored {
 		if n != 1 {
-			t.Errorf("%s is there %d times", command, n)
+			t.Errorf("%s is stored %d times", command, n)
 		}
 	}
 	for _, list := range acknowledged {
 		for _, command := range list {
-			if there[command] != 1 {
-				t.Errorf("%s was acknowledged and is not there", command)
+			if stored[command] != 1 {
+				t.Errorf("%s was acknowledged but is not stored", command)
 			}
 		}
 	}
 	if err := s.create(t.Context(), "after"); err != nil {
-		t.Errorf("the writer after all that: %v", err)
+		t.Errorf("Create after the contexts ended: %v", err)
 	}
 }

@@ -9,7 +9,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// Events as text, without their ids and in their order.
+// These tests check the events that Migrate writes for actions that are older than the events table.
+
+// eventLines selects all events in order, each as one line of text without its id.
 const eventLines = `SELECT concat_ws(' | ', action_id, server_id, kind, coalesce(actor, 'NULL'), occurred_at, coalesce(detail, 'NULL')) AS line
 	FROM remediation_events ORDER BY id`
 
@@ -62,14 +64,14 @@ func TestMigrateWritesTheEventsOfExistingRows(t *testing.T) {
 	}
 }
 
-// Going down deletes the events, and going up tells them again as the triggers told them.
+// A migration down deletes the events. Migrate writes the same events again from the rows.
 func TestMigrateWritesTheSameEventsAsTheTriggers(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	ledger := remediation.New(serverStore(t, path))
 	for range 3 {
 		walkLifecycle(t, ledger, "web-1", nil)
-		_, err := ledger.Claim(t.Context(), "web-1") // so that nothing is approved
+		_, err := ledger.Claim(t.Context(), "web-1") // walkLifecycle needs a server without approved actions
 		wantDone(t, err)
 	}
 	_, err := ledger.FailOverdue(t.Context(), 1, 2)
@@ -86,18 +88,19 @@ func TestMigrateWritesTheSameEventsAsTheTriggers(t *testing.T) {
 	}
 }
 
-// What an older program stored may be anything. What can't be an event is left out, and no row is in the way.
-func TestHistoryLeavesOutWhatCannotBeAnEvent(t *testing.T) {
+// An older program may have stored any value. Migrate writes no event with a value that an event can't have, and does
+// not fail.
+func TestMigrateLeavesOutEventsWithInvalidValues(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	fillLegacy(t, path, 1)
 	stepAPI(t, path, 3)
 	db := rawPool(t, path, goodPool)
-	odd := []string{"1700000000", "2461060.5", "''", "'yesterday'", "'now'", "'2026-01-19'", "'2026-01-19 15:36'",
+	invalid := []string{"1700000000", "2461060.5", "''", "'yesterday'", "'now'", "'2026-01-19'", "'2026-01-19 15:36'",
 		"'2026-01-19T15:36:01'", "'2026-01-19 15:36:01Z'", "'2026-01-19 15:36:01+02:00'", "'2026-01-19 15:36:01.'",
 		"'2026-01-19 15:36:01.+00:00'", "'2026-01-19 15:36:01.1234567890'", "'2026-02-30 12:00:00'", "'2026-01-19 24:00:00'",
 		"'0000-12-31 23:59:59'", "'-001-01-19 15:36:01'", "'2026-01-19 15:36:01' || char(0)", "x'323032362d30312d31392031353a33363a3031'"}
-	for _, at := range odd {
+	for _, at := range invalid {
 		rawExec(t, db, `INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by,
 				approved_at, approved_by, rejected_at, rejected_by, executed_at, completed_at, exit_code)
 			VALUES ('nas', 'clear_logs', 'completed', 'true', `+at+`, 'ann', `+at+`, 'bob', `+at+`, 'bob', `+at+`, `+at+`, 0)`)
@@ -113,7 +116,7 @@ func TestHistoryLeavesOutWhatCannotBeAnEvent(t *testing.T) {
 	const count = "SELECT count(*) FROM remediation_actions"
 	rows := rawColumn(t, db, count)
 	ledger := remediation.New(openMigrated(t, path))
-	want := []string{ // an odd id keeps an action from being created, not from its later steps
+	want := []string{ // an action with an id out of range has no created event, but those of its later steps
 		"-1 | nas | approved | bob | 2026-01-19 15:36:01 | NULL",
 		"0 | nas | approved | bob | 2026-01-19 15:36:01 | NULL",
 		"102 | nas | approved | bob | 2026-01-19 15:36:01 | NULL",
@@ -130,7 +133,7 @@ func TestHistoryLeavesOutWhatCannotBeAnEvent(t *testing.T) {
 	}
 }
 
-func TestHistoryOfAFreshLedgerIsEmpty(t *testing.T) {
+func TestNewLedgerHasNoEvents(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	openMigrated(t, path)

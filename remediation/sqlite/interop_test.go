@@ -18,8 +18,10 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// stockCLI builds the migrate CLI as its users do, as a module of its own: the release binaries have no SQLite, and this
-// one has SQLite 3.39.
+// These tests run the stock migrate CLI and golang-migrate's own SQLite driver on the same databases as the library.
+
+// stockCLI builds the migrate CLI as its users do, in a module of its own, because the release binaries lack SQLite.
+// The CLI contains SQLite 3.39.
 var stockCLI = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "migrate-cli-")
 	if err != nil {
@@ -49,7 +51,7 @@ func removeCLI() {
 	}
 }
 
-// runCLI runs the stock migrate CLI on this module's files and returns what it says.
+// runCLI runs the stock migrate CLI on this module's migrations and returns its output.
 func runCLI(t testing.TB, path string, args ...string) string {
 	t.Helper()
 	out, err := tryCLI(t, path, args...)
@@ -59,7 +61,7 @@ func runCLI(t testing.TB, path string, args ...string) string {
 	return out
 }
 
-// tryCLI is runCLI for what may fail.
+// tryCLI is runCLI for commands that may fail.
 func tryCLI(t testing.TB, path string, args ...string) (string, error) {
 	t.Helper()
 	notShort(t)
@@ -84,7 +86,7 @@ func stepCLI(t testing.TB, path string, n int) {
 	}
 }
 
-// stepAPI takes n steps, down if n is negative, with golang-migrate's own driver for SQLite.
+// stepAPI migrates n steps with golang-migrate's own driver for SQLite, down if n is negative.
 func stepAPI(t testing.TB, path string, n int) {
 	t.Helper()
 	src, err := iofs.New(schema.SQLite, ".")
@@ -103,8 +105,8 @@ func stepAPI(t testing.TB, path string, n int) {
 	}
 }
 
-// For every version: down to it one by one and up again one by one, and at each stop every value is still there that has
-// a column there.
+// For every version: migrate down to it and up again, one step at a time. After each step, every value whose column
+// exists at that version is unchanged.
 func TestStepsDownAndUpKeepEveryRow(t *testing.T) {
 	notShort(t)
 	t.Parallel()
@@ -138,7 +140,7 @@ func TestStepsDownAndUpKeepEveryRow(t *testing.T) {
 						t.Fatalf("down to %d, but the version is %d", v, got)
 					}
 					if diff := cmp.Diff(ledgerObjects(schemas[v]), ledgerObjects(rawSchema(t, db))); diff != "" {
-						t.Errorf("schema at %d on the way up and on the way down (-up +down):\n%s", v, diff)
+						t.Errorf("schema at %d after going up and after going down (-up +down):\n%s", v, diff)
 					}
 				}
 				bottom := rawContents(t, db)
@@ -154,20 +156,20 @@ func TestStepsDownAndUpKeepEveryRow(t *testing.T) {
 				}
 			}
 			if diff := cmp.Diff(schemas[newest], rawSchema(t, db)); diff != "" {
-				t.Errorf("schema at the first and at the last arrival (-first +last):\n%s", diff)
+				t.Errorf("schema after going up for the first and for the last time (-first +last):\n%s", diff)
 			}
 		})
 	}
 }
 
-func checkKept(t *testing.T, way string, version int, before, after contents) {
+func checkKept(t *testing.T, direction string, version int, before, after contents) {
 	t.Helper()
 	if diff := cmp.Diff(before.within(before), after.within(before)); diff != "" {
-		t.Errorf("%s %d: rows changed (-before +after):\n%s", way, version, diff)
+		t.Errorf("%s %d: rows changed (-before +after):\n%s", direction, version, diff)
 	}
 }
 
-// ledgerObjects leaves out golang-migrate's own.
+// ledgerObjects returns schema without the objects of golang-migrate and of SQLite itself.
 func ledgerObjects(schema []string) []string {
 	kept := []string{}
 	for _, object := range schema {
@@ -178,7 +180,7 @@ func ledgerObjects(schema []string) []string {
 	return kept
 }
 
-func TestCLIAndLibraryMakeTheSameSchema(t *testing.T) {
+func TestCLIAndLibraryCreateTheSameSchema(t *testing.T) {
 	t.Parallel()
 	byCLI, byLibrary := ledgerFile(t), ledgerFile(t)
 	runCLI(t, byCLI, "up")
@@ -188,7 +190,7 @@ func TestCLIAndLibraryMakeTheSameSchema(t *testing.T) {
 	}
 }
 
-func TestMigrateHasNothingToDoAfterTheCLI(t *testing.T) {
+func TestMigrateAfterTheCLIIsANoOp(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	runCLI(t, path, "up")
@@ -204,7 +206,7 @@ func TestMigrateHasNothingToDoAfterTheCLI(t *testing.T) {
 	walkLifecycle(t, ledger, "web-1", nil)
 }
 
-func TestCLIHasNothingToDoAfterMigrate(t *testing.T) {
+func TestCLIAfterMigrateIsANoOp(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	openMigrated(t, path)
@@ -227,7 +229,7 @@ func TestMigrateContinuesWhereTheCLIStopped(t *testing.T) {
 	runCLI(t, path, "goto", "3")
 	runCLI(t, path, "goto", fmt.Sprint(newestVersion(t)))
 	if _, err := remediation.New(openLedger(t, path)).Claim(t.Context(), "web-1"); err != nil {
-		t.Errorf("Claim after the CLI went back and up again: %v", err)
+		t.Errorf("Claim after the CLI went down and up again: %v", err)
 	}
 }
 
@@ -247,14 +249,14 @@ func TestMigrateRedoesWhatTheCLIUndid(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := remediation.New(store).Claim(t.Context(), "web-1"); err != nil {
-		t.Errorf("the store that answered ErrSchemaVersion, after Migrate: %v", err)
+		t.Errorf("Claim after Migrate, on the store that returned ErrSchemaVersion before: %v", err)
 	}
 	if diff := cmp.Diff(schema, rawSchema(t, db)); diff != "" {
 		t.Errorf("schema (-before +after):\n%s", diff)
 	}
 	after := rawContents(t, db)
 	for _, table := range []string{"remediation_actions", "remediation_events"} {
-		after[table] = rows[table] // Claim has changed one and recorded it
+		after[table] = rows[table] // Claim has changed one action and added its event
 	}
 	if diff := cmp.Diff(rows, after); diff != "" {
 		t.Errorf("rows (-before +after):\n%s", diff)

@@ -7,9 +7,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// ListActions chooses the query with the most selective index for the filter; the other conditions are checked for each
-// row. Open actions are few. Of the finished ones, an action type selects fewer than one of the three terminal
-// statuses.
+// ListActions picks the query whose index leaves the fewest rows, and the query checks the rest of the filter row by
+// row. For an open status that is the index by status, because open actions are few. For a terminal status it is the
+// index by type, because most actions have one of only three terminal statuses.
 func (s *store) ListActions(ctx context.Context, f remediation.Filter) ([]remediation.Action, error) {
 	return readable(s, func(skip bool) ([]remediation.Action, error) { return s.list(ctx, f, skip) })
 }
@@ -44,12 +44,12 @@ func (s *store) list(ctx context.Context, f remediation.Filter, skip bool) ([]re
 	}))
 }
 
-// listed are the row types that sqlc generates for lists. All of them convert to an Action.
-type listed interface {
+// listedRow is each row type that sqlc generates for lists of actions. All of them convert to an Action.
+type listedRow interface {
 	sqlitedb.RemediationAction | sqlitedb.RemediationListed
 }
 
-func actions[Row listed](rows []Row, err error) ([]remediation.Action, error) {
+func actions[Row listedRow](rows []Row, err error) ([]remediation.Action, error) {
 	if err != nil {
 		return nil, err
 	}

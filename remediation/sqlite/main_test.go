@@ -14,11 +14,13 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// helperEnv makes the test binary one of the helpers instead of running tests: what several processes do to one file, or
-// what a killed one leaves behind, only other processes can show.
+// Some tests need several processes on one file, or kill one. They start this test binary again as a helper process.
+
+// helperEnv is the environment variable that makes the test binary a helper instead of running tests. Its value is the
+// helper's name.
 const helperEnv = "ACTIONLEDGER_TEST_HELPER"
 
-// helpers are what another process does with the database file at path.
+// helpers are the functions that a helper process can run on the database file at path.
 var helpers = map[string]func(ctx context.Context, path string) error{
 	"create":           helpCreate,
 	"migrate":          helpMigrate,
@@ -29,13 +31,14 @@ func TestMain(m *testing.M) {
 	if name := os.Getenv(helperEnv); name != "" {
 		os.Exit(help(name, os.Args[1]))
 	}
-	modernc.RegisterConnectionHook(askConnection)
+	modernc.RegisterConnectionHook(recordSettings)
 	code := m.Run()
 	removeCLI()
 	os.Exit(code)
 }
 
-// help says that it is ready, works once its standard input is closed, and returns the exit status.
+// help prints that it is ready, waits until its standard input is closed, and runs a helper. It returns the exit
+// status.
 func help(name, path string) int {
 	fmt.Println("ready")
 	_, err := io.Copy(io.Discard, os.Stdin)

@@ -17,17 +17,18 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// migrateWait is how long Migrate waits for another program's lock, for example of another Migrate on a large database.
+// migrateWait is how long Migrate waits for another program's lock, such as another Migrate on a large database.
 const migrateWait = time.Minute
 
-// Migrate upgrades the database to the schema of this code. All pending steps and the version are committed in one
-// transaction, so a crash leaves nothing half done. Any number of processes may call it at once: one migrates, and the
-// others wait for it, up to a minute. If there is nothing to do, Migrate only reads and waits for no lock. It keeps the
-// version where the stock migrate CLI keeps it.
+// Migrate brings the database to the schema that the code needs. One transaction commits all pending steps and the
+// new version, so a crash leaves nothing half done. Any number of processes may call Migrate at once: one does the
+// work, and the others wait for it, up to a minute. If the schema is up to date, Migrate only reads and waits for no
+// lock. The version is stored where the stock migrate CLI stores it.
 //
-// It also restores rules that were dropped, such as triggers that a host program lost when it recreated a table.
+// Migrate also restores rules of the lifecycle that were dropped, such as triggers that a host program lost when it
+// recreated one of its tables.
 //
-// The error is remediation.ErrSchemaVersion if the database is newer than the code, or if the CLI left it dirty. If ctx
+// It returns remediation.ErrSchemaVersion if the database is newer than the code, or if the CLI left it dirty. If ctx
 // ends during the commit, the migration may have been committed in spite of the error. db stays open.
 func Migrate(ctx context.Context, db *sql.DB) error {
 	if err := migrate(ctx, db); err != nil {
@@ -37,7 +38,7 @@ func Migrate(ctx context.Context, db *sql.DB) error {
 }
 
 func migrate(ctx context.Context, db *sql.DB) error {
-	if err := ctx.Err(); err != nil { // a nil context panics here, not inside database/sql, where a lock would stay held
+	if err := ctx.Err(); err != nil { // a nil context panics here, and not while database/sql holds a lock
 		return err
 	}
 	if checkVersion(ctx, db) == nil {
@@ -56,10 +57,10 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	if err == nil {
 		err = migration.Up(schema.SQLite, &driver{ctx: ctx, conn: conn})
 	}
-	// Restore the connection for the caller's pool, also after ctx has ended.
+	// The connection returns to the caller's pool unchanged, even if ctx has ended.
 	ctx = context.WithoutCancel(ctx)
 	if err != nil {
-		// This fails if SQLite has already rolled back.
+		// This fails if SQLite has rolled back by itself.
 		_, _ = conn.ExecContext(ctx, "ROLLBACK")
 	}
 	return errors.Join(err, setBusyTimeout(ctx, conn, busyTimeout))
@@ -70,24 +71,24 @@ func setBusyTimeout(ctx context.Context, conn *sql.Conn, ms int64) error {
 	return err
 }
 
-// driver lets golang-migrate work in one transaction. The stock driver commits the dirty mark, the step and the clean
-// mark separately, and its lock is known only to its own process. Here Lock begins a transaction for the whole run.
+// driver lets golang-migrate work on one connection. The stock driver commits the mark "dirty", the step and the mark
+// "clean" one by one, and its lock excludes only its own process. Here Lock begins one transaction around all of it.
 type driver struct {
 	ctx    context.Context
 	conn   *sql.Conn
-	failed bool // after an error SQLite allows more statements and a commit, so Unlock must know
+	failed bool // makes Unlock skip the commit, which SQLite would allow after a failed statement
 }
 
 func (d *driver) Lock() error {
 	if err := d.exec("BEGIN IMMEDIATE"); err != nil {
 		return fmt.Errorf("wait for the write lock: %w", err)
 	}
-	// The same table as that of the stock driver, for the CLI.
+	// The same table as the stock driver's, so that the CLI can use it.
 	return d.exec(`CREATE TABLE IF NOT EXISTS schema_migrations (version uint64,dirty bool);
 		CREATE UNIQUE INDEX IF NOT EXISTS version_unique ON schema_migrations (version);`)
 }
 
-// Unlock commits, unless a step failed. Then it does nothing: migrate returns the step's error and rolls back.
+// Unlock commits unless a step failed. After a failure, the step's error ends the migration, and migrate rolls back.
 func (d *driver) Unlock() error {
 	if d.failed {
 		return nil
@@ -98,9 +99,9 @@ func (d *driver) Unlock() error {
 	return d.exec("COMMIT")
 }
 
-// restoreRules creates the missing rules of the newest version.
+// restoreRules creates the rules that the database lacks, if it is at the latest version.
 func (d *driver) restoreRules() error {
-	want, err := newest()
+	want, err := latest()
 	if err != nil {
 		return err
 	}
@@ -147,10 +148,10 @@ func (d *driver) exec(query string, args ...any) error {
 	return err
 }
 
-var errNotHere = errors.New("not supported by the ledger's migration driver")
+var errUnsupported = errors.New("not supported by the ledger's migration driver")
 
-func (d *driver) Open(string) (database.Driver, error) { return nil, errNotHere }
-func (d *driver) Drop() error                          { return errNotHere }
+func (d *driver) Open(string) (database.Driver, error) { return nil, errUnsupported }
+func (d *driver) Drop() error                          { return errUnsupported }
 func (d *driver) Close() error                         { return nil } // the caller's connection stays open
 
 type querier interface {
@@ -170,15 +171,16 @@ func readVersion(ctx context.Context, q querier) (version int, dirty bool, err e
 	return version, dirty, err
 }
 
-// Read once, because each Tx makes a new store.
+// The embedded migrations are parsed once, because each call of Tx makes a store, which checks version and rules.
 var (
-	newest = sync.OnceValues(func() (int, error) { return migration.Latest(schema.SQLite) })
+	latest = sync.OnceValues(func() (int, error) { return migration.Latest(schema.SQLite) })
 	rules  = sync.OnceValues(func() ([]migration.Rule, error) { return migration.Rules(schema.SQLite) })
 )
 
-// checkVersion returns an error if the database has another version than the code, or lacks rules.
+// checkVersion returns remediation.ErrSchemaVersion if the database has another version than the generated queries
+// need, or lacks rules.
 func checkVersion(ctx context.Context, q querier) error {
-	want, err := newest()
+	want, err := latest()
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
+// These tests check that Migrate is one transaction: when a step or the commit fails, when it is cancelled, and when it
+// waits for another program.
+
 func TestFailedStepLeavesTheDatabaseAsItWas(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -28,14 +31,14 @@ func TestFailedStepLeavesTheDatabaseAsItWas(t *testing.T) {
 		obstacle, remove string
 		want             string
 	}{
-		"the first step": {
+		"first step": {
 			0, "CREATE TABLE alerts (name TEXT)", "DROP TABLE alerts", "table alerts already exists",
 		},
-		"a step after one that succeeded": {
+		"step after one that succeeded": {
 			0, "CREATE TABLE remediation_events (name TEXT)", "DROP TABLE remediation_events",
 			"table remediation_events already exists",
 		},
-		"the last statement of a step, over rows": {
+		"last statement of a step, with rows": {
 			2, "CREATE TABLE mine (name TEXT); CREATE INDEX remediation_actions_by_alert ON mine (name)", "DROP TABLE mine",
 			"index remediation_actions_by_alert already exists",
 		},
@@ -58,7 +61,7 @@ func TestFailedStepLeavesTheDatabaseAsItWas(t *testing.T) {
 			if diff := cmp.Diff(rows, rawContents(t, db)); diff != "" {
 				t.Errorf("the rows or the version changed (-before +after):\n%s", diff)
 			}
-			rawExec(t, rawPool(t, path, ""), test.remove) // from another connection: no lock may be left
+			rawExec(t, rawPool(t, path, ""), test.remove) // on another connection, which fails if a lock is left
 			if err := sqlite.Migrate(t.Context(), db); err != nil {
 				t.Errorf("Migrate without the obstacle: %v", err)
 			}
@@ -66,27 +69,27 @@ func TestFailedStepLeavesTheDatabaseAsItWas(t *testing.T) {
 	}
 }
 
-func TestEveryCallRefusesAnotherSchemaVersion(t *testing.T) {
+func TestEveryCallFailsAtAnotherSchemaVersion(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		mark  string
-		mends bool // Migrate may bring it to the right version
+		change     string
+		migratable bool // Migrate may succeed, and is not called here
 	}{
-		"newer":               {"UPDATE schema_migrations SET version = 999", false},
-		"dirty":               {"UPDATE schema_migrations SET dirty = TRUE", false},
-		"older, but dirty":    {"UPDATE schema_migrations SET version = 3, dirty = TRUE", false},
-		"newer and dirty":     {"UPDATE schema_migrations SET version = 999, dirty = TRUE", false},
-		"without a version":   {"DELETE FROM schema_migrations", true},
-		"without its table":   {"DROP TABLE schema_migrations", true},
-		"older by one":        {"UPDATE schema_migrations SET version = version - 1", true},
-		"older, of the first": {"UPDATE schema_migrations SET version = 1", true},
+		"newer":             {"UPDATE schema_migrations SET version = 999", false},
+		"dirty":             {"UPDATE schema_migrations SET dirty = TRUE", false},
+		"older, but dirty":  {"UPDATE schema_migrations SET version = 3, dirty = TRUE", false},
+		"newer and dirty":   {"UPDATE schema_migrations SET version = 999, dirty = TRUE", false},
+		"without a version": {"DELETE FROM schema_migrations", true},
+		"without its table": {"DROP TABLE schema_migrations", true},
+		"older by one":      {"UPDATE schema_migrations SET version = version - 1", true},
+		"the first version": {"UPDATE schema_migrations SET version = 1", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			path := ledgerFile(t)
 			walkLifecycle(t, remediation.New(serverStore(t, path)), "web-1", nil)
 			db := rawPool(t, path, goodPool)
-			rawExec(t, db, test.mark)
+			rawExec(t, db, test.change)
 			rows := rawContents(t, db)
 
 			store := openLedger(t, path)
@@ -107,7 +110,7 @@ func TestEveryCallRefusesAnotherSchemaVersion(t *testing.T) {
 			if err := tx.Rollback(); err != nil {
 				t.Error(err)
 			}
-			if !test.mends {
+			if !test.migratable {
 				if err := store.Migrate(t.Context()); !errors.Is(err, remediation.ErrSchemaVersion) {
 					t.Errorf("Migrate: %v, want ErrSchemaVersion", err)
 				}
@@ -119,7 +122,7 @@ func TestEveryCallRefusesAnotherSchemaVersion(t *testing.T) {
 	}
 }
 
-// everyCall makes each call that a Ledger has, once, with input that nothing is wrong with.
+// everyCall makes each call of a Ledger once, with valid input, and returns the errors by name.
 func everyCall(ctx context.Context, ledger *remediation.Ledger) map[string]error {
 	action := func(_ remediation.Action, err error) error { return err }
 	_, addAlert := ledger.AddAlert(ctx, "web-1", "nginx is down")
@@ -140,7 +143,7 @@ func everyCall(ctx context.Context, ledger *remediation.Ledger) map[string]error
 	following, stop := context.WithCancel(ctx)
 	defer stop()
 	if events == nil {
-		stop() // or it would wait for an event
+		stop() // otherwise Follow waits for an event
 	}
 	var follow error
 	for _, follow = range ledger.Follow(following, 0) {
@@ -177,25 +180,25 @@ func everyCall(ctx context.Context, ledger *remediation.Ledger) map[string]error
 	}
 }
 
-// askedContext ends when somebody asks it for its Done channel for the n-th time, so that a test can walk through every
-// point at which a call looks at its context.
-type askedContext struct {
+// countingContext ends at the n-th call of its Done method, so that a test can cancel at every point at which the
+// tested call checks its context.
+type countingContext struct {
 	context.Context
 	end  context.CancelFunc
 	left atomic.Int64
 }
 
-func endAfter(parent context.Context, n int) *askedContext {
+func endAfter(parent context.Context, n int) *countingContext {
 	ctx, cancel := context.WithCancel(parent)
-	asked := &askedContext{Context: ctx, end: cancel}
-	asked.left.Store(int64(n))
+	counting := &countingContext{Context: ctx, end: cancel}
+	counting.left.Store(int64(n))
 	if n == 0 {
-		cancel() // before anybody asks
+		cancel() // before the first call of Done
 	}
-	return asked
+	return counting
 }
 
-func (c *askedContext) Done() <-chan struct{} {
+func (c *countingContext) Done() <-chan struct{} {
 	if c.left.Add(-1) == 0 {
 		c.end()
 	}
@@ -220,43 +223,43 @@ func TestMigrateCancelledAtAnyPointLeavesNothingHalfDone(t *testing.T) {
 			t.Errorf("cancelled at point %d: %v, want context.Canceled", n, err)
 		}
 		version, dirty := rawVersion(t, db)
-		whole := version == newestVersion(t) || err != nil && version == -1 // a COMMIT that was cancelled may have happened
-		if !whole || dirty {
-			t.Errorf("cancelled at point %d: Migrate said %v and left version %d, dirty %t", n, err, version, dirty)
+		complete := version == newestVersion(t) || err != nil && version == -1 // a cancelled COMMIT may have succeeded
+		if !complete || dirty {
+			t.Errorf("cancelled at point %d: Migrate returned %v and left version %d, dirty %t", n, err, version, dirty)
 		}
 		if err := sqlite.Migrate(t.Context(), db); err != nil {
-			t.Errorf("Migrate after one that was cancelled at point %d: %v", n, err)
+			t.Errorf("Migrate after a Migrate that was cancelled at point %d: %v", n, err)
 		}
 		db.Close()
 		checkLedgerFile(t, path)
 		if !reached {
-			t.Logf("%d points, by %d at the end", n, step)
+			t.Logf("%d points, in steps of %d at the end", n, step)
 			return
 		}
 	}
 }
 
-// The driver may report a cancellation although the statement was done, so there is more than one way through each point.
-func TestMigrateCancelledAtAnyPointGivesThePoolBackAsItCame(t *testing.T) {
+// Each point is tried several times, because the driver may report a cancellation although the statement succeeded.
+func TestMigrateCancelledAtAnyPointRestoresThePoolsConnection(t *testing.T) {
 	notShort(t)
 	t.Parallel()
 	path := ledgerFile(t)
 	db, other := rawPool(t, path, goodPool), rawPool(t, path, "_pragma=busy_timeout(0)&_txlock=immediate")
-	db.SetMaxOpenConns(1) // so that it is Migrate's connection that is asked
+	db.SetMaxOpenConns(1) // so that the test reads the settings of Migrate's connection
 	if err := sqlite.Migrate(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
 	begin := time.Now()
 	for round := 0; round < 100 && (round < 3 || inTime(begin)); round++ {
 		for n, reached := 1, true; reached; n++ {
-			rawExec(t, other, "DROP TRIGGER IF EXISTS servers_types_insert") // so that there is something to do
+			rawExec(t, other, "DROP TRIGGER IF EXISTS servers_types_insert") // so that Migrate has to restore it
 			ctx := endAfter(t.Context(), n)
 			err := sqlite.Migrate(ctx, db)
 			reached = ctx.Err() != nil
 			ctx.end()
 			tx, lockErr := other.Begin()
 			if lockErr != nil {
-				t.Fatalf("Migrate, cancelled at point %d (%v), still holds the write lock: %v", n, err, lockErr)
+				t.Fatalf("Migrate, cancelled at point %d (%v), still has the write lock: %v", n, err, lockErr)
 			}
 			if err := tx.Rollback(); err != nil {
 				t.Fatal(err)
@@ -273,7 +276,7 @@ func TestMigrateWaitsForAnotherWriter(t *testing.T) {
 	path := ledgerFile(t)
 	writer := holdWriteLock(t, path)
 	db := rawPool(t, path, "_pragma=busy_timeout(1)")
-	writer.holdUntilItWaits(t, func() error { return sqlite.Migrate(t.Context(), db) })
+	writer.releaseDuring(t, func() error { return sqlite.Migrate(t.Context(), db) })
 }
 
 func TestMigrateStopsWaitingWhenItsContextEnds(t *testing.T) {
@@ -288,14 +291,14 @@ func TestMigrateStopsWaitingWhenItsContextEnds(t *testing.T) {
 	}
 	writer.release(t)
 	if version, _ := rawVersion(t, db); version != -1 {
-		t.Errorf("version %d after a Migrate that never had the lock", version)
+		t.Errorf("version %d after a Migrate that never got the lock", version)
 	}
 	if err := sqlite.Migrate(t.Context(), db); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestMigrateWhoseCommitFailsUndoesIt(t *testing.T) {
+func TestMigrateWhoseCommitFailsRollsBack(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	db := rawPool(t, path, goodPool)
@@ -318,7 +321,7 @@ func TestMigrateWhoseCommitFailsUndoesIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := sqlite.Migrate(t.Context(), db); err == nil {
-		t.Error("Migrate says nothing of a COMMIT that failed")
+		t.Error("Migrate returned no error although its COMMIT failed")
 	}
 	allow.Store(true)
 	other := rawPool(t, path, "_pragma=busy_timeout(0)")
@@ -330,7 +333,7 @@ func TestMigrateWhoseCommitFailsUndoesIt(t *testing.T) {
 	}
 }
 
-// In a rollback journal a COMMIT waits for whoever reads.
+// With a rollback journal, a COMMIT waits for readers.
 func TestMigrateStopsWaitingForReadersWhenItsContextEnds(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
@@ -362,9 +365,9 @@ func TestMigrateStopsWaitingForReadersWhenItsContextEnds(t *testing.T) {
 	}
 }
 
-func TestMigrateGivesThePoolBackAsItCame(t *testing.T) {
+func TestMigrateRestoresThePoolsConnection(t *testing.T) {
 	t.Parallel()
-	for name, mark := range map[string]string{
+	for name, setup := range map[string]string{
 		"success": "SELECT 1",
 		"failure": "CREATE TABLE servers (name TEXT)",
 		"refusal": "CREATE TABLE schema_migrations (version uint64, dirty bool); INSERT INTO schema_migrations VALUES (999, 0)",
@@ -372,8 +375,8 @@ func TestMigrateGivesThePoolBackAsItCame(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db := rawPool(t, ledgerFile(t), "_pragma=busy_timeout(1234)&_pragma=foreign_keys(0)")
-			db.SetMaxOpenConns(1) // so that it is Migrate's connection that is asked
-			rawExec(t, db, mark)
+			db.SetMaxOpenConns(1) // so that the test reads the settings of Migrate's connection
+			rawExec(t, db, setup)
 			if err := sqlite.Migrate(t.Context(), db); (err == nil) != (name == "success") {
 				t.Fatal(err)
 			}
@@ -400,7 +403,7 @@ func TestAuditColumnsRewriteNoRow(t *testing.T) {
 			}
 		}
 		if len(before) < rows/100 {
-			t.Fatalf("%d rows on %d pages: too few to tell", rows, len(before))
+			t.Fatalf("%d rows on %d pages: too few pages for this test", rows, len(before))
 		}
 	}
 	if changed[100] != changed[20_000] || changed[100] > 8 {
@@ -408,7 +411,7 @@ func TestAuditColumnsRewriteNoRow(t *testing.T) {
 	}
 }
 
-// filePages reads a database file that nobody has open.
+// filePages reads the pages of a database file that no connection has open.
 func filePages(t *testing.T, path string) [][]byte {
 	t.Helper()
 	file, err := os.ReadFile(path)
@@ -423,7 +426,7 @@ func filePages(t *testing.T, path string) [][]byte {
 	return pages
 }
 
-// writeLock is another program that writes.
+// writeLock is the write lock of another program.
 type writeLock struct{ tx *sql.Tx }
 
 func holdWriteLock(t *testing.T, path string) writeLock {
@@ -435,25 +438,25 @@ func holdWriteLock(t *testing.T, path string) writeLock {
 	return writeLock{tx}
 }
 
-// holdUntilItWaits releases the lock while call waits for it; the call must wait, and then succeed.
-func (w writeLock) holdUntilItWaits(t *testing.T, call func() error) {
+// releaseDuring releases the lock while call waits for it. call must wait, and then succeed.
+func (w writeLock) releaseDuring(t *testing.T, call func() error) {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- call() }()
 	select {
 	case err := <-done:
-		t.Fatalf("it did not wait for the other writer: %v", err)
-	case <-time.After(200 * time.Millisecond): // only to see one that doesn't wait
+		t.Fatalf("the call did not wait for the other writer: %v", err)
+	case <-time.After(200 * time.Millisecond): // long enough to detect a call that does not wait
 	}
 	w.release(t)
 	if err := <-done; err != nil {
-		t.Errorf("after the other writer: %v", err)
+		t.Errorf("after the other writer released the lock: %v", err)
 	}
 }
 
 func (w writeLock) release(t *testing.T) {
 	t.Helper()
 	if err := w.tx.Rollback(); err != nil {
-		t.Fatal(fmt.Errorf("let go of the write lock: %w", err))
+		t.Fatal(fmt.Errorf("release the write lock: %w", err))
 	}
 }

@@ -16,7 +16,9 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// wantMissing expects that new stores on the database refuse to work and name each of these rules.
+// These tests drop rules of the schema. Every store must notice that, and Migrate must restore the rules.
+
+// wantMissing expects that new stores on the database return ErrSchemaVersion and name each of these rules.
 func wantMissing(t *testing.T, path string, names ...string) {
 	t.Helper()
 	db := rawPool(t, path, goodPool)
@@ -39,7 +41,7 @@ func wantMissing(t *testing.T, path string, names ...string) {
 	}
 }
 
-func TestEveryRuleThatIsMissingIsNoticedAndPutBack(t *testing.T) {
+func TestEveryDroppedRuleIsNoticedAndRestored(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	serverStore(t, path)
@@ -58,10 +60,10 @@ func TestEveryRuleThatIsMissingIsNoticedAndPutBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(schemaBefore, rawSchema(t, db)); diff != "" {
-			t.Errorf("schema after %s was put back (-before +after):\n%s", rule.Name, diff)
+			t.Errorf("schema after %s was restored (-before +after):\n%s", rule.Name, diff)
 		}
 		if err := remediation.New(storeOn(t, db)).AddServer(t.Context(), "web-1"); err != nil {
-			t.Errorf("after %s was put back: %v", rule.Name, err)
+			t.Errorf("AddServer after %s was restored: %v", rule.Name, err)
 		}
 	}
 	slices.Sort(names)
@@ -74,8 +76,8 @@ func TestEveryRuleThatIsMissingIsNoticedAndPutBack(t *testing.T) {
 	}
 }
 
-// A database at an older version may lack rules that its later steps don't touch.
-func TestMigrateOfAnOlderVersionPutsBackItsRules(t *testing.T) {
+// A database at an older version may lack rules that the later steps do not create.
+func TestMigrateFromAnOlderVersionRestoresItsRules(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	serverStore(t, path)
@@ -91,8 +93,8 @@ func TestMigrateOfAnOlderVersionPutsBackItsRules(t *testing.T) {
 	}
 }
 
-// Duplicates that were written while the unique index was gone.
-func TestRuleThatCannotBePutBackLeavesTheDatabaseAsItIs(t *testing.T) {
+// The unique index can't be restored because duplicates were written after it was dropped.
+func TestRuleThatCannotBeRestoredLeavesTheDatabaseUnchanged(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	serverStore(t, path)
@@ -109,7 +111,7 @@ func TestRuleThatCannotBePutBackLeavesTheDatabaseAsItIs(t *testing.T) {
 	}
 }
 
-// recreate is what Alembic does in batch mode to add a column to servers.
+// recreate has the statements that Alembic's batch mode executes to add a column to servers.
 const recreate = `
 	BEGIN;
 	CREATE TABLE _alembic_tmp_servers (id VARCHAR(100) NOT NULL, hostname VARCHAR(255) NOT NULL, display_name VARCHAR(255) NOT NULL,
@@ -121,7 +123,7 @@ const recreate = `
 	ALTER TABLE _alembic_tmp_servers RENAME TO servers;
 	COMMIT;`
 
-func TestServersThatTheHostRecreatedGetTheirRulesBack(t *testing.T) {
+func TestMigrateRestoresTheRulesOfARecreatedTable(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	host := rawPool(t, path, "") // with foreign keys off
@@ -150,17 +152,17 @@ func TestServersThatTheHostRecreatedGetTheirRulesBack(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := host.Exec("UPDATE servers SET paused_at = 'yesterday'"); err == nil {
-		t.Error("the rule that was put back lets a wrong time through")
+		t.Error("the restored rule accepted an invalid time")
 	}
 }
 
-func TestMigrateWithNothingToDoWaitsForNobody(t *testing.T) {
+func TestMigrateWithNothingToDoWaitsForNoLock(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	store := openMigrated(t, path)
 	db := rawPool(t, path, goodPool)
 	writer := holdWriteLock(t, path)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // only to end one that waits
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // ends a call that waits
 	defer cancel()
 	if err := store.Migrate(ctx); err != nil {
 		t.Errorf("Migrate of the store: %v", err)

@@ -12,14 +12,14 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// What a lock that a panic leaves behind would stop is tried on the same pool and the same store.
+// The same pool and stores are used after the panics, because a lock that a panic left behind would block them.
 func TestNilContextPanicsAndLeavesNoLock(t *testing.T) {
 	t.Parallel()
 	var none context.Context
 	path := ledgerFile(t)
 	wantPanic(t, "Open", func() { _, _ = sqlite.Open(none, path) })
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("Open with a nil context left something there: %v", err)
+		t.Errorf("Open with a nil context created a file: %v", err)
 	}
 	opened := openLedger(t, path)
 	pool := rawPool(t, path, goodPool)
@@ -29,13 +29,13 @@ func TestNilContextPanicsAndLeavesNoLock(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		joined, err := sqlite.New(t.Context(), pool)
+		onPool, err := sqlite.New(t.Context(), pool)
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		defer joined.Close()
-		for name, store := range map[string]*sqlite.Store{"Open": opened, "New": joined} {
+		defer onPool.Close()
+		for name, store := range map[string]*sqlite.Store{"Open": opened, "New": onPool} {
 			wantPanic(t, "Migrate of the store of "+name, func() { _ = store.Migrate(none) })
 			err := errors.Join(store.Migrate(t.Context()), remediation.New(store).AddServer(t.Context(), "web-1"))
 			if err != nil {
@@ -61,18 +61,17 @@ func TestNilContextPanicsAndLeavesNoLock(t *testing.T) {
 	}
 }
 
-func wantPanic(t *testing.T, what string, call func()) {
+func wantPanic(t *testing.T, name string, call func()) {
 	t.Helper()
 	defer func() {
 		if recover() == nil {
-			t.Errorf("%s with a nil context did not panic", what)
+			t.Errorf("%s with a nil context did not panic", name)
 		}
 	}()
 	call()
 }
 
-// A context that has ended already changes nothing, not even the file system.
-func TestOpenWithAnEndedContextMakesNoFile(t *testing.T) {
+func TestOpenWithAnEndedContextCreatesNoFile(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -81,7 +80,7 @@ func TestOpenWithAnEndedContextMakesNoFile(t *testing.T) {
 		t.Errorf("Open: %v, want context.Canceled", err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("Open left something there: %v", err)
+		t.Errorf("Open created a file: %v", err)
 	}
 	pool := rawPool(t, path, goodPool)
 	if _, err := sqlite.New(ctx, pool); !errors.Is(err, context.Canceled) {

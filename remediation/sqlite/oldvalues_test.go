@@ -11,7 +11,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// beforeRules runs statements while the tables have no triggers and foreign keys are off, as an older program wrote.
+// These tests check rows that an older program wrote before the rules existed, and that the rules would refuse today.
+
+// beforeRules runs statements without triggers and foreign keys, like an older program.
 func beforeRules(t *testing.T, raw *sql.DB, statements ...string) {
 	t.Helper()
 	withoutTriggers(t, raw, "TRUE", func() {
@@ -21,12 +23,14 @@ func beforeRules(t *testing.T, raw *sql.DB, statements ...string) {
 	})
 }
 
+// oldRow is the start of a statement that inserts an action.
 const oldRow = `INSERT INTO remediation_actions (server_id, action_type, command, created_by, created_at, status, approved_at, approved_by,
 	executed_at, rejected_at, completed_at) VALUES `
 
-// What an older program recorded of an end stays, in whatever form. Its event happens when the row is ended.
-func TestOldRowWithAnEndOnRecordIsEnded(t *testing.T) {
-	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
+// An older program may have set the time of an end in any format, without the status. Such an action can still be
+// ended. Its time stays, and the time of its event is the time of the call.
+func TestOldRowThatHasAnEndTimeCanBeEnded(t *testing.T) {
+	eachOpener(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
 		for _, at := range []string{"'2026-01-01T00:00:00'", "'2026-01-01'", "'2026-01-01 00:00:00+02:00'", "'2026-01-01 00:00:00'"} {
 			beforeRules(t, raw,
 				oldRow+"('web-1', 'x', 'x', 'ann', '2026-01-01 00:00:00', 'pending', NULL, NULL, NULL, "+at+", NULL)",
@@ -54,9 +58,9 @@ func TestOldRowWithAnEndOnRecordIsEnded(t *testing.T) {
 	})
 }
 
-// Foreign keys were off when an older program wrote these.
-func TestOldRowThatIsNoTextStopsNoOther(t *testing.T) {
-	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
+// Older programs wrote these rows with foreign keys off. They do not stop the ledger from changing or listing others.
+func TestOldRowThatIsNotTextDoesNotBlockOthers(t *testing.T) {
+	eachOpener(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
 		good, err := ledger.Create(t.Context(), restart("true"))
 		wantDone(t, err)
 		_, err = ledger.Start(t.Context(), good.ID)
@@ -74,7 +78,7 @@ func TestOldRowThatIsNoTextStopsNoOther(t *testing.T) {
 		pending, err := ledger.List(t.Context(), remediation.Filter{Status: remediation.Pending})
 		wantDone(t, err)
 		if len(pending) != 0 {
-			t.Errorf("the row that can't be read is listed: %+v", pending)
+			t.Errorf("List returned the row that can't be read: %+v", pending)
 		}
 		pruned, err := ledger.Prune(t.Context(), time.Now().AddDate(-1, 0, 0), 10)
 		if err != nil || pruned != 1 {
@@ -82,13 +86,13 @@ func TestOldRowThatIsNoTextStopsNoOther(t *testing.T) {
 		}
 		rawExec(t, raw, "DELETE FROM remediation_actions WHERE typeof(status) = 'blob'")
 		rawExec(t, raw, "DELETE FROM servers WHERE id = 'web-1'")
-		rawExec(t, raw, "DELETE FROM remediation_actions") // whose server is a BLOB that no foreign key finds
+		rawExec(t, raw, "DELETE FROM remediation_actions") // the rows whose server is a BLOB that no foreign key finds
 	})
 }
 
-// The ids and the values that an older program left need not fit the events.
-func TestOldRowWithAnotherIdOrTypeIsEndedAndDeleted(t *testing.T) {
-	each(t, func(t *testing.T, _ *remediation.Ledger, raw *sql.DB) {
+// An older program may have written ids and values that an event can't have.
+func TestOldRowThatFitsNoEventCanBeEndedAndDeleted(t *testing.T) {
+	eachOpener(t, func(t *testing.T, _ *remediation.Ledger, raw *sql.DB) {
 		beforeRules(t, raw,
 			"INSERT INTO remediation_actions (id, server_id, action_type, command, created_by, created_at) VALUES (-5, 'web-1', 'x', 'x', 'ann', '2026-01-01 00:00:00')",
 			oldRow+"('web-1', 'x', 'x', 'ann', '2026-01-01 00:00:00', 'completed', '2026-01-01 00:00:00', x'626f62', '2026-01-01 00:00:00', NULL, '2026-01-01 00:00:00')")
@@ -97,12 +101,12 @@ func TestOldRowWithAnotherIdOrTypeIsEndedAndDeleted(t *testing.T) {
 		_, err := raw.Exec(`INSERT INTO remediation_events (action_id, server_id, kind, actor, occurred_at)
 			SELECT id, server_id, 'approved', approved_by, approved_at FROM remediation_actions WHERE typeof(approved_by) = 'blob'`)
 		if err == nil || !strings.Contains(err.Error(), "remediation_events_types") {
-			t.Errorf("an event by hand with a BLOB: %v, want an error that names the rule", err)
+			t.Errorf("INSERT of an event with a BLOB: %v, want an error that names the rule", err)
 		}
 	})
 }
 
-// No change of an action goes without its event, whatever the statement says of conflicts and wherever the ids stand.
+// If the event of a change can't be stored, the change is refused. No conflict clause and no event id avoids that.
 func TestChangeWithoutAnEventIsRefused(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
@@ -121,10 +125,10 @@ func TestChangeWithoutAnEventIsRefused(t *testing.T) {
 	}
 	rawExec(t, raw, "UPDATE sqlite_sequence SET seq = 9007199254740992 WHERE name = 'remediation_events'")
 	before := rawContents(t, raw)
-	for _, how := range []string{"", "OR IGNORE", "OR FAIL", "OR REPLACE", "OR ROLLBACK"} {
+	for _, conflict := range []string{"", "OR IGNORE", "OR FAIL", "OR REPLACE", "OR ROLLBACK"} {
 		for _, statement := range []string{
-			"UPDATE " + how + " remediation_actions SET status = 'executing', executed_at = '2026-01-01 00:00:00' WHERE id = 1",
-			"INSERT " + how + ` INTO remediation_actions (server_id, action_type, command, created_at, created_by)
+			"UPDATE " + conflict + " remediation_actions SET status = 'executing', executed_at = '2026-01-01 00:00:00' WHERE id = 1",
+			"INSERT " + conflict + ` INTO remediation_actions (server_id, action_type, command, created_at, created_by)
 				VALUES ('web-1', 'x', 'x', '2026-01-01 00:00:00', 'eve')`,
 		} {
 			if _, err := raw.Exec(statement); err == nil || !strings.Contains(err.Error(), "remediation_") {
@@ -133,14 +137,15 @@ func TestChangeWithoutAnEventIsRefused(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff(before, rawContents(t, raw)); diff != "" {
-		t.Errorf("what was refused changed rows (-before +after):\n%s", diff)
+		t.Errorf("a refused statement changed rows (-before +after):\n%s", diff)
 	}
 	rawExec(t, raw, "UPDATE sqlite_sequence SET seq = 4711 WHERE name = 'remediation_events'")
 	_, err = ledger.Start(t.Context(), a.ID)
 	wantDone(t, err)
 }
 
-func TestAlertKeepsAnIdThatOthersCanFollow(t *testing.T) {
+// An alert with the highest id or an invalid one would block later alerts.
+func TestAlertsRefuseIdsAndTypesThatBlockLaterAlerts(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	ledger := remediation.New(serverStore(t, path))
@@ -160,5 +165,5 @@ func TestAlertKeepsAnIdThatOthersCanFollow(t *testing.T) {
 	_, err = ledger.AddAlert(t.Context(), "web-1", "down")
 	wantDone(t, err)
 	beforeRules(t, raw, "UPDATE alerts SET title = x'41', id = 0 WHERE id = 1")
-	rawExec(t, raw, "UPDATE alerts SET server_id = 'web-1' WHERE id = 0") // what was odd before is the host's to keep
+	rawExec(t, raw, "UPDATE alerts SET server_id = 'web-1' WHERE id = 0") // the other invalid values may stay
 }

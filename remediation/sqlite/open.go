@@ -27,27 +27,27 @@ type options struct {
 	busyTimeout time.Duration
 }
 
-// WithBusyTimeout sets how long a call waits for another program that writes to the same file. The default is 5
-// seconds. SQLite counts in whole milliseconds.
+// WithBusyTimeout sets how long a call waits for another program that writes to the same file, by default 5 seconds.
+// SQLite counts whole milliseconds.
 func WithBusyTimeout(d time.Duration) Option {
 	return func(o *options) { o.busyTimeout = d }
 }
 
-// readers is the number of concurrent reads. Each open connection has a page cache.
+// readers is how many reads run at once. Each open connection has a page cache.
 const readers = 8
 
-// pageCache is the cache of each connection, in KiB: enough for the inner pages of an index over millions of actions,
-// and for the pages that a thousand servers write to. SQLite's default of 2 MB is not.
+// pageCache is the size of each connection's cache in KiB. It has room for the inner pages of tables with millions of
+// rows, and for the pages that a thousand servers write to. SQLite's default of 2 MB is too small for them.
 const pageCache = 16_000
 
-// Open opens the database file at path, or creates it, readable only by its owner. Call Migrate to create the tables.
-// The file is in WAL mode with synchronous FULL: a change survives a power failure once its call has returned no error.
-// One connection writes, up to 8 others read, and readers and the writer don't wait for each other. Each caches up to
-// 16 MB.
+// Open opens the database file at path. If there is none, it creates one that only its owner can read. Migrate then
+// creates the tables. The file is in WAL mode with synchronous FULL: a change whose call returned without an error
+// survives a power cut. One connection writes and up to 8 others read. Reads do not wait for writes, nor writes for
+// reads. Each connection caches up to 16 MB.
 //
-// path is a file path, not a URI, and not ":memory:", which would be one database for each connection. Open refuses a
-// -wal or a hot -journal whose database file is missing or empty, because SQLite would delete it. Restore the database
-// file, or move the -wal or -journal away.
+// path is the path of a file. It is not a URI, and not ":memory:", which would be one database for each connection.
+// Open returns an error if there is a -wal or a hot -journal whose database file is missing or empty, because SQLite
+// would delete it. Put the database file back beside it, or move it away.
 func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 	o := options{busyTimeout: 5 * time.Second}
 	for _, opt := range opts {
@@ -56,7 +56,7 @@ func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
 	if err := checkPath(path); err != nil {
 		return nil, fmt.Errorf("open SQLite ledger: %w", err)
 	}
-	full, err := filepath.Abs(path) // connections that open later must not depend on the working directory
+	full, err := filepath.Abs(path) // the process may change its directory before a connection opens
 	if err != nil {
 		return nil, fmt.Errorf("open SQLite ledger %q: %w", path, err)
 	}
@@ -77,8 +77,10 @@ func open(ctx context.Context, path string, o options) (*Store, error) {
 	if err := create(path); err != nil {
 		return nil, err
 	}
-	// whileBusy waits for another program's write lock. SQLite's own busy handler polls every 100 ms in the end, and
-	// misses the short pauses of a program that writes continuously.
+	// SQLite's busy timeout is 0 because whileBusy waits for the write lock. SQLite retries after longer and longer
+	// pauses, up to 100 ms, and keeps missing the short gap between two transactions of a program that writes all the
+	// time. temp_store is memory because SQLite saves the old content of each page that a statement changes, and uses
+	// a temporary file from 64 KiB on. That is slower than the statement itself.
 	writer, err := sql.Open("sqlite", dsn(path, 0, "synchronous(FULL)", "temp_store(memory)"))
 	if err != nil {
 		return nil, err
@@ -100,12 +102,12 @@ func open(ctx context.Context, path string, o options) (*Store, error) {
 	return newStore(writer, reader, newGroupCommit(writer, file{path, opened}, o.busyTimeout), o.busyTimeout), nil
 }
 
-// ErrFileGone is returned by every call to a ledger whose file was removed or replaced after Open. SQLite itself would
-// continue with the old file, which has no name any more. Restore the file. A change that was in progress may have been
-// written to the old file.
+// ErrFileGone is the error of every call if the file that Open opened was removed, moved or replaced since then. SQLite
+// itself would continue to use the old file. Put the file back. A call that was running at that time may have changed
+// the old file.
 var ErrFileGone = errors.New("the database file was removed or replaced while it was open")
 
-// file identifies the database file as Open found it.
+// file is the database file as Open found it.
 type file struct {
 	path   string
 	opened fs.FileInfo
@@ -146,21 +148,21 @@ func dsn(path string, busyTimeout time.Duration, pragmas ...string) string {
 	}
 	prefix := "file:"
 	if strings.HasPrefix(path, "/") {
-		prefix = "file://" // without it SQLite reads the text after a second slash as a host
+		prefix = "file://" // otherwise SQLite takes the start of a path with two slashes for a host
 	}
 	return prefix + (&url.URL{Path: path}).EscapedPath() + "?" + params.Encode()
 }
 
-// checkLeftover refuses a -wal or -journal with changes if its database file is missing or empty. It checks the
-// database file last, because another Open may be creating it, and creates it first.
+// checkLeftover returns an error if a -wal or -journal has changes of a database file that is missing or empty. It
+// looks for the database file last, because another Open that runs at the same time creates that file first.
 func checkLeftover(path string) error {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target // SQLite names these files after the target of a link
+		path = target // SQLite names -wal and -journal after the target of a link
 	}
 	left := path + "-wal"
 	if wal, err := os.Stat(left); err != nil || wal.Size() == 0 {
 		left = path + "-journal"
-		if !restores(left) {
+		if !isHotJournal(left) {
 			return nil
 		}
 	}
@@ -172,10 +174,9 @@ func checkLeftover(path string) error {
 		"put the database file back beside it, or move it away", left)
 }
 
-// restores reports whether a rollback journal would restore pages: its header is valid, and the database had pages when
-// the transaction began (https://www.sqlite.org/fileformat.html#the_rollback_journal). The journal of a new database
-// has none.
-func restores(journal string) bool {
+// isHotJournal reports whether a rollback journal would restore pages: its header is valid, and the database had pages
+// when the transaction began (https://www.sqlite.org/fileformat.html#the_rollback_journal). A new database had none.
+func isHotJournal(journal string) bool {
 	f, err := os.Open(journal)
 	if err != nil {
 		return false
@@ -186,12 +187,11 @@ func restores(journal string) bool {
 	return err == nil && string(header[:8]) == "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" && binary.BigEndian.Uint32(header[16:]) > 0
 }
 
-// creating serializes create within this process. Closing any descriptor of a file releases all POSIX locks that the
-// process has on it, so create must not close a file that another Open has already locked
-// (https://www.sqlite.org/howtocorrupt.html).
+// creating makes a second Open in this process wait until create has closed the new file. Closing any descriptor of a
+// file drops all POSIX locks that the process has on it (https://www.sqlite.org/howtocorrupt.html).
 var creating sync.Mutex
 
-// create creates the file if it does not exist, readable only by its owner. -wal and -shm inherit the mode.
+// create creates the file if there is none. Its mode is stricter than SQLite's default, and -wal and -shm inherit it.
 func create(path string) error {
 	creating.Lock()
 	defer creating.Unlock()
@@ -209,7 +209,7 @@ func create(path string) error {
 	return err
 }
 
-// useWAL switches the file to WAL mode, which is permanent.
+// useWAL puts the file into WAL mode permanently.
 func useWAL(ctx context.Context, db *sql.DB, wait time.Duration) error {
 	var mode string
 	err := whileBusy(ctx, time.Now(), wait, func() error {
@@ -221,8 +221,8 @@ func useWAL(ctx context.Context, db *sql.DB, wait time.Duration) error {
 	return err
 }
 
-// whileBusy retries try while another program has the lock of the file, until wait has passed since then. try must be
-// atomic.
+// whileBusy retries try as long as another program has the file's lock, and returns the error once wait has passed
+// after since. A try that fails must change nothing.
 func whileBusy(ctx context.Context, since time.Time, wait time.Duration, try func() error) error {
 	for {
 		if err := ctx.Err(); err != nil {

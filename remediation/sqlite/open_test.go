@@ -22,7 +22,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-func TestOpenMakesAFileForItsOwnerAlone(t *testing.T) {
+// These tests check how Open opens and creates the file, and what happens when the file is locked, replaced or gone.
+
+func TestOpenCreatesAFileThatOnlyItsOwnerCanRead(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	serverStore(t, path)
@@ -56,7 +58,7 @@ func TestOpenKeepsTheModeOfAFileThatExists(t *testing.T) {
 	}
 }
 
-func TestOpenTakesAnyFileName(t *testing.T) {
+func TestOpenAcceptsAnyFileName(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
 		"with space", "what?mode=memory", "anchor#1", "100%", "%2e%2e%2f", "größe ☃", "a&b=c;d", `back\slash`, `"quoted"`,
@@ -83,7 +85,7 @@ func TestOpenTakesAnyFileName(t *testing.T) {
 	}
 }
 
-func TestOpenTakesAnySpellingOfAPath(t *testing.T) {
+func TestOpenAcceptsAnySpellingOfAPath(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	serverStore(t, path)
@@ -100,13 +102,13 @@ func TestOpenTakesAnySpellingOfAPath(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := remediation.New(openLedger(t, spelling)).Pause(t.Context(), "web-1"); err != nil {
-				t.Errorf("%q does not lead to the ledger: %v", spelling, err)
+				t.Errorf("Pause in the ledger at %q: %v", spelling, err)
 			}
 		})
 	}
 }
 
-func TestOpenRefusesWhatIsNoPath(t *testing.T) {
+func TestOpenRefusesURIsAndMemory(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"", ":memory:", "file:x", "file::memory:?cache=shared", "file:" + filepath.Join(t.TempDir(), "ledger.db")} {
 		_, err := sqlite.Open(t.Context(), path)
@@ -115,12 +117,12 @@ func TestOpenRefusesWhatIsNoPath(t *testing.T) {
 			t.Errorf("Open(%q): %v, want an *InputError of path", path, err)
 		}
 		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("Open(%q) left something there: %v", path, err)
+			t.Errorf("Open(%q) created a file: %v", path, err)
 		}
 	}
 }
 
-func TestOpenSaysWhyAPathIsNoDatabase(t *testing.T) {
+func TestOpenErrorSaysWhyAPathIsNoDatabase(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	files := map[string]string{"short": "notes", "long": strings.Repeat("These are notes, not a database.\n", 1000)}
@@ -142,11 +144,11 @@ func TestOpenSaysWhyAPathIsNoDatabase(t *testing.T) {
 			t.Errorf("Open(%q): %v, want an error that says %q", test.path, err, test.want)
 		}
 	}
-	left := map[string]string{}
+	after := map[string]string{}
 	for _, path := range mustRead(filepath.Glob(filepath.Join(dir, "*"))) {
-		left[filepath.Base(path)] = string(mustRead(os.ReadFile(path)))
+		after[filepath.Base(path)] = string(mustRead(os.ReadFile(path)))
 	}
-	if diff := cmp.Diff(files, left); diff != "" {
+	if diff := cmp.Diff(files, after); diff != "" {
 		t.Errorf("files (-before +after):\n%s", diff)
 	}
 }
@@ -158,19 +160,20 @@ func mustRead[T any](v T, err error) T {
 	return v
 }
 
-// settings is what a connection answers about itself.
+// settings are the values of a connection's pragmas.
 type settings struct {
 	ForeignKeys, Synchronous, QueryOnly, BusyTimeout int64
 }
 
-// asked collects what connections to databases named asked.db are set to: no other way leads to Open's own connections.
-var asked struct {
+// recorded has the settings of all connections to databases named recorded.db. A hook of the driver is the only
+// access to the connections that Open makes.
+var recorded struct {
 	sync.Mutex
 	settings map[settings]bool
 }
 
-func askConnection(conn modernc.ExecQuerierContext, dsn string) error {
-	if !strings.Contains(dsn, "/asked.db?") {
+func recordSettings(conn modernc.ExecQuerierContext, dsn string) error {
+	if !strings.Contains(dsn, "/recorded.db?") {
 		return nil
 	}
 	rows, err := conn.QueryContext(context.Background(), `SELECT foreign_keys, synchronous, query_only, timeout
@@ -183,30 +186,30 @@ func askConnection(conn modernc.ExecQuerierContext, dsn string) error {
 	if err := rows.Next(v); err != nil {
 		return err
 	}
-	asked.Lock()
-	defer asked.Unlock()
-	if asked.settings == nil {
-		asked.settings = map[settings]bool{}
+	recorded.Lock()
+	defer recorded.Unlock()
+	if recorded.settings == nil {
+		recorded.settings = map[settings]bool{}
 	}
-	asked.settings[settings{v[0].(int64), v[1].(int64), v[2].(int64), v[3].(int64)}] = true
+	recorded.settings[settings{v[0].(int64), v[1].(int64), v[2].(int64), v[3].(int64)}] = true
 	return nil
 }
 
-func TestOpenIsDurableAndKeepsReferences(t *testing.T) {
-	asked.Lock()
-	asked.settings = nil // of an earlier run
-	asked.Unlock()
-	path := filepath.Join(t.TempDir(), "asked.db")
+func TestOpenSetsSynchronousAndForeignKeys(t *testing.T) {
+	recorded.Lock()
+	recorded.settings = nil // with -count, an earlier run has filled it
+	recorded.Unlock()
+	path := filepath.Join(t.TempDir(), "recorded.db")
 	ledger := remediation.New(serverStore(t, path, sqlite.WithBusyTimeout(1234*time.Millisecond)))
 	if _, err := ledger.List(t.Context(), remediation.Filter{}); err != nil {
 		t.Fatal(err)
 	}
-	asked.Lock()
-	got := maps.Clone(asked.settings)
-	asked.Unlock()
+	recorded.Lock()
+	got := maps.Clone(recorded.settings)
+	recorded.Unlock()
 	const full = 2
 	want := map[settings]bool{
-		{ForeignKeys: 1, Synchronous: full}:                                  true, // its waits are the store's own
+		{ForeignKeys: 1, Synchronous: full}:                                  true, // writes: the store itself waits for locks
 		{ForeignKeys: 1, Synchronous: full, BusyTimeout: 1234, QueryOnly: 1}: true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -217,7 +220,7 @@ func TestOpenIsDurableAndKeepsReferences(t *testing.T) {
 	}
 }
 
-func TestCallsAfterCloseSayWhy(t *testing.T) {
+func TestCallsAfterCloseReturnErrClosed(t *testing.T) {
 	t.Parallel()
 	for name, open := range map[string]func(t *testing.T, path string) *sqlite.Store{
 		"Open": func(t *testing.T, path string) *sqlite.Store { return openLedger(t, path) },
@@ -271,7 +274,7 @@ func TestBusyTimeoutEndsTheWaitForAnotherWriter(t *testing.T) {
 		t.Errorf("Create: %v after %v, want ErrBusy after %v", err, waited, timeout)
 	}
 	if _, err := ledger.List(t.Context(), remediation.Filter{}); err != nil {
-		t.Errorf("reading beside another writer: %v", err)
+		t.Errorf("List while another program writes: %v", err)
 	}
 	if diff := cmp.Diff(before, rawContents(t, db)); diff != "" {
 		t.Errorf("the call that failed wrote (-before +after):\n%s", diff)
@@ -291,7 +294,7 @@ func TestOpenWithAShortBusyTimeout(t *testing.T) {
 	}
 }
 
-func TestOneProgramThatNeverPausesLeavesRoomForAnother(t *testing.T) {
+func TestProgramThatWritesWithoutPauseDoesNotBlockAnother(t *testing.T) {
 	notShort(t)
 	t.Parallel()
 	path := ledgerFile(t)
@@ -325,7 +328,7 @@ func TestOneProgramThatNeverPausesLeavesRoomForAnother(t *testing.T) {
 	wg.Wait()
 }
 
-func TestAFileThatIsGoneAcknowledgesNothing(t *testing.T) {
+func TestCallsReturnErrFileGoneAfterTheFileWasReplaced(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	ledger := remediation.New(serverStore(t, path))
@@ -361,7 +364,7 @@ func TestAFileThatIsGoneAcknowledgesNothing(t *testing.T) {
 	}
 }
 
-// filesOf reads a database file and what SQLite keeps beside it, by suffix.
+// filesOf reads a database file and SQLite's other files of it, by suffix.
 func filesOf(t *testing.T, path string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -376,18 +379,18 @@ func filesOf(t *testing.T, path string) map[string]string {
 	return files
 }
 
-// walOnly is the files of a ledger with one action, at a moment when only the WAL has it.
+// walOnly returns the files of a ledger with one action, which is only in the WAL.
 func walOnly(t *testing.T, path string) map[string]string {
 	t.Helper()
 	ledger := remediation.New(serverStore(t, path))
 	_, err := ledger.Create(t.Context(), restart("true"))
 	wantDone(t, err)
 	files := filesOf(t, path)
-	delete(files, "-shm") // SQLite makes it again
+	delete(files, "-shm") // SQLite recreates it
 	return files
 }
 
-// hotJournal is the files of a ledger with one action, in the middle of a transaction that has begun to write pages.
+// hotJournal returns the files of a ledger with one action, during a transaction that has begun to write pages.
 func hotJournal(t *testing.T, path string) map[string]string {
 	t.Helper()
 	db := rawPool(t, path, goodPool)
@@ -406,7 +409,7 @@ func hotJournal(t *testing.T, path string) map[string]string {
 	return filesOf(t, path)
 }
 
-func TestOpenRefusesWhatIsLeftOfADatabaseThatIsGone(t *testing.T) {
+func TestOpenRefusesTheJournalOfAMissingDatabase(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		suffix string
@@ -432,7 +435,7 @@ func TestOpenRefusesWhatIsLeftOfADatabaseThatIsGone(t *testing.T) {
 					store, err := sqlite.Open(t.Context(), spelling)
 					if err == nil {
 						store.Close()
-						t.Errorf("%s: Open of %s worked", database, filepath.Base(spelling))
+						t.Errorf("%s: Open of %s succeeded", database, filepath.Base(spelling))
 					} else if (spelling == path || database == "empty") && !strings.Contains(err.Error(), path+test.suffix+" has changes") {
 						t.Errorf("%s: Open: %v, want an error that names the file", database, err)
 					}
@@ -440,10 +443,10 @@ func TestOpenRefusesWhatIsLeftOfADatabaseThatIsGone(t *testing.T) {
 						t.Fatalf("%s: files (-before +after):\n%s", database, diff)
 					}
 				}
-				wantDone(t, os.WriteFile(path, []byte(files[""]), 0o600)) // back beside what is left of it
+				wantDone(t, os.WriteFile(path, []byte(files[""]), 0o600)) // put back beside its journal
 				actions, err := remediation.New(openLedger(t, path)).List(t.Context(), remediation.Filter{})
 				if err != nil || len(actions) != 1 {
-					t.Errorf("%s: with the file back: %d actions, %v, want the one that was acknowledged", database, len(actions), err)
+					t.Errorf("%s: after the file was put back: %d actions, %v, want the one that was acknowledged", database, len(actions), err)
 				}
 			}
 			path := ledgerFile(t)
@@ -453,8 +456,8 @@ func TestOpenRefusesWhatIsLeftOfADatabaseThatIsGone(t *testing.T) {
 	}
 }
 
-// An Open that was killed while it created the database leaves an empty file, or none, and a journal of no pages.
-func TestOpenTakesWhatAKilledOpenLeft(t *testing.T) {
+// An Open that was killed while it created the database leaves an empty file or none, and a journal without pages.
+func TestOpenAcceptsTheFilesOfAKilledOpen(t *testing.T) {
 	t.Parallel()
 	new := ledgerFile(t)
 	db := rawPool(t, new, "")
@@ -466,18 +469,18 @@ func TestOpenTakesWhatAKilledOpenLeft(t *testing.T) {
 	if len(journal) == 0 {
 		t.Fatal("there is no journal")
 	}
-	for _, left := range []map[string]string{
+	for _, files := range []map[string]string{
 		{"": "", "-journal": journal}, {"-journal": journal}, {"": "", "-journal": journal[:10]}, {"": "", "-wal": ""}, {"-wal": ""},
 	} {
 		path := ledgerFile(t)
-		for suffix, text := range left {
+		for suffix, text := range files {
 			wantDone(t, os.WriteFile(path+suffix, []byte(text), 0o600))
 		}
 		serverStore(t, path)
 	}
 }
 
-func TestOpensAtOnceShareANewFile(t *testing.T) {
+func TestConcurrentOpensShareANewFile(t *testing.T) {
 	t.Parallel()
 	for range 40 {
 		path := ledgerFile(t)
@@ -502,7 +505,7 @@ func TestOpenWaitsForAnotherWriter(t *testing.T) {
 	path := ledgerFile(t)
 	rawExec(t, rawPool(t, path, ""), "CREATE TABLE mine (name TEXT)")
 	writer := holdWriteLock(t, path)
-	writer.holdUntilItWaits(t, func() error {
+	writer.releaseDuring(t, func() error {
 		store, err := sqlite.Open(t.Context(), path)
 		if err != nil {
 			return err
@@ -511,7 +514,7 @@ func TestOpenWaitsForAnotherWriter(t *testing.T) {
 	})
 }
 
-func TestOpenIsBusyWhileAnotherProgramHoldsTheFile(t *testing.T) {
+func TestOpenReturnsErrBusyWhileAnotherProgramHasTheLock(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	db := rawPool(t, path, "")

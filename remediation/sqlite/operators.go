@@ -9,6 +9,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// This file has the methods for operators: decisions about many actions, maintenance, explanations, servers, counts and
+// events.
+
 func (s *store) ApproveActions(ctx context.Context, ids []int64, by string, at time.Time) ([]remediation.Action, error) {
 	return actions(readable(s, func(skip bool) ([]row, error) {
 		return write(ctx, s, (*queries).ApproveActions, sqlitedb.ApproveActionsParams{
@@ -86,7 +89,7 @@ func (s *store) ListServers(ctx context.Context, after string, limit int) ([]rem
 	return list, nil
 }
 
-// skipPausedAt runs a query again without paused_at if the driver can't read a paused_at that predates the rules.
+// skipPausedAt runs a query again without paused_at if the driver can't read a value of it that predates the rules.
 func skipPausedAt[T any](query func(skip bool) (T, error)) (T, error) {
 	result, err := query(false)
 	if isUnreadable(err) {
@@ -126,7 +129,7 @@ func events(rows []sqlitedb.RemediationEvent, err error) ([]remediation.Event, e
 	return list, nil
 }
 
-// jsonList encodes a list as one parameter. Numbers and plain names always marshal.
+// jsonList encodes a list as one parameter. Its callers pass numbers and strings, which always marshal.
 func jsonList[T any](list []T) string {
 	text, err := json.Marshal(list)
 	if err != nil {

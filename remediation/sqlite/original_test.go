@@ -16,17 +16,20 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// original is the Python original at one version: testdata has its tables as SQLAlchemy makes them.
+// These tests run the ledger on databases of the Python program from which it was derived, the original.
+
+// original is the original at one of its versions. testdata has its tables as SQLAlchemy creates them.
 type original struct {
 	name    string
-	version int // what it is adopted at
+	version int // the version of the ledger's schema that is forced before Migrate
 }
 
 var originals = []original{{"1", 1}, {"2", 2}, {"3", 3}, {"4", 4}, {"newest", 4}}
 
 func (o original) newest() bool { return o.name == "newest" }
 
-// database makes a database of the original, with rows in every shape that it leaves, and returns its path.
+// database creates a database of the original and returns its path. Its rows have every combination of columns that the
+// original writes.
 func (o original) database(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "homelab.db")
@@ -80,7 +83,7 @@ func (o original) database(t *testing.T) string {
 	return path
 }
 
-// addServer registers a server as the original does.
+// addServer registers a server with the original's statement.
 func (o original) addServer(t *testing.T, path, id string) {
 	t.Helper()
 	db := rawPool(t, path, goodPool)
@@ -94,7 +97,7 @@ func (o original) addServer(t *testing.T, path, id string) {
 		`0, '2026-01-19 15:36:00.123456') RETURNING created_at, updated_at`, id, id+".lan")
 }
 
-// ends is what becomes of each old action, and how.
+// ends returns the status that each old action has after endOldRows.
 func (o original) ends() map[int64]remediation.Status {
 	ends := map[int64]remediation.Status{
 		1: remediation.Rejected, 3: remediation.Rejected, 5: remediation.Completed, 7: remediation.Failed,
@@ -112,32 +115,33 @@ func (o original) ends() map[int64]remediation.Status {
 	return ends
 }
 
-func TestOriginalIsAdoptedAndGoesDownAndUp(t *testing.T) {
+func TestOriginalIsMigratedUpAndDownAndUp(t *testing.T) {
 	t.Parallel()
 	for _, o := range originals {
-		for _, way := range []string{"CLI", "library"} {
-			t.Run(o.name+" by the "+way, func(t *testing.T) {
+		for _, tool := range []string{"CLI", "library"} {
+			t.Run(o.name+" by the "+tool, func(t *testing.T) {
 				t.Parallel()
 				path := o.database(t)
 				db := rawPool(t, path, goodPool)
 				up := func() {
-					if way == "CLI" {
+					if tool == "CLI" {
 						runCLI(t, path, "up")
 					} else if err := sqlite.Migrate(t.Context(), db); err != nil {
 						t.Fatal(err)
 					}
 				}
-				hosts, before := hostSchema(t, db), rawContents(t, db)
+				schema, before := hostSchema(t, db), rawContents(t, db)
 				runCLI(t, path, "force", fmt.Sprint(o.version))
 				up()
 				if diff := cmp.Diff(before.within(before), rawContents(t, db).within(before)); diff != "" {
-					t.Fatalf("rows after the adoption (-before +after):\n%s", diff)
+					t.Fatalf("rows after going up (-before +after):\n%s", diff)
 				}
 				o.endOldRows(t, remediation.New(openLedger(t, path)))
-				o.goOn(t, path, "new-1")
+				o.useTogether(t, path, "new-1")
 
 				top := rawContents(t, db)
-				// The end of action 6 happened now, but what the original had recorded is what its row tells.
+				// The first event of action 6's end has the time of the call. The one written after going down and up
+				// has the time that the original had stored.
 				const lines = "SELECT line FROM (" + eventLines + ") WHERE line NOT LIKE '6 | web-1 | completed%' ORDER BY line"
 				events := rawColumn(t, db, lines)
 				runCLI(t, path, "down", fmt.Sprint(newestVersion(t)-o.version))
@@ -152,7 +156,7 @@ func TestOriginalIsAdoptedAndGoesDownAndUp(t *testing.T) {
 						}
 					}
 				}
-				if diff := cmp.Diff(hosts, hostSchema(t, db)); diff != "" {
+				if diff := cmp.Diff(schema, hostSchema(t, db)); diff != "" {
 					t.Errorf("the host's tables after going down (-before +after):\n%s", diff)
 				}
 				up()
@@ -160,13 +164,12 @@ func TestOriginalIsAdoptedAndGoesDownAndUp(t *testing.T) {
 				if diff := cmp.Diff(bottom.within(bottom), again.within(bottom)); diff != "" {
 					t.Errorf("rows after going up again (-before +after):\n%s", diff)
 				}
-				if o.version > 2 { // else the audit columns were ours, and went down
-					told := rawColumn(t, db, lines)
-					if diff := cmp.Diff(events, told); diff != "" {
+				if o.version > 2 { // at older versions, going down dropped the audit columns
+					if diff := cmp.Diff(events, rawColumn(t, db, lines)); diff != "" {
 						t.Errorf("events after going down and up (-before +after):\n%s", diff)
 					}
 				}
-				o.goOn(t, path, "new-2")
+				o.useTogether(t, path, "new-2")
 				o.deletes(t, path)
 				if diff := cmp.Diff([]string{"ok"}, rawColumn(t, db, "PRAGMA integrity_check")); diff != "" {
 					t.Errorf("integrity check (-want +got):\n%s", diff)
@@ -176,8 +179,8 @@ func TestOriginalIsAdoptedAndGoesDownAndUp(t *testing.T) {
 	}
 }
 
-// A later revision of the original adds its columns behind ours.
-func TestOriginalIsUpgradedAfterItsAdoption(t *testing.T) {
+// A later version of the original adds columns after those of the ledger.
+func TestOriginalAddsItsColumnsAfterMigrate(t *testing.T) {
 	t.Parallel()
 	path := original{"4", 4}.database(t)
 	db := rawPool(t, path, goodPool)
@@ -189,10 +192,10 @@ func TestOriginalIsUpgradedAfterItsAdoption(t *testing.T) {
 	values := []any{"timed_out", "2026-01-19 16:04:00.000000", -1, "2026-01-19 16:04:00.000000"}
 	rawExec(t, db, timeOut, append(values, 7)...)
 	if _, err := db.Exec(timeOut, append(values, 6)...); err == nil || !strings.Contains(err.Error(), "remediation_actions_immutable") {
-		t.Errorf("timed_out of an action whose result is on record: %v", err)
+		t.Errorf("timed_out of an action that has a result: %v", err)
 	}
 	newest := original{"newest", 4}
-	newest.goOn(t, path, "new-1")
+	newest.useTogether(t, path, "new-1")
 	top := rawContents(t, db)
 	runCLI(t, path, "down", fmt.Sprint(newestVersion(t)-4))
 	bottom := rawContents(t, db)
@@ -205,17 +208,17 @@ func TestOriginalIsUpgradedAfterItsAdoption(t *testing.T) {
 		}
 	}
 	runCLI(t, path, "up")
-	newest.goOn(t, path, "new-2")
+	newest.useTogether(t, path, "new-2")
 }
 
-// hostSchema is every object of the database but golang-migrate's own, as the database keeps its text.
+// hostSchema returns every object of the schema as sqlite_master has it, without those of golang-migrate.
 func hostSchema(t *testing.T, db *sql.DB) []string {
 	t.Helper()
 	return rawColumn(t, db, `SELECT concat_ws(' | ', type, name, tbl_name, sql) FROM sqlite_master
 		WHERE tbl_name NOT IN ('schema_migrations', 'sqlite_sequence') ORDER BY type, name`)
 }
 
-// endOldRows ends each row that the original left open, by the call that Explain names.
+// endOldRows ends every action that the original left open.
 func (o original) endOldRows(t *testing.T, ledger *remediation.Ledger) {
 	t.Helper()
 	open := func(status remediation.Status) []remediation.Action {
@@ -238,7 +241,7 @@ func (o original) endOldRows(t *testing.T, ledger *remediation.Ledger) {
 		}
 		result := remediation.Result{Stdout: "late"}
 		if a.ExitCode != nil {
-			result.ExitCode = 3 // what is on record stays
+			result.ExitCode = 3 // must not replace the stored exit code
 		}
 		_, err := ledger.Finish(t.Context(), a.ServerID, a.ID, result)
 		wantDone(t, err)
@@ -255,8 +258,8 @@ func (o original) endOldRows(t *testing.T, ledger *remediation.Ledger) {
 	}
 }
 
-// goOn lets the ledger and the original work beside each other on a new server.
-func (o original) goOn(t *testing.T, path, server string) {
+// useTogether makes the ledger and the original write to the same database, with a new server.
+func (o original) useTogether(t *testing.T, path, server string) {
 	t.Helper()
 	db := rawPool(t, path, goodPool)
 	ledger := remediation.New(openLedger(t, path))
@@ -290,7 +293,8 @@ func (o original) goOn(t *testing.T, path, server string) {
 	}
 }
 
-// writesActions takes actions through their lives with the statements that SQLAlchemy makes of the original's calls.
+// writesActions takes actions through their lifecycle with the statements that the original executes through
+// SQLAlchemy.
 func (o original) writesActions(t *testing.T, db *sql.DB, ledger *remediation.Ledger, server string, alert int64) {
 	t.Helper()
 	insert := func(status string, approvedAt, approvedBy any) (id int64) {
@@ -332,7 +336,7 @@ func (o original) writesActions(t *testing.T, db *sql.DB, ledger *remediation.Le
 		_, err := db.Exec("UPDATE remediation_actions SET status=?, completed_at=?, exit_code=? WHERE remediation_actions.id = ?",
 			"timed_out", "2026-01-19 16:04:00.000000", -1, executing)
 		if err == nil || !strings.Contains(err.Error(), "remediation_actions_transition") {
-			t.Errorf("timed_out where no column says when: %v", err)
+			t.Errorf("timed_out in a table without timed_out_at: %v", err)
 		}
 		return
 	}
@@ -349,9 +353,9 @@ func (o original) writesActions(t *testing.T, db *sql.DB, ledger *remediation.Le
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("Get of an action that timed out (-want +got), %v:\n%s", err, diff)
 	}
-	told := rawColumn(t, db, "SELECT concat_ws(' | ', action_id, kind, actor, occurred_at, detail) FROM remediation_events ORDER BY id DESC LIMIT 1")
-	if diff := cmp.Diff([]string{fmt.Sprintf("%d | failed | %s | 2026-01-19 16:04:00.000000 | -1", executing, server)}, told); diff != "" {
-		t.Errorf("the event of its end (-want +got):\n%s", diff)
+	event := rawColumn(t, db, "SELECT concat_ws(' | ', action_id, kind, actor, occurred_at, detail) FROM remediation_events ORDER BY id DESC LIMIT 1")
+	if diff := cmp.Diff([]string{fmt.Sprintf("%d | failed | %s | 2026-01-19 16:04:00.000000 | -1", executing, server)}, event); diff != "" {
+		t.Errorf("the event of the timeout (-want +got):\n%s", diff)
 	}
 	_, err = ledger.Finish(t.Context(), server, executing, remediation.Result{})
 	refused := (*remediation.TransitionError)(nil)
@@ -368,32 +372,32 @@ func (o original) writesActions(t *testing.T, db *sql.DB, ledger *remediation.Le
 		"status = 'timed_out', completed_at = '2026-01-19 16:04:00', exit_code = -1, approved_by = 'eve'",
 	} {
 		if _, err := db.Exec("UPDATE remediation_actions SET " + set + " WHERE status = 'executing'"); err == nil {
-			t.Errorf("SET %s of an action that executes was accepted", set)
+			t.Errorf("SET %s of an executing action was accepted", set)
 		}
 	}
 	for _, id := range []int64{automatic(), insert("pending", nil, nil)} {
 		if _, err := db.Exec(`UPDATE remediation_actions SET status = 'timed_out', completed_at = '2026-01-19 16:04:00', exit_code = -1
 			WHERE id = ?`, id); err == nil {
-			t.Error("an action that never ran timed out")
+			t.Error("timed_out of an action that never ran was accepted")
 		}
 	}
 }
 
-// deletes removes an alert and a server as the original does.
+// deletes removes an alert and a server with the original's statements.
 func (o original) deletes(t *testing.T, path string) {
 	t.Helper()
 	db := rawPool(t, path, goodPool)
 	count := func(from string) string { t.Helper(); return rawColumn(t, db, "SELECT count(*) FROM "+from)[0] }
 	rawExec(t, db, "DELETE FROM alerts WHERE alerts.id = ?", 7)
 	if n := count("remediation_actions WHERE alert_id = 7"); n != "0" {
-		t.Errorf("%s actions still have the alert that is gone", n)
+		t.Errorf("%s actions still have the deleted alert", n)
 	}
-	gone := count("remediation_actions WHERE server_id = 'web-1'")
+	deleted := count("remediation_actions WHERE server_id = 'web-1'")
 	rawExec(t, db, "DELETE FROM servers WHERE servers.id = ?", "web-1")
 	if n := count("remediation_actions WHERE server_id = 'web-1'"); n != "0" {
-		t.Errorf("%s actions are left of the server that is gone", n)
+		t.Errorf("%s actions of the deleted server are left", n)
 	}
-	if n := count("remediation_events WHERE server_id = 'web-1' AND kind = 'deleted'"); n != gone {
-		t.Errorf("%s events say that an action was deleted, want %s", n, gone)
+	if n := count("remediation_events WHERE server_id = 'web-1' AND kind = 'deleted'"); n != deleted {
+		t.Errorf("%s events say that an action was deleted, want %s", n, deleted)
 	}
 }

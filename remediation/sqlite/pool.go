@@ -10,18 +10,20 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// This file makes sure that a database connection of the caller's enforces foreign keys and stores times that sort.
+
 // timeLayout is the format of _time_format=sqlite. SQLite's date functions read it, and times in UTC sort as text.
 const timeLayout = "2006-01-02 15:04:05.999999999-07:00"
 
-// checkPool tests the foreign keys and the time format of a caller's pool. Both are settings of a connection, so it
-// tests two connections at once where the pool allows it: a PRAGMA that was executed on one is not set on the other.
+// checkPool tests how a caller's pool treats foreign keys and times. Both are settings of a connection, so it tests two
+// connections at once if the pool allows it: a PRAGMA that the caller executed reached only one of them.
 func checkPool(ctx context.Context, db *sql.DB) error {
-	if err := ctx.Err(); err != nil { // a nil context panics here, not inside database/sql, where a lock would stay held
+	if err := ctx.Err(); err != nil { // a nil context panics here, and not while database/sql holds a lock
 		return err
 	}
 	conns := 2
 	if stats := db.Stats(); stats.MaxOpenConnections > 0 && stats.MaxOpenConnections-stats.InUse < 2 {
-		conns = 1 // a second one could wait for a connection that the caller uses
+		conns = 1 // a second one might wait for a connection that the caller uses
 	}
 	for range conns {
 		conn, err := db.Conn(ctx)
@@ -44,9 +46,9 @@ func checkConn(ctx context.Context, conn *sql.Conn) error {
 	if !foreignKeys {
 		return &remediation.InputError{Field: "db", Problem: "has foreign keys off: add _pragma=foreign_keys(1) to its DSN"}
 	}
-	for _, month := range []time.Month{time.January, time.July} { // a time zone may be UTC for half of the year
+	for _, month := range []time.Month{time.January, time.July} { // some time zones equal UTC only in winter
 		probe := time.Date(2026, month, 19, 15, 36, 1, 617957000, time.UTC)
-		var stored string // as an SQL literal, because with _texttotime the driver converts plain text to a time
+		var stored string // an SQL literal, because with _texttotime the driver converts text to a time
 		if err := conn.QueryRowContext(ctx, "SELECT quote(?)", probe).Scan(&stored); err != nil {
 			return fmt.Errorf("probe the time format: %w", err)
 		}
@@ -58,7 +60,8 @@ func checkConn(ctx context.Context, conn *sql.Conn) error {
 	return nil
 }
 
-// sortableTimes binds times as text, because the time format of a transaction's DSN is unknown.
+// sortableTimes passes times to the driver as text in timeLayout, because the time format of a caller's transaction is
+// not known.
 type sortableTimes struct{ sqlitedb.DBTX }
 
 func (tx sortableTimes) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {

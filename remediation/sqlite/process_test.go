@@ -17,14 +17,16 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// process is this test binary once more, at work on a database file.
+// These tests migrate one file in several processes at once, and kill processes during a migration.
+
+// process is a helper process (see main_test.go) that works on a database file.
 type process struct {
 	cmd    *exec.Cmd
-	word   io.Closer // what it waits for
+	start  io.Closer // Close lets the helper start its work
 	stderr bytes.Buffer
 }
 
-// startProcess starts a helper and returns once it waits for the word to go.
+// startProcess starts a helper process and returns when it is ready. The helper's work begins when start is closed.
 func startProcess(t *testing.T, helper, path string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(os.Args[0], path)}
@@ -34,7 +36,7 @@ func startProcess(t *testing.T, helper, path string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.word = stdin
+	p.start = stdin
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +76,7 @@ func TestProcessesMigrateOneFileAtOnce(t *testing.T) {
 					all = append(all, startProcess(t, "create", path))
 				}
 				for _, p := range all {
-					p.word.Close()
+					p.start.Close()
 				}
 				for _, p := range all {
 					if err := p.cmd.Wait(); err != nil {
@@ -83,17 +85,17 @@ func TestProcessesMigrateOneFileAtOnce(t *testing.T) {
 				}
 				after := readState(t, path)
 				if diff := cmp.Diff(want, after.schema); diff != "" {
-					t.Errorf("schema made by one process and by several at once (-one +several):\n%s", diff)
+					t.Errorf("schema created by one process and by several at once (-one +several):\n%s", diff)
 				}
-				if made := len(after.rows["remediation_actions"]["id"]) - len(before.rows["remediation_actions"]["id"]); made != processes {
-					t.Errorf("%d processes made %d actions", processes, made)
+				if created := len(after.rows["remediation_actions"]["id"]) - len(before.rows["remediation_actions"]["id"]); created != processes {
+					t.Errorf("%d processes created %d actions", processes, created)
 				}
 			}
 		})
 	}
 }
 
-// Not parallel, so that a kill comes about when it was meant to.
+// Other tests would delay the kill, so this one does not run in parallel.
 func TestKilledMigrationLeavesNothingHalfDone(t *testing.T) {
 	notShort(t)
 	reference := ledgerFile(t)
@@ -109,21 +111,21 @@ func TestKilledMigrationLeavesNothingHalfDone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := readState(t, test.template)
-			whole := measureMigration(t, test.helper, test.template)
+			duration := measureMigration(t, test.helper, test.template)
 			const kills = 14
 			n, unfinished, undone := 0, 0, 0
 			for begin := time.Now(); n < kills && (n < 3 || inTime(begin)); n++ {
 				path := copyLedger(t, test.template)
 				p := startProcess(t, test.helper, path)
-				p.word.Close()
-				time.Sleep(rand.N(whole)) // any moment will do
+				p.start.Close()
+				time.Sleep(rand.N(duration)) // kill at a random time
 				p.cmd.Process.Kill()
 				err := p.cmd.Wait()
-				journal := hasJournal(path) // before anybody recovers from it
+				journal := hasJournal(path) // before checkRecovered opens the database
 				done := checkRecovered(t, path, start, want)
 				switch {
 				case err == nil && !done:
-					t.Error("a Migrate that had ended is undone")
+					t.Error("a finished migration was undone")
 				case p.cmd.ProcessState.Exited() && err != nil:
 					t.Errorf("Migrate failed before the kill: %v\n%s", err, &p.stderr)
 				case err != nil:
@@ -133,16 +135,17 @@ func TestKilledMigrationLeavesNothingHalfDone(t *testing.T) {
 					undone++
 				}
 			}
-			t.Logf("%d kills within %v: %d before the end, %d of them with a journal of what was then undone",
-				n, whole, unfinished, undone)
+			t.Logf("%d kills within %v: %d before the end, %d of them with a journal and then undone",
+				n, duration, unfinished, undone)
 			if unfinished == 0 {
-				t.Error("every kill came too late to tell anything")
+				t.Error("every kill came after the end of the migration")
 			}
 		})
 	}
 }
 
-// notShort leaves out of -short, which the race detector runs with, what works in other processes or only repeats.
+// notShort skips a test with -short, which the race detector runs with. Such a test needs other processes or repeats
+// a lot.
 func notShort(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
@@ -150,10 +153,10 @@ func notShort(t testing.TB) {
 	}
 }
 
-// inTime limits what a test repeats, for slow machines and for the race detector.
+// inTime reports whether a test may repeat its work once more. It limits the tests on slow machines.
 func inTime(begin time.Time) bool { return time.Since(begin) < 4*time.Second }
 
-// state is all that Migrate changes.
+// state is everything that Migrate changes.
 type state struct {
 	version int
 	schema  []string
@@ -174,7 +177,8 @@ func readState(t *testing.T, path string) state {
 	return state{version, rawSchema(t, db), rawContents(t, db)}
 }
 
-// checkRecovered reports whether a killed migration is done. Either way it must be wholly so, and the next one ends it.
+// checkRecovered reports whether a killed migration was committed. If it was not, the database must be unchanged. In
+// both cases the next Migrate must succeed.
 func checkRecovered(t *testing.T, path string, start, want state) bool {
 	t.Helper()
 	got := readState(t, path)
@@ -198,14 +202,14 @@ func checkRecovered(t *testing.T, path string, start, want state) bool {
 	return done
 }
 
-// measureMigration returns how long a helper works that nobody kills: the median of three.
+// measureMigration returns how long a helper works when it is not killed. It is the median of three.
 func measureMigration(t *testing.T, helper, template string) time.Duration {
 	t.Helper()
 	var took []time.Duration
 	for range 3 {
 		p := startProcess(t, helper, copyLedger(t, template))
 		start := time.Now()
-		p.word.Close()
+		p.start.Close()
 		if err := p.cmd.Wait(); err != nil {
 			t.Fatalf("%v\n%s", err, &p.stderr)
 		}
@@ -215,7 +219,7 @@ func measureMigration(t *testing.T, helper, template string) time.Duration {
 	return took[len(took)/2]
 }
 
-// copyLedger copies a database that nobody has open, or the want of one.
+// copyLedger copies a database that no connection has open. If template does not exist, it copies nothing.
 func copyLedger(t *testing.T, template string) string {
 	t.Helper()
 	path := ledgerFile(t)

@@ -1,6 +1,6 @@
 // Package sqlite stores a ledger in an SQLite database, through modernc.org/sqlite, which needs no cgo.
 //
-// Most programs use Open. New and Tx use an existing pool or transaction of the program.
+// Most programs call Open. New uses a pool that the program already has, and Tx a transaction.
 package sqlite
 
 import (
@@ -20,11 +20,11 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Store is an SQLite database with a ledger, for remediation.New. It is safe for concurrent use, also by several
-// processes on one file.
+// Store is a ledger's SQLite database. Pass it to remediation.New. It is safe for concurrent use, and several processes
+// may use one file.
 //
-// The first call checks the schema's version and rules and prepares the statements. Until Migrate has run, every call
-// returns remediation.ErrSchemaVersion.
+// The first call that needs statements checks the schema's version and rules and prepares the statements. Until Migrate
+// has run, every call returns remediation.ErrSchemaVersion.
 type Store struct {
 	backend        store
 	writer, reader *sql.DB // the same pool after New
@@ -32,18 +32,18 @@ type Store struct {
 
 var _ remediation.Store = (*Store)(nil)
 
-// Backend is for remediation.New.
+// Backend returns the backend that remediation.New uses.
 func (s *Store) Backend() remediation.Backend { return &s.backend }
 
-// New returns a Store on a pool of the caller, who also closes it. Close of the Store releases only the prepared
-// statements.
+// New returns a Store that uses the caller's pool. The Store's Close releases only the prepared statements. The caller
+// closes the pool.
 //
-// The DSN of the pool must turn on foreign keys and a time format that sorts, for every connection:
+// On every connection, the pool's DSN must turn foreign keys on and store times in a format that sorts:
 //
 //	file:ledger.db?_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)&_time_format=sqlite
 //
-// New tests both on the pool's connections. If one is wrong, the error is a *remediation.InputError that names the
-// parameter to add. Without a busy timeout, a call that meets another writer fails immediately.
+// New tests both on the pool's connections and returns a *remediation.InputError that names the parameter to add.
+// Without a busy timeout, a call fails at once if another program is writing.
 func New(ctx context.Context, db *sql.DB) (*Store, error) {
 	if err := checkPool(ctx, db); err != nil {
 		return nil, fmt.Errorf("use SQLite pool: %w", err)
@@ -79,18 +79,18 @@ func newStore(writer, reader *sql.DB, writes writes, wait time.Duration) *Store 
 	return s
 }
 
-// Tx returns a store whose calls are part of the caller's transaction: their changes become durable when the caller
-// commits. A refused transition leaves the transaction usable. The connection of the transaction needs foreign keys on;
-// its time format does not matter.
+// Tx returns a store whose calls are part of the caller's transaction. Their changes take effect when the caller
+// commits. The transaction can still be used after a refused transition. Its connection needs foreign keys on. The
+// time format of its DSN does not matter.
 //
-// A transaction that reads before it writes can fail with "database is locked", whatever the busy timeout. Begin it
-// with _txlock=immediate in the DSN (https://www.sqlite.org/lang_transaction.html). After some errors SQLite rolls back
-// the whole transaction by itself and would then commit each statement separately. In that case a change fails with
-// sql.ErrTxDone. The end of a context does not interrupt a change, because SQLite would roll back the whole
-// transaction.
+// A transaction that reads before it writes can fail with "database is locked", however long the busy timeout is. To
+// avoid that, begin it with _txlock=immediate in the DSN (https://www.sqlite.org/lang_transaction.html). After some
+// errors SQLite rolls back the whole transaction by itself, and would commit each later statement as it runs. Then a
+// call that writes returns sql.ErrTxDone. A change that has begun does not stop when its context ends, because SQLite
+// would roll back the whole transaction for that too.
 //
-// Stores on one transaction wait for each other. Meanwhile no other goroutine may run a statement with RETURNING on the
-// transaction: SQLite undoes a failed statement wrongly when two such statements overlap on one connection.
+// Stores on one transaction wait for each other. The caller must not run a statement with RETURNING of its own at the
+// same time in another goroutine: if two such statements overlap on one connection, SQLite undoes a failed one wrongly.
 func Tx(tx *sql.Tx) remediation.Store {
 	s := &store{writes: joined{tx, lockOf(tx)}, prepare: func(ctx context.Context) (*statements, error) {
 		if err := checkVersion(ctx, tx); err != nil {
@@ -103,7 +103,8 @@ func Tx(tx *sql.Tx) remediation.Store {
 	return s
 }
 
-// locks has one lock for each transaction with stores, and drops it with the transaction.
+// locks has one lock for each transaction that has stores. The entry is deleted when the transaction is garbage
+// collected.
 var locks sync.Map // weak.Pointer[sql.Tx] to *sync.Mutex
 
 func lockOf(tx *sql.Tx) *sync.Mutex {
@@ -115,7 +116,7 @@ func lockOf(tx *sql.Tx) *sync.Mutex {
 	return lock.(*sync.Mutex)
 }
 
-// Migrate upgrades the database to the schema of this code; see the function Migrate.
+// Migrate brings the database to the schema that the code needs. See the function Migrate.
 func (s *Store) Migrate(ctx context.Context) error {
 	if err := ctx.Err(); err != nil { // a nil context panics here, before anything is locked
 		return fmt.Errorf("migrate SQLite ledger: %w", err)
@@ -129,7 +130,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if !opened {
 		return Migrate(ctx, s.writer)
 	}
-	if checkVersion(ctx, s.reader) == nil && group.check() == nil { // the writer may be waiting for a lock
+	if checkVersion(ctx, s.reader) == nil && group.check() == nil { // the writer could have to wait for a lock
 		return nil
 	}
 	return group.exclusively(ctx, func() error {
@@ -143,11 +144,11 @@ func (s *Store) Migrate(ctx context.Context) error {
 	})
 }
 
-// ErrClosed is returned by every call after Close.
+// ErrClosed is the error of every call after Close.
 var ErrClosed = errors.New("the ledger's store is closed")
 
-// Close releases the prepared statements and, after Open, the database. It waits for calls in progress. Closing again
-// is a no-op.
+// Close releases the prepared statements and, after Open, closes the database. It first waits for running calls to
+// return. Closing again is a no-op.
 func (s *Store) Close() error {
 	s.backend.open.Lock()
 	defer s.backend.open.Unlock()
@@ -155,7 +156,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.backend.closed = true
-	s.backend.Changed() // wakes waiting followers, which then return ErrClosed
+	s.backend.Changed() // wakes followers of the feed, which then return ErrClosed
 	var err error
 	if st := s.backend.ready.Swap(nil); st != nil {
 		err = st.write.Close()
@@ -163,13 +164,13 @@ func (s *Store) Close() error {
 			err = errors.Join(err, st.read.Close())
 		}
 	}
-	if s.reader != s.writer { // opened by Open
+	if s.reader != s.writer { // Open opened them
 		err = errors.Join(err, s.reader.Close(), s.writer.Close())
 	}
 	return err
 }
 
-// store implements remediation.Backend for Open, New and Tx.
+// store implements remediation.Backend.
 type store struct {
 	remediation.Feed
 
@@ -180,7 +181,7 @@ type store struct {
 
 	ready  atomic.Pointer[statements]
 	mu     sync.Mutex   // locked while preparing
-	open   sync.RWMutex // read-locked during every call
+	open   sync.RWMutex // read-locked during every call, and locked to close
 	closed bool
 }
 
@@ -190,7 +191,7 @@ type queries = sqlitedb.Queries
 
 type statements struct{ write, read *queries }
 
-// statements returns the prepared statements, and prepares them at the first call. The caller has locked open.
+// statements returns the statements, which the first call prepares. The caller has read-locked open.
 func (s *store) statements(ctx context.Context) (*statements, error) {
 	if s.closed {
 		return nil, ErrClosed

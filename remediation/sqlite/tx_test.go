@@ -21,6 +21,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
+// These tests check the stores of New and Tx, and statements that other programs execute in the same database.
+
 func TestNewRefusesAPoolAndNamesTheParameter(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ params, pragma, want string }{
@@ -45,7 +47,7 @@ func TestNewRefusesAPoolAndNamesTheParameter(t *testing.T) {
 				t.Errorf("New: %v, want an *InputError that names %s", err, test.want)
 			}
 			if err := db.Ping(); err != nil {
-				t.Errorf("the refused pool: %v", err)
+				t.Errorf("Ping of the refused pool: %v", err)
 			}
 		})
 	}
@@ -84,7 +86,7 @@ func TestNewWorksOnAGoodPoolAndLeavesItOpen(t *testing.T) {
 				}
 			}
 			if diff := cmp.Diff([]string{"7"}, rawColumn(t, db, "SELECT count(*) FROM remediation_actions")); diff != "" {
-				t.Errorf("actions in the pool that stays open (-want +got):\n%s", diff)
+				t.Errorf("actions read through the pool after Close (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -108,7 +110,7 @@ func TestNewNeedsNoMoreConnectionsThanThePoolHasFree(t *testing.T) {
 	store.Close()
 }
 
-func TestTimesLandAsTextThatSorts(t *testing.T) {
+func TestTimesAreStoredAsTextThatSorts(t *testing.T) {
 	t.Parallel()
 	newYork := time.FixedZone("EST", -5*60*60)
 	clock := []time.Time{
@@ -119,7 +121,7 @@ func TestTimesLandAsTextThatSorts(t *testing.T) {
 		time.Date(2026, 1, 19, 10, 36, 2, 0, newYork),
 		time.Date(2026, 1, 20, 0, 0, 0, 0, time.UTC),
 	}
-	want := []string{ // in the order of the clock, which is also that of the texts
+	want := []string{ // in the order of the clock, which is the order of the texts too
 		"2026-01-19 15:36:01+00:00", "2026-01-19 15:36:01.000001+00:00", "2026-01-19 15:36:01.1+00:00",
 		"2026-01-19 15:36:01.617957+00:00", "2026-01-19 15:36:02+00:00", "2026-01-20 00:00:00+00:00",
 	}
@@ -163,7 +165,7 @@ func TestTimesLandAsTextThatSorts(t *testing.T) {
 	}
 }
 
-// fillEveryTime fills every time that there is with the ledger's clock.
+// fillEveryTime makes calls that store the ledger's time in every time column.
 func fillEveryTime(t *testing.T, ledger *remediation.Ledger) {
 	t.Helper()
 	ctx := t.Context()
@@ -194,7 +196,7 @@ func beginRaw(t *testing.T, db *sql.DB) *sql.Tx {
 	return tx
 }
 
-func TestTxHoldsWhatTheCallerCommits(t *testing.T) {
+func TestTxIsCommittedOrRolledBackByTheCaller(t *testing.T) {
 	t.Parallel()
 	for _, commit := range []bool{true, false} {
 		t.Run(fmt.Sprintf("commit %t", commit), func(t *testing.T) {
@@ -215,7 +217,7 @@ func TestTxHoldsWhatTheCallerCommits(t *testing.T) {
 				t.Errorf("Approve: %v, want ErrInvalidTransition", err)
 			}
 			if seen, err := outside.List(t.Context(), remediation.Filter{}); err != nil || len(seen) != 0 {
-				t.Errorf("before the end others see %d actions, %v", len(seen), err)
+				t.Errorf("before the end of the transaction another store sees %d actions, %v", len(seen), err)
 			}
 			want := append([]string{}, before["mine"]["name"]...)
 			if commit {
@@ -228,7 +230,7 @@ func TestTxHoldsWhatTheCallerCommits(t *testing.T) {
 			}
 			seen, err := outside.List(t.Context(), remediation.Filter{})
 			if err != nil || (len(seen) == 7) != commit || (len(seen) == 0) == commit {
-				t.Errorf("after the end others see %d actions, %v", len(seen), err)
+				t.Errorf("after the end of the transaction another store sees %d actions, %v", len(seen), err)
 			}
 			if diff := cmp.Diff(want, append([]string{}, rawContents(t, db)["mine"]["name"]...)); diff != "" {
 				t.Errorf("the caller's own row (-want +got):\n%s", diff)
@@ -237,7 +239,7 @@ func TestTxHoldsWhatTheCallerCommits(t *testing.T) {
 	}
 }
 
-func TestNoStatementSwapsOrRewritesAnAction(t *testing.T) {
+func TestNoStatementReplacesOrRewritesAnAction(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	ledger := remediation.New(serverStore(t, path))
@@ -272,9 +274,9 @@ func TestNoStatementSwapsOrRewritesAnAction(t *testing.T) {
 	}
 }
 
-// SQLite shows a BEFORE INSERT trigger the id -1 for a row whose id it has yet to choose. Without the rule, as before
-// there was one, such an id is taken. After the highest id of all, AUTOINCREMENT would find no other.
-func TestRowWithAnOddIDBlocksNoOther(t *testing.T) {
+// A BEFORE INSERT trigger sees the id -1 in a row whose id SQLite has not chosen yet. A row that predates the rule
+// may have that id or 0. After a row with the highest id, AUTOINCREMENT finds no other id.
+func TestRowWithAnInvalidIDDoesNotBlockCreate(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	serverStore(t, path)
@@ -291,7 +293,7 @@ func TestRowWithAnOddIDBlocksNoOther(t *testing.T) {
 			}
 			_, err := tx.Exec(`INSERT INTO remediation_actions (id, server_id, action_type, command, created_at, created_by)
 				VALUES (?, 'web-1', 'restart_service', 'true', '2026-01-19 15:36:01', 'dashboard')`, id)
-			if taken := err == nil; taken != (before != "") {
+			if accepted := err == nil; accepted != (before != "") {
 				t.Errorf("after %q the id %d: %v", before, id, err)
 			}
 			if before != "" {
@@ -302,7 +304,7 @@ func TestRowWithAnOddIDBlocksNoOther(t *testing.T) {
 			if _, err := remediation.New(sqlite.Tx(tx)).Create(t.Context(), remediation.NewAction{
 				ServerID: "web-1", ActionType: "restart_service", Command: "true", CreatedBy: "dashboard",
 			}); err != nil {
-				t.Errorf("after another program wrote the id %d: %v", id, err)
+				t.Errorf("Create after another program wrote the id %d: %v", id, err)
 			}
 			if err := tx.Rollback(); err != nil {
 				t.Fatal(err)
@@ -311,7 +313,7 @@ func TestRowWithAnOddIDBlocksNoOther(t *testing.T) {
 	}
 }
 
-// A trigger of the host program's own may skip a row, and nothing says so.
+// A trigger of the host program may skip a row without an error.
 func TestCreateThatATriggerSkipsFails(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
@@ -323,20 +325,19 @@ func TestCreateThatATriggerSkipsFails(t *testing.T) {
 			ServerID: "web-1", ActionType: "restart_service", Command: command, CreatedBy: "dashboard",
 		})
 		if (err != nil) != fails || (a.ID == 0) != fails {
-			t.Errorf("Create of the one to be %s: %+v, %v", command, a, err)
+			t.Errorf("Create of the action that is %s: %+v, %v", command, a, err)
 		}
 	}
 }
 
-// A time that the ledger can't read back would make every list with that action fail.
-// insertAt is an INSERT whose only parameter is a time.
+// insertAt returns an INSERT of an action whose only parameter is the time in column.
 func insertAt(or, column string) string {
 	return fmt.Sprintf(`INSERT OR %s INTO remediation_actions (%s, created_at, server_id, action_type, command, created_by)
 		VALUES (?, '2026-01-19 15:36:01', 'web-1', 'restart_service', 'true', 'dashboard')`, or, column)
 }
 
-// One moment has several forms; a limit is the moment and not its text.
-func TestLimitsCompareMoments(t *testing.T) {
+// The same time can be stored as different texts. The rules compare the times, not the texts.
+func TestLimitsCompareTimesNotTexts(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	serverStore(t, path)
@@ -348,14 +349,14 @@ func TestLimitsCompareMoments(t *testing.T) {
 				nullif(?, ''), nullif(?, ''), ?, nullif(?, ''))`, executed, notBefore, expires, approved, executed)
 		return err
 	}
-	forms := [][]string{ // of four moments, in their order
+	texts := [][]string{ // four times in order, each as several texts
 		{"2026-01-19 15:36:09.999999", "2026-01-19 15:36:09.999999+00:00", "2026-01-19 15:36:09.99999900"},
 		{"2026-01-19 15:36:10", "2026-01-19 15:36:10+00:00", "2026-01-19 15:36:10.0", "2026-01-19 15:36:10.000000+00:00"},
 		{"2026-01-19 15:36:10.5", "2026-01-19 15:36:10.5+00:00", "2026-01-19 15:36:10.500000", "2026-01-19 15:36:10.50+00:00"},
 		{"2026-01-19 15:40:00", "2026-01-19 15:40:00+00:00", "2026-01-19 15:40:00.000"},
 	}
-	for i, limits := range forms {
-		for j, times := range forms {
+	for i, limits := range texts {
+		for j, times := range texts {
 			for _, limit := range limits {
 				for _, at := range times {
 					for name, refused := range map[string]struct {
@@ -377,11 +378,12 @@ func TestLimitsCompareMoments(t *testing.T) {
 	}
 }
 
+// A list that contains a time that the ledger can't read would fail.
 func TestUnreadableTimesAreRefused(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	ids := walkLifecycle(t, remediation.New(serverStore(t, path)), "web-1", nil)
-	db := rawPool(t, path, "_pragma=foreign_keys(1)") // no _time_format: it binds times as Go writes them by default
+	db := rawPool(t, path, "_pragma=foreign_keys(1)") // without _time_format, times are bound in Go's default format
 	for _, at := range []any{
 		time.Now(), time.Now().UTC().String(), "", "yesterday", "now", "15:36", 2461060.5, 2461060, 1768836961,
 		[]byte("2026-01-19 15:36:01"), "2026-01-19 15:36:01.+00:00", "2026-01-19 15:36:01\x00", "2026-01-19 15:36:01.5\x00+00:00",
@@ -411,7 +413,7 @@ func TestUnreadableTimesAreRefused(t *testing.T) {
 			_, err := tx.Exec(write, at)
 			if err == nil || !strings.Contains(err.Error(), "remediation_actions_times") {
 				_, listErr := remediation.New(sqlite.Tx(tx)).List(t.Context(), remediation.Filter{})
-				t.Errorf("%.6s with the time %#v: %v, want an error that names the rule; List then says %v", write, at, err, listErr)
+				t.Errorf("%.6s with the time %#v: %v, want an error that names the rule; List then returned %v", write, at, err, listErr)
 			}
 			if err := tx.Rollback(); err != nil {
 				t.Fatal(err)
@@ -420,7 +422,7 @@ func TestUnreadableTimesAreRefused(t *testing.T) {
 	}
 }
 
-func TestOutputPastTheEnginesLimitLeavesTheActionExecuting(t *testing.T) {
+func TestOutputOverTheEnginesLimitLeavesTheActionExecuting(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	db := rawPool(t, path, goodPool)
@@ -446,7 +448,7 @@ func TestOutputPastTheEnginesLimitLeavesTheActionExecuting(t *testing.T) {
 	for _, r := range []remediation.Result{
 		{Stdout: strings.Repeat("x", limit+1)},
 		{ExitCode: 1, Stderr: strings.Repeat("x", limit+1)},
-		{Stdout: strings.Repeat("x", limit*2/3), Stderr: strings.Repeat("y", limit*2/3)}, // the row is too long, no value
+		{Stdout: strings.Repeat("x", limit*2/3), Stderr: strings.Repeat("y", limit*2/3)}, // the row is too long, although no value is
 	} {
 		_, err := ledger.Finish(t.Context(), "web-1", id, r)
 		tooBig := (*modernc.Error)(nil)
@@ -467,7 +469,7 @@ func TestOutputPastTheEnginesLimitLeavesTheActionExecuting(t *testing.T) {
 	}
 }
 
-// A host program's goroutines may write in the transaction that a ledger joined, and so may a second store on it.
+// Goroutines of the host program and a second store may write in the same transaction at the same time.
 func TestRefusedCallsUndoNothingElseInTheTransaction(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
@@ -502,7 +504,7 @@ func TestRefusedCallsUndoNothingElseInTheTransaction(t *testing.T) {
 				if _, err := ledger.Approve(t.Context(), 1, "alice"); !errors.Is(err, remediation.ErrInvalidTransition) {
 					t.Errorf("Approve: %v", err)
 				}
-				// The database itself refuses this one.
+				// A rule of the database refuses this statement.
 				if _, err := tx.Exec("UPDATE remediation_actions SET command = 'rm -rf /' WHERE id = 1"); err == nil {
 					t.Error("the command was changed")
 				}
@@ -522,8 +524,9 @@ func TestRefusedCallsUndoNothingElseInTheTransaction(t *testing.T) {
 	}
 }
 
-// What an older program left in servers is read as maintenance without a known time, and written no more.
-func TestServerThatCannotBeReadIsRefused(t *testing.T) {
+// The rules refuse invalid values in servers. A value that predates the rules means that the server is paused since an
+// unknown time.
+func TestInvalidServersAreRefusedAndOldOnesArePaused(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	ledger := remediation.New(serverStore(t, path))

@@ -16,16 +16,20 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// ways are the ways in that commit by themselves.
-var ways = map[string]func(t *testing.T, path string) remediation.Store{
+// These tests check that a call is committed completely or not at all, in spite of rows that predate the rules,
+// triggers of the host program, a replaced file, and contexts that end.
+
+// openers has the constructors whose stores commit each call by itself.
+var openers = map[string]func(t *testing.T, path string) remediation.Store{
 	"Open": func(t *testing.T, path string) remediation.Store { return openLedger(t, path) },
 	"New":  func(t *testing.T, path string) remediation.Store { return storeOn(t, rawPool(t, path, goodPool)) },
 }
 
-// each runs a test on a ledger with the server "web-1", opened in each way, and a pool that looks at it from outside.
-func each(t *testing.T, test func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB)) {
+// eachOpener runs a test with every opener, on a ledger with the server "web-1". raw is another pool on the same
+// database.
+func eachOpener(t *testing.T, test func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB)) {
 	t.Parallel()
-	for name, open := range ways {
+	for name, open := range openers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			path := ledgerFile(t)
@@ -39,11 +43,13 @@ func restart(command string) remediation.NewAction {
 	return remediation.NewAction{ServerID: "web-1", ActionType: "restart_service", Command: command, CreatedBy: "ann"}
 }
 
+// statuses selects the id and status of every action.
 const statuses = "SELECT id || ' ' || status FROM remediation_actions ORDER BY id"
 
-// Rows from before the rules may hold what no reader can take for a time. They stay as they are, and stop no others.
-func TestRowWithATimeThatCannotBeReadIsLeftAlone(t *testing.T) {
-	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
+// Rows that predate the rules may have values in time columns that can't be read as a time. Calls never change such
+// rows, and calls for other rows succeed.
+func TestRowWithAnUnreadableTimeStaysUnchangedAndBlocksNoOthers(t *testing.T) {
+	eachOpener(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
 		const fine = "'2026-11-23 12:00:00+00:00'"
 		rule := rawColumn(t, raw, "SELECT sql FROM sqlite_master WHERE name = 'remediation_events_append_only_insert'")[0]
 		wantDone(t, ledger.AddServer(t.Context(), "web-2"))
@@ -51,20 +57,20 @@ func TestRowWithATimeThatCannotBeReadIsLeftAlone(t *testing.T) {
 		insert := func(status, created, approved, executed, by string) {
 			server := "web-1"
 			if status == "executing" {
-				server = "web-2" // where it is before nothing else
+				server = "web-2" // so that Explain finds no executing action on web-1
 			}
 			rawExec(t, raw, `INSERT INTO remediation_actions (server_id, action_type, command, created_by, status, created_at,
 				approved_at, executed_at, approved_by) VALUES (?, 'reboot', 'reboot', 'ann', ?, `+
 				created+","+approved+","+executed+","+by+")", server, status)
 		}
-		for _, odd := range []string{"1700000000", "'yesterday'", "2461060.5", "''", "'2026-01-19 15:36:01.+00:00'",
+		for _, unreadable := range []string{"1700000000", "'yesterday'", "2461060.5", "''", "'2026-01-19 15:36:01.+00:00'",
 			"'2026-02-30 12:00:00'", "'2026-01-19 24:00:00'", "x'323032362d30312d31392031353a33363a3031'", "'now'"} {
-			insert("pending", odd, "NULL", "NULL", "NULL")
-			insert("approved", odd, fine, "NULL", "'bob'")
-			insert("approved", fine, odd, "NULL", "'bob'")
-			insert("executing", odd, fine, fine, "'bob'")
-			insert("executing", fine, odd, fine, "'bob'")
-			insert("executing", fine, fine, odd, "'bob'")
+			insert("pending", unreadable, "NULL", "NULL", "NULL")
+			insert("approved", unreadable, fine, "NULL", "'bob'")
+			insert("approved", fine, unreadable, "NULL", "'bob'")
+			insert("executing", unreadable, fine, fine, "'bob'")
+			insert("executing", fine, unreadable, fine, "'bob'")
+			insert("executing", fine, fine, unreadable, "'bob'")
 		}
 		rawExec(t, raw, rule)
 		before := rawColumn(t, raw, statuses)
@@ -79,7 +85,7 @@ func TestRowWithATimeThatCannotBeReadIsLeftAlone(t *testing.T) {
 			}
 		}
 		if diff := cmp.Diff(before, rawColumn(t, raw, statuses)); diff != "" {
-			t.Fatalf("what failed was written (-before +after):\n%s", diff)
+			t.Fatalf("a failed call changed a status (-before +after):\n%s", diff)
 		}
 
 		insert("pending", fine, "NULL", "NULL", "NULL")
@@ -95,7 +101,7 @@ func TestRowWithATimeThatCannotBeReadIsLeftAlone(t *testing.T) {
 		} {
 			outcomes, err := decide([]int64{1, id})
 			if err != nil || outcomes[0].Err == nil || outcomes[1].Err != nil {
-				t.Errorf("a decision beside an odd row: %+v, %v", outcomes, err)
+				t.Errorf("a decision about an unreadable row and a readable one: %+v, %v", outcomes, err)
 			}
 		}
 		for _, id := range []int64{good + 1, good + 3} {
@@ -110,7 +116,7 @@ func TestRowWithATimeThatCannotBeReadIsLeftAlone(t *testing.T) {
 			wantDone(t, err)
 		}
 		if _, err := ledger.Claim(t.Context(), "web-1"); !errors.Is(err, remediation.ErrNothingToClaim) {
-			t.Errorf("Claim of odd rows: %v", err)
+			t.Errorf("Claim of unreadable rows: %v", err)
 		}
 		for _, f := range []remediation.Filter{{}, {ServerID: "web-1"}, {Status: remediation.Executing}, {ActionType: "reboot"},
 			{ServerID: "web-2", Status: remediation.Executing}} {
@@ -120,14 +126,14 @@ func TestRowWithATimeThatCannotBeReadIsLeftAlone(t *testing.T) {
 			}
 			for _, a := range list {
 				if a.ID <= int64(len(before)) {
-					t.Errorf("List of %+v has the odd action %d", f, a.ID)
+					t.Errorf("List of %+v has the unreadable action %d", f, a.ID)
 				}
 			}
 		}
 		for id, reason := range map[int64]remediation.Reason{1: remediation.ReasonNoApproval, 2: remediation.ReasonNoApproval,
 			3: remediation.ReasonNoApproval, 4: remediation.ReasonExecuting} {
 			if e, err := ledger.Explain(t.Context(), id); err != nil || e.Reason != reason || !e.Since.IsZero() {
-				t.Errorf("Explain of the odd action %d: %s, %v", id, e, err)
+				t.Errorf("Explain of the unreadable action %d: %s, %v", id, e, err)
 			}
 		}
 		late := remediation.New(storeOn(t, raw), remediation.WithClock(func() time.Time { return time.Now().AddDate(1, 0, 0) }))
@@ -136,14 +142,14 @@ func TestRowWithATimeThatCannotBeReadIsLeftAlone(t *testing.T) {
 			t.Errorf("FailOverdue: %v, %v, want %d", closed, err, good+4)
 		}
 		if diff := cmp.Diff(before, rawColumn(t, raw, statuses)[:len(before)]); diff != "" {
-			t.Errorf("the odd rows (-before +after):\n%s", diff)
+			t.Errorf("statuses of the unreadable rows (-before +after):\n%s", diff)
 		}
 	})
 }
 
-// Numbers sort before all text, so that they would be the oldest of all.
-func TestPruneLeavesWhatHasNoTime(t *testing.T) {
-	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
+// SQLite sorts numbers before text, so a number in a time column would count as the oldest time.
+func TestPruneKeepsRowsWithoutAValidTime(t *testing.T) {
+	eachOpener(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
 		rule := rawColumn(t, raw, "SELECT sql FROM sqlite_master WHERE name = 'remediation_events_append_only_insert'")[0]
 		rawExec(t, raw, "DROP TRIGGER remediation_events_append_only_insert")
 		rawExec(t, raw, `INSERT INTO remediation_actions (server_id, action_type, command, created_by, status, created_at,
@@ -161,9 +167,10 @@ func TestPruneLeavesWhatHasNoTime(t *testing.T) {
 	})
 }
 
-// FAIL and ROLLBACK in a trigger of the host program's own keep, or take away, more than the statement that they refuse.
-func TestTriggerThatFailsItsOwnWayLeavesNothingHalf(t *testing.T) {
-	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
+// In a trigger of the host program, FAIL keeps what the failed statement has changed so far, and ROLLBACK undoes the
+// whole transaction.
+func TestTriggerThatFailsOrRollsBackFailsOnlyItsCall(t *testing.T) {
+	eachOpener(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
 		for how, when := range map[string]string{"FAIL": "AFTER", "ROLLBACK": "AFTER", "ABORT": "BEFORE"} {
 			rawExec(t, raw, fmt.Sprintf(`CREATE TRIGGER mine_%[1]s %[2]s UPDATE OF status ON remediation_actions
 				WHEN NEW.command = '%[1]s' BEGIN SELECT RAISE(%[1]s, 'mine'); END`, how, when))
@@ -196,9 +203,9 @@ func TestTriggerThatFailsItsOwnWayLeavesNothingHalf(t *testing.T) {
 	})
 }
 
-// A deferred reference of the host program's own fails the commit, which others share.
-func TestReferenceThatFailsTheCommitFailsItsOwnCallAlone(t *testing.T) {
-	each(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
+// A deferred foreign key of the host program fails the commit, which other calls share.
+func TestForeignKeyThatFailsTheCommitFailsOnlyItsCall(t *testing.T) {
+	eachOpener(t, func(t *testing.T, ledger *remediation.Ledger, raw *sql.DB) {
 		a, err := ledger.Create(t.Context(), restart("kept"))
 		if err != nil {
 			t.Fatal(err)
@@ -217,7 +224,7 @@ func TestReferenceThatFailsTheCommitFailsItsOwnCallAlone(t *testing.T) {
 			})
 			wg.Go(func() {
 				if _, err := ledger.Prune(t.Context(), time.Now().AddDate(1, 0, 0), 1); err == nil {
-					t.Error("what is referred to was deleted")
+					t.Error("Prune deleted an action that another table references")
 				}
 			})
 		}
@@ -228,11 +235,12 @@ func TestReferenceThatFailsTheCommitFailsItsOwnCallAlone(t *testing.T) {
 	})
 }
 
-// SQLite checkpoints when a commit is a statement of its own, not when the rows of one that returns some are closed.
-func TestCallsOneByOneDoNotLetTheWALGrow(t *testing.T) {
+// SQLite runs its automatic checkpoint after a COMMIT statement. It does not when a statement with RETURNING commits
+// because its rows are closed.
+func TestSequentialCallsDoNotLetTheWALGrow(t *testing.T) {
 	notShort(t)
 	t.Parallel()
-	for name, open := range ways {
+	for name, open := range openers {
 		path := ledgerFile(t)
 		serverStore(t, path)
 		ledger := remediation.New(open(t, path))
@@ -247,8 +255,8 @@ func TestCallsOneByOneDoNotLetTheWALGrow(t *testing.T) {
 	}
 }
 
-// A restore swaps the file while a call waits for the lock.
-func TestFileThatGoesDuringTheWaitAcknowledgesNothing(t *testing.T) {
+// A restore from a backup replaces the file while calls wait for the lock.
+func TestCallsReturnErrFileGoneIfTheFileIsReplacedWhileTheyWait(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	ledger := remediation.New(serverStore(t, path, sqlite.WithBusyTimeout(time.Minute)))
@@ -266,7 +274,7 @@ func TestFileThatGoesDuringTheWaitAcknowledgesNothing(t *testing.T) {
 	writer.release(t)
 	for range cap(errs) {
 		if err := <-errs; !errors.Is(err, sqlite.ErrFileGone) {
-			t.Errorf("a call beside the swap: %v, want ErrFileGone", err)
+			t.Errorf("a call that waited while the file was replaced: %v, want ErrFileGone", err)
 		}
 	}
 	if _, err := ledger.List(t.Context(), remediation.Filter{}); !errors.Is(err, sqlite.ErrFileGone) {
@@ -276,12 +284,12 @@ func TestFileThatGoesDuringTheWaitAcknowledgesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if actions, err := ledger.List(t.Context(), remediation.Filter{}); err != nil || len(actions) != 0 {
-		t.Errorf("with the file back: %v, %v", actions, err)
+		t.Errorf("after the file was put back: %v, %v", actions, err)
 	}
 }
 
-// Once SQLite has rolled back the caller's transaction, each statement would be committed as it runs.
-func TestTxThatSQLiteRolledBackTakesNoMoreChanges(t *testing.T) {
+// After SQLite has rolled back the caller's transaction by itself, it would commit each later statement as it runs.
+func TestTxThatSQLiteRolledBackRefusesChanges(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	serverStore(t, path)
@@ -294,7 +302,7 @@ func TestTxThatSQLiteRolledBackTakesNoMoreChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := ledger.Create(t.Context(), restart("no")); err == nil {
-		t.Fatal("the trigger refused nothing")
+		t.Fatal("the trigger did not refuse the action")
 	}
 	for range 2 {
 		if _, err := ledger.Create(t.Context(), restart("after")); !errors.Is(err, sql.ErrTxDone) {
@@ -302,15 +310,15 @@ func TestTxThatSQLiteRolledBackTakesNoMoreChanges(t *testing.T) {
 		}
 	}
 	if err := tx.Commit(); err == nil {
-		t.Error("the commit of a transaction that is gone worked")
+		t.Error("Commit of the rolled back transaction returned no error")
 	}
 	if got := rawColumn(t, raw, statuses); len(got) > 0 {
 		t.Errorf("actions %v, want none", got)
 	}
 }
 
-// An interrupted write would take the caller's whole transaction with it.
-func TestContextThatEndsLeavesTheCallersTransaction(t *testing.T) {
+// If a context interrupted a write, SQLite would roll back the caller's whole transaction.
+func TestContextThatEndsDoesNotRollBackTheCallersTransaction(t *testing.T) {
 	t.Parallel()
 	path := ledgerFile(t)
 	serverStore(t, path)
@@ -334,10 +342,10 @@ func TestContextThatEndsLeavesTheCallersTransaction(t *testing.T) {
 		_, _ = ledger.ApproveMany(ctx, ids, "bob")
 		cancel()
 		if _, err := ledger.Create(t.Context(), restart("true")); err != nil {
-			t.Errorf("after a context that ended: %v", err)
+			t.Errorf("Create after a context ended: %v", err)
 		}
 		if err := tx.Rollback(); err != nil {
-			t.Errorf("the transaction was gone: %v", err)
+			t.Errorf("the transaction had ended: %v", err)
 		}
 	}
 	if got := rawColumn(t, raw, "SELECT count(*) FROM remediation_actions WHERE status = 'pending'"); got[0] != "999" {
