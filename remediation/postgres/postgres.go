@@ -125,7 +125,7 @@ func checkVersion(ctx context.Context, conn postgresdb.DBTX) error {
 		return err
 	}
 	got, dirty := database.NilVersion, false
-	exists, missing, err := readSchema(ctx, conn) // first: an error would end a caller's transaction
+	exists, missingRules, err := readSchema(ctx, conn) // first: an error would end a caller's transaction
 	if err == nil && exists {
 		got, dirty, err = readVersion(ctx, conn)
 	}
@@ -135,11 +135,11 @@ func checkVersion(ctx context.Context, conn postgresdb.DBTX) error {
 	if err := migration.Check(want, got, dirty); err != nil {
 		return err
 	}
-	return migration.CheckRules(missing)
+	return migration.CheckRules(missingRules)
 }
 
 // readSchema returns whether there is a version table, and the rules that are missing or disabled in the search path.
-func readSchema(ctx context.Context, conn postgresdb.DBTX) (versioned bool, missing []migration.Rule, err error) {
+func readSchema(ctx context.Context, conn postgresdb.DBTX) (versioned bool, missingRules []migration.Rule, err error) {
 	all, err := rules()
 	if err != nil {
 		return false, nil, err
