@@ -21,14 +21,14 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// feedReader polls events as a consumer does, and remembers where it is.
+// feedReader reads the feed as a consumer does. It remembers the last event and every event that it has read.
 type feedReader struct {
 	ledger *remediation.Ledger
 	after  int64
 	seen   []int64
 }
 
-// poll reads what is new and returns how many events that were.
+// poll reads all new events and returns how many there were.
 func (r *feedReader) poll(t *testing.T) int {
 	t.Helper()
 	return r.pollOn(t, r.ledger)
@@ -49,13 +49,14 @@ func (r *feedReader) pollOn(t *testing.T, ledger *remediation.Ledger) int {
 	}
 }
 
-// sawAll expects that the reader got every event that is stored exactly once, in whatever order.
-func (r *feedReader) sawAll(t *testing.T, pool *pgxpool.Pool) {
+// wantAllOnce expects that the reader got every stored event exactly once, in any order.
+func (r *feedReader) wantAllOnce(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
-	same(t, "what the feed gave", slices.Sorted(slices.Values(r.seen)),
+	same(t, "ids of the events in the feed", slices.Sorted(slices.Values(r.seen)),
 		column[int64](t, pool, "SELECT id FROM remediation_events ORDER BY id"))
 }
 
+// newFeed returns a ledger with the server "web-1", its database and a reader of its events.
 func newFeed(t *testing.T) (*pgxpool.Pool, *remediation.Ledger, *feedReader) {
 	t.Helper()
 	pool := pgtest.Pool(t, pgtest.URL(t))
@@ -66,6 +67,7 @@ func newFeed(t *testing.T) (*pgxpool.Pool, *remediation.Ledger, *feedReader) {
 	return pool, ledger, &feedReader{ledger: ledger}
 }
 
+// openTx begins a transaction and returns a ledger in it. The transaction is rolled back when the test ends.
 func openTx(t *testing.T, pool *pgxpool.Pool) (pgx.Tx, *remediation.Ledger) {
 	t.Helper()
 	tx := must[pgx.Tx](t)(pool.Begin(t.Context()))
@@ -73,90 +75,93 @@ func openTx(t *testing.T, pool *pgxpool.Pool) (pgx.Tx, *remediation.Ledger) {
 	return tx, newLedger(postgres.New(tx))
 }
 
-// openOldTx opens a transaction that sees nothing of those that begin later: its events get positions below theirs.
+// openOldTx opens a transaction that has its snapshot and its id. It does not see transactions that begin later, and its
+// events get lower feed positions than theirs.
 func openOldTx(t *testing.T, pool *pgxpool.Pool) (pgx.Tx, *remediation.Ledger) {
 	t.Helper()
-	tx, inside := openTx(t, pool)
+	tx, inTx := openTx(t, pool)
 	run(t, tx, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 	run(t, tx, "SELECT pg_current_xact_id()")
-	return tx, inside
+	return tx, inTx
 }
 
+// create creates an action of the server "web-1", which is two events unless the server is paused: created and approved.
 func create(t *testing.T, l *remediation.Ledger) remediation.Action {
 	t.Helper()
 	return must[remediation.Action](t)(l.Create(t.Context(), newAction("web-1")))
 }
 
-func end(t *testing.T, how func(context.Context) error) {
+// end commits a transaction or rolls it back: end(t, tx.Commit).
+func end(t *testing.T, commitOrRollback func(context.Context) error) {
 	t.Helper()
-	if err := how(t.Context()); err != nil {
+	if err := commitOrRollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestOpenTransactionHoldsBackLaterEvents(t *testing.T) {
+func TestOpenTransactionDelaysLaterEvents(t *testing.T) {
 	t.Parallel()
 	for _, change := range []struct {
 		call   string
 		events int
-		run    func(t *testing.T, tx pgx.Tx, inside *remediation.Ledger)
+		run    func(t *testing.T, tx pgx.Tx, inTx *remediation.Ledger)
 	}{
-		{"Create", 2, func(t *testing.T, _ pgx.Tx, inside *remediation.Ledger) { create(t, inside) }},
-		{"Claim", 1, func(t *testing.T, _ pgx.Tx, inside *remediation.Ledger) {
-			must[remediation.Action](t)(inside.Claim(t.Context(), "web-1"))
+		{"Create", 2, func(t *testing.T, _ pgx.Tx, inTx *remediation.Ledger) { create(t, inTx) }},
+		{"Claim", 1, func(t *testing.T, _ pgx.Tx, inTx *remediation.Ledger) {
+			must[remediation.Action](t)(inTx.Claim(t.Context(), "web-1"))
 		}},
 		{"DELETE", 1, func(t *testing.T, tx pgx.Tx, _ *remediation.Ledger) { run(t, tx, "DELETE FROM remediation_actions") }},
 	} {
 		for _, commits := range []bool{true, false} {
 			pool, ledger, reader := newFeed(t)
 			create(t, ledger)
-			same(t, "before", reader.poll(t), 2)
-			tx, inside := openTx(t, pool)
-			change.run(t, tx, inside)
+			same(t, "new events before "+change.call, reader.poll(t), 2)
+			tx, inTx := openTx(t, pool)
+			change.run(t, tx, inTx)
 			for range 3 {
-				create(t, ledger) // committed, but later than what is open
-				same(t, "while "+change.call+" is open", reader.poll(t), 0)
+				create(t, ledger) // commits, but began after the open transaction
+				same(t, "new events while "+change.call+" is open", reader.poll(t), 0)
 			}
 			if commits {
 				end(t, tx.Commit)
-				same(t, "after its commit", reader.poll(t), 6+change.events)
+				same(t, "new events after its commit", reader.poll(t), 6+change.events)
 			} else {
 				end(t, tx.Rollback)
-				same(t, "after its rollback", reader.poll(t), 6)
+				same(t, "new events after its rollback", reader.poll(t), 6)
 			}
-			reader.sawAll(t, pool)
+			reader.wantAllOnce(t, pool)
 		}
 	}
 }
 
-func TestFirstTransactionOfAllHoldsBackTheFeed(t *testing.T) {
+func TestOpenTransactionDelaysAnEmptyFeed(t *testing.T) {
 	t.Parallel()
 	pool, ledger, reader := newFeed(t)
-	same(t, "an empty feed", reader.poll(t), 0)
-	tx, inside := openTx(t, pool)
-	create(t, inside)
+	same(t, "events of an empty feed", reader.poll(t), 0)
+	tx, inTx := openTx(t, pool)
+	create(t, inTx)
 	create(t, ledger)
-	same(t, "while it is open", reader.poll(t), 0)
+	same(t, "new events while it is open", reader.poll(t), 0)
 	end(t, tx.Commit)
-	same(t, "after its commit", reader.poll(t), 4)
-	reader.sawAll(t, pool)
+	same(t, "new events after its commit", reader.poll(t), 4)
+	reader.wantAllOnce(t, pool)
 }
 
-func TestTransactionThatWritesElsewhereDelaysTheFeed(t *testing.T) {
+func TestTransactionThatWritesOtherTablesDelaysTheFeed(t *testing.T) {
 	t.Parallel()
 	pool, ledger, reader := newFeed(t)
-	tx, inside := openTx(t, pool)
-	if err := inside.AddServer(t.Context(), "web-2"); err != nil {
+	tx, inTx := openTx(t, pool)
+	if err := inTx.AddServer(t.Context(), "web-2"); err != nil {
 		t.Fatal(err)
 	}
 	create(t, ledger)
-	same(t, "beside a writer of other tables", reader.poll(t), 0)
+	same(t, "new events while a writer of other tables is open", reader.poll(t), 0)
 	end(t, tx.Commit)
-	same(t, "after its commit", reader.poll(t), 2)
-	reader.sawAll(t, pool)
+	same(t, "new events after its commit", reader.poll(t), 2)
+	reader.wantAllOnce(t, pool)
 }
 
-func TestTransactionWithoutAnIDDelaysNothing(t *testing.T) {
+func TestTransactionWithoutAnIDDoesNotDelayTheFeed(t *testing.T) {
 	t.Parallel()
 	pool, ledger, reader := newFeed(t)
 	for _, level := range []pgx.TxIsoLevel{pgx.ReadCommitted, pgx.RepeatableRead, pgx.Serializable} {
@@ -165,67 +170,68 @@ func TestTransactionWithoutAnIDDelaysNothing(t *testing.T) {
 		must[[]remediation.Event](t)(newLedger(postgres.New(tx)).Events(t.Context(), 0, 100))
 	}
 	create(t, ledger)
-	same(t, "beside idle readers", reader.poll(t), 2)
-	reader.sawAll(t, pool)
+	same(t, "new events while readers are open", reader.poll(t), 2)
+	reader.wantAllOnce(t, pool)
 }
 
-func TestReaderSeesUpToTheOldestOfSeveralOpenTransactions(t *testing.T) {
+func TestFeedEndsAtTheOldestOfSeveralOpenTransactions(t *testing.T) {
 	t.Parallel()
 	pool, ledger, reader := newFeed(t)
-	first, insideFirst := openTx(t, pool)
-	second, insideSecond := openTx(t, pool)
+	first, firstLedger := openTx(t, pool)
+	second, secondLedger := openTx(t, pool)
 	create(t, ledger)
-	create(t, insideFirst)
+	create(t, firstLedger)
 	create(t, ledger)
-	create(t, insideSecond)
-	create(t, insideFirst)
+	create(t, secondLedger)
+	create(t, firstLedger)
 	create(t, ledger)
-	same(t, "before the first", reader.poll(t), 2)
+	same(t, "new events while both are open", reader.poll(t), 2)
 	end(t, second.Commit)
-	same(t, "the second has ended", reader.poll(t), 0)
+	same(t, "new events after the second has ended", reader.poll(t), 0)
 	end(t, first.Rollback)
-	same(t, "both have ended", reader.poll(t), 6)
-	reader.sawAll(t, pool)
+	same(t, "new events after both have ended", reader.poll(t), 6)
+	reader.wantAllOnce(t, pool)
 }
 
-func TestSavepointRollbackKeepsTheFeedWhole(t *testing.T) {
+func TestSavepointRollbackLosesNoEvent(t *testing.T) {
 	t.Parallel()
-	for _, firstInside := range []bool{true, false} {
+	for _, savepointIsFirst := range []bool{true, false} {
 		pool, ledger, reader := newFeed(t)
-		tx, inside := openTx(t, pool)
-		if !firstInside {
-			create(t, inside)
+		tx, inTx := openTx(t, pool)
+		if !savepointIsFirst {
+			create(t, inTx)
 		}
 		nested := must[pgx.Tx](t)(tx.Begin(t.Context()))
 		create(t, newLedger(postgres.New(nested)))
 		end(t, nested.Rollback)
-		create(t, inside)
+		create(t, inTx)
 		create(t, ledger)
-		same(t, "while it is open", reader.poll(t), 0)
+		same(t, "new events while it is open", reader.poll(t), 0)
 		nested = must[pgx.Tx](t)(tx.Begin(t.Context()))
 		create(t, newLedger(postgres.New(nested)))
 		end(t, nested.Commit) // releases the savepoint
 		create(t, ledger)
-		same(t, "while it is open still", reader.poll(t), 0)
+		same(t, "new events while it is still open", reader.poll(t), 0)
 		end(t, tx.Commit)
 		reader.poll(t)
-		reader.sawAll(t, pool)
+		reader.wantAllOnce(t, pool)
 	}
 }
 
-// The lower transaction id takes the higher event id and commits first. The feed must come back to the lower event id.
-func TestLowerTransactionWithTheHigherEventLosesNothing(t *testing.T) {
+// Transaction A has the lower transaction id and the higher event ids, and commits first. The feed gives its events
+// first, and then those of B if it commits, although their ids are lower.
+func TestFeedReturnsLowerEventIDsAfterHigherOnes(t *testing.T) {
 	t.Parallel()
 	for _, commits := range []bool{true, false} {
 		pool, _, reader := newFeed(t)
-		a, insideA := openOldTx(t, pool)
+		a, ledgerA := openOldTx(t, pool)
 		xidA := one[int64](t, a, "SELECT pg_current_xact_id()::text::bigint")
-		b, insideB := openTx(t, pool)
+		b, ledgerB := openTx(t, pool)
 		if xidB := one[int64](t, b, "SELECT pg_current_xact_id()::text::bigint"); xidB <= xidA {
-			t.Fatalf("B has transaction id %d, A has %d", xidB, xidA)
+			t.Fatalf("B has transaction id %d, want it above A's %d", xidB, xidA)
 		}
-		create(t, insideB)
-		create(t, insideA)
+		create(t, ledgerB)
+		create(t, ledgerA)
 		end(t, a.Commit)
 		same(t, "A's events while B is open", reader.poll(t), 2)
 		if commits {
@@ -234,7 +240,7 @@ func TestLowerTransactionWithTheHigherEventLosesNothing(t *testing.T) {
 			end(t, b.Rollback)
 		}
 		reader.poll(t)
-		reader.sawAll(t, pool)
+		reader.wantAllOnce(t, pool)
 	}
 }
 
@@ -248,7 +254,7 @@ func TestCauseComesBeforeItsEffect(t *testing.T) {
 		old := must[pgx.Tx](t)(pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: level}))
 		t.Cleanup(func() { old.Rollback(context.Background()) })
 		if level == pgx.ReadCommitted {
-			run(t, old, "SELECT pg_current_xact_id()") // older than what it approves
+			run(t, old, "SELECT pg_current_xact_id()") // its id is lower than that of the action's creation
 		}
 		a := create(t, ledger)
 		create(t, ledger)
@@ -262,19 +268,19 @@ func TestCauseComesBeforeItsEffect(t *testing.T) {
 		}
 		same(t, "the action's events in the feed", kinds, []remediation.EventKind{remediation.EventCreated, remediation.EventApproved})
 		reader.poll(t)
-		reader.sawAll(t, pool)
+		reader.wantAllOnce(t, pool)
 	}
 }
 
-// An UPDATE that waited for a row goes on with the row's newest version, which its own snapshot doesn't have.
-func TestCauseComesBeforeTheEffectThatWaitedForIt(t *testing.T) {
+// An UPDATE that waited for a row lock changes the newest version of the row, which its own snapshot does not contain.
+func TestCauseComesBeforeAnEffectThatWaitedForItsLock(t *testing.T) {
 	t.Parallel()
 	pool, ledger, reader := newFeed(t)
 	a := create(t, ledger)
 	old, _ := openTx(t, pool)
 	run(t, old, "SELECT pg_current_xact_id()")
-	young, insideYoung := openTx(t, pool)
-	must[remediation.Action](t)(insideYoung.Start(t.Context(), a.ID))
+	young, youngLedger := openTx(t, pool)
+	must[remediation.Action](t)(youngLedger.Start(t.Context(), a.ID))
 	pid := one[uint32](t, old, "SELECT pg_backend_pid()")
 	finished := make(chan error, 1)
 	go func() {
@@ -291,17 +297,17 @@ func TestCauseComesBeforeTheEffectThatWaitedForIt(t *testing.T) {
 	}
 	end(t, old.Commit)
 	reader.poll(t)
-	reader.sawAll(t, pool)
-	same(t, "kinds in the feed", column[string](t, pool, "SELECT kind::text FROM remediation_events ORDER BY feed_position, id"),
+	reader.wantAllOnce(t, pool)
+	same(t, "kinds by feed position", column[string](t, pool, "SELECT kind::text FROM remediation_events ORDER BY feed_position, id"),
 		[]string{"created", "approved", "executing", "completed"})
 }
 
-func TestSubtransactionsKeepTheFeedWhole(t *testing.T) {
+func TestSubtransactionsLoseNoEvent(t *testing.T) {
 	t.Parallel()
 	pool, ledger, reader := newFeed(t)
 	tx, _ := openTx(t, pool)
 	run(t, tx, `DO $$ BEGIN
-		FOR i IN 1..150 LOOP -- more than a session lists in shared memory
+		FOR i IN 1..150 LOOP -- more subtransactions than a session lists in shared memory
 			BEGIN
 				INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by)
 				VALUES ('web-1', 'reboot', 'pending', 'reboot', now(), 'ann');
@@ -314,14 +320,14 @@ func TestSubtransactionsKeepTheFeedWhole(t *testing.T) {
 		END LOOP;
 	END $$`)
 	create(t, ledger)
-	same(t, "while it is open", reader.poll(t), 0)
+	same(t, "new events while it is open", reader.poll(t), 0)
 	end(t, tx.Commit)
-	same(t, "after its commit", reader.poll(t), 100+2)
-	reader.sawAll(t, pool)
+	same(t, "new events after its commit", reader.poll(t), 100+2)
+	reader.wantAllOnce(t, pool)
 }
 
-// One connection runs many transactions: what one has noted must not pass for the next.
-func TestEachTransactionOfAConnectionHoldsBackTheFeed(t *testing.T) {
+// One connection runs many transactions. What one of them has stored in the session must not count for the next one.
+func TestEachTransactionOfAConnectionDelaysTheFeed(t *testing.T) {
 	t.Parallel()
 	pool, ledger, reader := newFeed(t)
 	conn := must[*pgxpool.Conn](t)(pool.Acquire(t.Context()))
@@ -330,67 +336,68 @@ func TestEachTransactionOfAConnectionHoldsBackTheFeed(t *testing.T) {
 		tx := must[pgx.Tx](t)(conn.Begin(t.Context()))
 		create(t, newLedger(postgres.New(tx)))
 		create(t, ledger)
-		same(t, "while it is open", reader.poll(t), 0)
+		same(t, "new events while it is open", reader.poll(t), 0)
 		if i%2 == 0 {
 			end(t, tx.Commit)
 		} else {
 			end(t, tx.Rollback)
 		}
 		reader.poll(t)
-		reader.sawAll(t, pool)
+		reader.wantAllOnce(t, pool)
 	}
 }
 
-func TestOwnTransactionShowsWhatWasCommitted(t *testing.T) {
+func TestFeedInAWritingTransactionEndsBeforeItsOwnEvents(t *testing.T) {
 	t.Parallel()
 	pool, ledger, reader := newFeed(t)
 	create(t, ledger)
-	tx, inside := openTx(t, pool)
-	create(t, inside)
+	tx, inTx := openTx(t, pool)
+	create(t, inTx)
 	create(t, ledger)
-	same(t, "inside", reader.pollOn(t, inside), 2)
+	same(t, "events in the transaction", reader.pollOn(t, inTx), 2)
 	end(t, tx.Commit)
 	reader.poll(t)
-	reader.sawAll(t, pool)
+	reader.wantAllOnce(t, pool)
 }
 
-func TestRepeatableReadMissesAndRepeatsNothing(t *testing.T) {
+func TestFeedInARepeatableReadTransactionIsComplete(t *testing.T) {
 	t.Parallel()
 	for _, level := range []pgx.TxIsoLevel{pgx.RepeatableRead, pgx.Serializable} {
 		pool, ledger, reader := newFeed(t)
 		create(t, ledger)
-		writer, insideWriter := openTx(t, pool)
-		create(t, insideWriter)
+		writer, writerLedger := openTx(t, pool)
+		create(t, writerLedger)
 		create(t, ledger)
 		tx := must[pgx.Tx](t)(pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: level}))
 		t.Cleanup(func() { tx.Rollback(context.Background()) })
-		inside := newLedger(postgres.New(tx))
-		// Transactions of other databases that were open at the snapshot and have ended may delay some of it.
-		n := reader.pollOn(t, inside)
-		same(t, "before the writer's", n <= 2, true)
+		inTx := newLedger(postgres.New(tx))
+		// There may be fewer than two events: transactions of other databases that were open at the snapshot and have
+		// ended since can delay them.
+		n := reader.pollOn(t, inTx)
+		same(t, "at most the two events before the writer's", n <= 2, true)
 		end(t, writer.Commit)
 		create(t, ledger)
-		n += reader.pollOn(t, inside)
-		same(t, "in the same snapshot", n <= 2, true)
+		n += reader.pollOn(t, inTx)
+		same(t, "at most two events in the same snapshot", n <= 2, true)
 		end(t, tx.Commit)
-		same(t, "in all", n+reader.poll(t), 8)
-		reader.sawAll(t, pool)
+		same(t, "all events", n+reader.poll(t), 8)
+		reader.wantAllOnce(t, pool)
 	}
 }
 
-// A reader's place is its last event's, also when somebody has deleted that event, and the event with the next lower id
-// has a place behind events that are still to be read.
-func TestFeedGoesOnAfterAnEventThatWasDeleted(t *testing.T) {
+// A reader continues after the position of its last event, even if that event was deleted. Here the position of the event
+// with the next lower id would be wrong: it comes after events that were not read yet.
+func TestFeedContinuesAfterADeletedEvent(t *testing.T) {
 	t.Parallel()
 	pool, ledger, _ := newFeed(t)
-	a, insideA := openOldTx(t, pool)
-	b, insideB := openTx(t, pool)
-	kept := create(t, insideB)
-	deleted := create(t, insideA)
+	a, ledgerA := openOldTx(t, pool)
+	b, ledgerB := openTx(t, pool)
+	kept := create(t, ledgerB)
+	deleted := create(t, ledgerA)
 	end(t, a.Commit)
 	end(t, b.Commit)
 	page := must[[]remediation.Event](t)(ledger.Events(t.Context(), 0, 2))
-	same(t, "who comes first", page[1].ActionID, deleted.ID)
+	same(t, "the action that comes first", page[1].ActionID, deleted.ID)
 	run(t, pool, "DELETE FROM remediation_actions WHERE id = $1", deleted.ID)
 	run(t, pool, "DELETE FROM remediation_events WHERE action_id = $1", deleted.ID)
 	last := create(t, ledger)
@@ -402,15 +409,16 @@ func TestFeedGoesOnAfterAnEventThatWasDeleted(t *testing.T) {
 		}
 		after, got = next[0].ID, append(got, next[0].ActionID)
 	}
-	same(t, "what comes after it", got, []int64{kept.ID, kept.ID, last.ID, last.ID})
+	same(t, "the actions after it", got, []int64{kept.ID, kept.ID, last.ID, last.ID})
 }
 
-// Between a query's snapshot and its look at the horizon a transaction may end: its events are not in the snapshot.
+// A transaction may end after a query's snapshot and before the query computes the horizon. Its events are not in the
+// snapshot, so the horizon must not pass them.
 func TestHorizonIsThatOfTheQuerysSnapshot(t *testing.T) {
 	t.Parallel()
 	pool, _, _ := newFeed(t)
-	keeper := connect(t, pool.Config().ConnString())
-	run(t, keeper, "SELECT pg_advisory_lock(1)")
+	locker := connect(t, pool.Config().ConnString())
+	run(t, locker, "SELECT pg_advisory_lock(1)")
 	tx, _ := openTx(t, pool)
 	id := one[int64](t, tx, "SELECT pg_current_xact_id()::text::bigint")
 	var horizon int64
@@ -418,14 +426,14 @@ func TestHorizonIsThatOfTheQuerysSnapshot(t *testing.T) {
 	go func() {
 		finished <- pool.QueryRow(t.Context(), `WITH waited AS MATERIALIZED (SELECT pg_advisory_lock_shared(1))
 			SELECT remediation_events_horizon(ARRAY(SELECT id FROM generate_series($1 - 10000, $1 + 10000) AS id WHERE id <> $1))
-			FROM waited`, id).Scan(&horizon) // as if all others were another database's
+			FROM waited`, id).Scan(&horizon) // as if all other transactions were in another database
 	}()
-	for one[int64](t, keeper, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "+
+	for one[int64](t, locker, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "+
 		"AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == 0 {
 		runtime.Gosched()
 	}
 	end(t, tx.Commit)
-	run(t, keeper, "SELECT pg_advisory_unlock(1)")
+	run(t, locker, "SELECT pg_advisory_unlock(1)")
 	if err := <-finished; err != nil {
 		t.Fatal(err)
 	}
@@ -449,25 +457,25 @@ func TestTwoLedgersInOneDatabase(t *testing.T) {
 		}
 		pools, readers = append(pools, pool), append(readers, &feedReader{ledger: ledger})
 	}
-	tx, inside := openTx(t, pools[0])
-	create(t, inside)
+	tx, inTx := openTx(t, pools[0])
+	create(t, inTx)
 	create(t, readers[0].ledger)
 	create(t, readers[1].ledger)
 	run(t, tx, "SET LOCAL search_path = two")
-	create(t, inside)
+	create(t, inTx)
 	for i, reader := range readers {
-		same(t, "while a transaction of both is open", reader.poll(t), 0)
+		same(t, "new events while a transaction of both is open", reader.poll(t), 0)
 		create(t, readers[i].ledger)
 	}
 	end(t, tx.Commit)
 	for i, reader := range readers {
-		same(t, "after its commit", reader.poll(t), 6)
-		reader.sawAll(t, pools[i])
+		same(t, "new events after its commit", reader.poll(t), 6)
+		reader.wantAllOnce(t, pools[i])
 	}
 }
 
-// Random transactions, several of each writer at once, end in random order.
-func TestStormOfWritersMissesAndRepeatsNothing(t *testing.T) {
+// Four writers run random transactions, up to three at once, which end in random order.
+func TestFeedOfRandomTransactionsIsComplete(t *testing.T) {
 	t.Parallel()
 	pool, ledger, reader := newFeed(t)
 	if err := ledger.Pause(t.Context(), "web-1"); err != nil {
@@ -501,14 +509,15 @@ func TestStormOfWritersMissesAndRepeatsNothing(t *testing.T) {
 		}
 		select {
 		case <-finished:
-			done = true // and read once more
+			done = true // poll once more
 		default:
 		}
 	}
-	reader.sawAll(t, pool)
+	reader.wantAllOnce(t, pool)
 }
 
-// writeAtRandom keeps up to one transaction on each connection and takes one step of one of them at a time.
+// writeAtRandom has at most one open transaction per connection, and does one random step on a random connection at a
+// time.
 func writeAtRandom(ctx context.Context, conns [3]*pgx.Conn, random *rand.Rand) error {
 	var txs [3]pgx.Tx
 	for range 150 {
@@ -519,7 +528,7 @@ func writeAtRandom(ctx context.Context, conns [3]*pgx.Conn, random *rand.Rand) e
 			_, err = newLedger(postgres.New(conns[i])).Create(ctx, newAction("web-1"))
 		case tx == nil:
 			if txs[i], err = conns[i].Begin(ctx); err == nil && random.IntN(2) == 0 {
-				_, err = txs[i].Exec(ctx, "SELECT pg_current_xact_id()") // long before it writes
+				_, err = txs[i].Exec(ctx, "SELECT pg_current_xact_id()") // gets its id long before it writes
 			}
 		case random.IntN(5) == 0:
 			txs[i], err = nil, tx.Rollback(ctx)
@@ -555,31 +564,32 @@ func writeAtRandom(ctx context.Context, conns [3]*pgx.Conn, random *rand.Rand) e
 	return nil
 }
 
-func TestTransactionOfAnotherDatabaseDelaysNothing(t *testing.T) {
+func TestTransactionInAnotherDatabaseDoesNotDelayTheFeed(t *testing.T) {
 	t.Parallel()
 	otherPool, _, _ := newFeed(t)
-	_, insideOther := openTx(t, otherPool)
-	create(t, insideOther)
+	_, otherLedger := openTx(t, otherPool)
+	create(t, otherLedger)
 	pool, ledger, reader := newFeed(t)
 	create(t, ledger)
-	same(t, "beside it", reader.poll(t), 2)
+	same(t, "new events while it is open", reader.poll(t), 2)
 
-	// In a transaction that has looked at the sessions before, PostgreSQL would show the same list again.
+	// PostgreSQL caches the list of sessions for the rest of a transaction, unless the query clears that cache.
 	for _, level := range []pgx.TxIsoLevel{pgx.ReadCommitted, pgx.RepeatableRead} {
 		tx := must[pgx.Tx](t)(pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: level}))
 		t.Cleanup(func() { tx.Rollback(context.Background()) })
 		run(t, tx, "SELECT count(*) FROM pg_stat_activity")
-		_, insideAnother := openTx(t, otherPool)
-		create(t, insideAnother)
+		_, anotherLedger := openTx(t, otherPool)
+		create(t, anotherLedger)
 		create(t, ledger)
-		same(t, "later in a transaction", reader.pollOn(t, newLedger(postgres.New(tx))) > 0, level == pgx.ReadCommitted)
+		same(t, "new events later in a "+string(level)+" transaction", reader.pollOn(t, newLedger(postgres.New(tx))) > 0, level == pgx.ReadCommitted)
 		end(t, tx.Commit)
 		reader.poll(t)
-		reader.sawAll(t, pool)
+		reader.wantAllOnce(t, pool)
 	}
 }
 
-// raisePositions is what a restore from a cluster with higher transaction ids leaves.
+// raisePositions raises the feed positions of events, as if they were restored from a cluster with higher transaction
+// ids.
 func raisePositions(t *testing.T, pool *pgxpool.Pool, where string) {
 	t.Helper()
 	run(t, pool, "ALTER TABLE remediation_events DISABLE TRIGGER USER")
@@ -601,53 +611,54 @@ func TestEventsOfAnotherClusterAreReadAfterMigrate(t *testing.T) {
 			t.Errorf("Events %s: %v, want ErrSchemaVersion", when, err)
 		}
 	}
-	same(t, "what lies in the past", len(must[[]remediation.Event](t)(ledger.Events(t.Context(), 0, 10))), 2)
+	same(t, "events with positions of this cluster", len(must[[]remediation.Event](t)(ledger.Events(t.Context(), 0, 10))), 2)
 	reader.after, reader.seen = 2, []int64{1, 2}
 	wantSchemaVersion("before Migrate")
-	same(t, "after the last one", must[[]remediation.Event](t)(ledger.Events(t.Context(), 6, 10)), []remediation.Event{})
-	tx, inside := openTx(t, pool)
-	run(t, tx, "SELECT pg_current_xact_id()") // open while Migrate works
+	same(t, "events after the last one", must[[]remediation.Event](t)(ledger.Events(t.Context(), 6, 10)), []remediation.Event{})
+	tx, inTx := openTx(t, pool)
+	run(t, tx, "SELECT pg_current_xact_id()") // has an id and is open during Migrate
 	create(t, ledger)
 	wantSchemaVersion("after a new event")
 	run(t, pool, "DELETE FROM remediation_actions WHERE id = 3; DELETE FROM remediation_events WHERE action_id = 3 AND kind <> 'deleted'")
 	before := one[string](t, pool, "SELECT coalesce(array_to_string(proacl, ','), '') FROM pg_proc WHERE proname = 'remediation_events_position'")
 	migrate(t, pool)
-	create(t, inside)
+	create(t, inTx)
 	create(t, ledger)
 	end(t, tx.Commit)
 	reader.poll(t)
-	reader.sawAll(t, pool)
-	same(t, "the order", slices.IsSorted(reader.seen), true)
-	same(t, "who may execute", one[string](t, pool,
+	reader.wantAllOnce(t, pool)
+	same(t, "whether the events come in the order of their ids", slices.IsSorted(reader.seen), true)
+	same(t, "privileges on remediation_events_position", one[string](t, pool,
 		"SELECT coalesce(array_to_string(proacl, ','), '') FROM pg_proc WHERE proname = 'remediation_events_position'"), before)
 
-	// All that a consumer may do goes on as before, also after one more restore.
-	tx, inside = openTx(t, pool)
-	create(t, inside)
+	// The feed works as before, and also after a second restore.
+	tx, inTx = openTx(t, pool)
+	create(t, inTx)
 	create(t, ledger)
-	same(t, "while a transaction is open", reader.poll(t), 0)
+	same(t, "new events while a transaction is open", reader.poll(t), 0)
 	end(t, tx.Commit)
-	same(t, "after its commit", reader.poll(t), 4)
+	same(t, "new events after its commit", reader.poll(t), 4)
 	raisePositions(t, pool, "TRUE")
 	create(t, ledger)
-	wantSchemaVersion("after one more restore")
+	wantSchemaVersion("after a second restore")
 	migrate(t, pool)
 	schema := schemaOf(t, pool)
 	create(t, ledger)
-	same(t, "after Migrate", reader.poll(t), 4)
-	reader.sawAll(t, pool)
+	same(t, "new events after Migrate", reader.poll(t), 4)
+	reader.wantAllOnce(t, pool)
 	migrate(t, pool)
 	same(t, "schema after Migrate with nothing to do", schemaOf(t, pool), schema)
 }
 
-// Until Migrate, new events have the place of the last old one. One that is not committed yet must not come behind.
-func TestMigrateWaitsForWhoWritesEvents(t *testing.T) {
+// Before Migrate, new events get the position of the last old event. Migrate must wait for those that are not committed
+// yet, or a reader would miss them.
+func TestMigrateWaitsForOpenWritersOfEvents(t *testing.T) {
 	t.Parallel()
 	pool, ledger, reader := newFeed(t)
 	create(t, ledger)
 	raisePositions(t, pool, "TRUE")
-	tx, inside := openTx(t, pool)
-	create(t, inside)
+	tx, inTx := openTx(t, pool)
+	create(t, inTx)
 	create(t, ledger)
 	finished := make(chan error, 1)
 	go func() { finished <- postgres.Migrate(t.Context(), pool) }()
@@ -655,20 +666,21 @@ func TestMigrateWaitsForWhoWritesEvents(t *testing.T) {
 		runtime.Gosched()
 	}
 	if len(finished) > 0 {
-		reader.poll(t) // what it would see is what it would lose
+		reader.poll(t) // Migrate did not wait: move the reader past the open transaction, so that wantAllOnce fails
 	}
 	end(t, tx.Commit)
 	if err := <-finished; err != nil {
 		t.Fatal(err)
 	}
 	reader.poll(t)
-	reader.sawAll(t, pool)
+	reader.wantAllOnce(t, pool)
 }
 
-// Events may be deleted, and the place of a reader that stood at one of them lies in another cluster's future too.
+// The last event that a reader got may have been deleted. If it came from another cluster, its position is higher than
+// those of this cluster too, and new events must come after it.
 func TestNewEventsComeAfterThoseDeletedInAnotherCluster(t *testing.T) {
 	t.Parallel()
-	for _, migrated := range []bool{false, true} { // before the first new event
+	for _, migrated := range []bool{false, true} { // whether Migrate runs before the first new event
 		pool, ledger, reader := newFeed(t)
 		for range 3 {
 			create(t, ledger)
@@ -690,7 +702,8 @@ func TestNewEventsComeAfterThoseDeletedInAnotherCluster(t *testing.T) {
 	}
 }
 
-func TestEventIsWrittenByItsChangeAlone(t *testing.T) {
+// Only the triggers on remediation_actions write events. An INSERT into remediation_events is refused.
+func TestEventsAreWrittenOnlyByChangesOfActions(t *testing.T) {
 	t.Parallel()
 	pool, ledger, reader := newFeed(t)
 	create(t, ledger)
@@ -706,10 +719,10 @@ func TestEventIsWrittenByItsChangeAlone(t *testing.T) {
 		same(t, "the rule that refuses "+statement, constraintOf(err), "remediation_events_append_only")
 	}
 	reader.poll(t)
-	reader.sawAll(t, pool)
+	reader.wantAllOnce(t, pool)
 }
 
-func TestEventsTableTakesNoOddRow(t *testing.T) {
+func TestEventsTableRefusesInvalidRows(t *testing.T) {
 	t.Parallel()
 	pool, _, _ := newFeed(t)
 	run(t, pool, "ALTER TABLE remediation_events DISABLE TRIGGER USER")
@@ -743,7 +756,7 @@ func TestEventsTableTakesNoOddRow(t *testing.T) {
 		}
 	}
 	if err := insert("feed_position", "NULL"); sqlState(err) != "23502" {
-		t.Errorf("no position: %v, want not_null_violation", err)
+		t.Errorf("feed_position = NULL: %v, want not_null_violation", err)
 	}
 	for _, kind := range []remediation.EventKind{"created", "approved", "rejected", "executing", "completed", "failed",
 		remediation.EventOutputCleared, "deleted"} {
@@ -753,8 +766,8 @@ func TestEventsTableTakesNoOddRow(t *testing.T) {
 	}
 }
 
-// An old row takes its odd fields along when it goes.
-func TestOddLegacyRowsCanBeDeleted(t *testing.T) {
+// The deletion of a row that predates the rules is recorded even if its values are invalid in other kinds of events.
+func TestInvalidLegacyRowsCanBeDeleted(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.EmptyURL(t))
 	upTo(t, pool, 4)
@@ -765,15 +778,15 @@ func TestOddLegacyRowsCanBeDeleted(t *testing.T) {
 	actions := one[int64](t, pool, "SELECT count(*) FROM remediation_actions")
 	migrate(t, pool)
 	run(t, pool, "DELETE FROM servers")
-	same(t, "deleted", one[int64](t, pool, "SELECT count(*) FROM remediation_events WHERE kind = 'deleted'"), actions)
+	same(t, "deleted events", one[int64](t, pool, "SELECT count(*) FROM remediation_events WHERE kind = 'deleted'"), actions)
 }
 
-func TestTruncateIsRecordedAndThatOfEventsRefused(t *testing.T) {
+func TestTruncateOfActionsIsRecordedAndOfEventsRefused(t *testing.T) {
 	t.Parallel()
 	for _, statement := range []string{"TRUNCATE remediation_actions", "TRUNCATE servers CASCADE", "TRUNCATE remediation_actions RESTART IDENTITY"} {
 		pool, ledger, reader := newFeed(t)
 		actions := []remediation.Action{create(t, ledger), create(t, ledger)}
-		actions[0] = must[remediation.Action](t)(ledger.Claim(t.Context(), "web-1")) // its row lies behind the other's now
+		actions[0] = must[remediation.Action](t)(ledger.Claim(t.Context(), "web-1")) // its row is now stored after the other one
 		before := reader.poll(t)
 		for _, refused := range []string{"TRUNCATE remediation_events", "TRUNCATE remediation_events, remediation_actions", "TRUNCATE remediation_events CASCADE"} {
 			if _, err := pool.Exec(t.Context(), refused); sqlState(err) != "23514" {
@@ -784,11 +797,11 @@ func TestTruncateIsRecordedAndThatOfEventsRefused(t *testing.T) {
 		run(t, pool, statement)
 		last := reader.after
 		same(t, "new events", reader.poll(t), 2)
-		reader.sawAll(t, pool)
+		reader.wantAllOnce(t, pool)
 		same(t, "all events", len(reader.seen), before+2)
 		for i, e := range must[[]remediation.Event](t)(ledger.Events(t.Context(), last, 10)) {
 			if age := time.Since(e.OccurredAt); age < -time.Minute || age > time.Minute {
-				t.Errorf("deleted at %s, want about now", e.OccurredAt)
+				t.Errorf("OccurredAt is %s, want about now", e.OccurredAt)
 			}
 			e.ID, e.OccurredAt = 0, time.Time{}
 			same(t, statement, e, remediation.Event{
@@ -801,7 +814,7 @@ func TestTruncateIsRecordedAndThatOfEventsRefused(t *testing.T) {
 	}
 }
 
-func TestRoleWithoutRightsOnEventsStillLeavesThem(t *testing.T) {
+func TestRoleWithoutRightsOnEventsStillRecordsThem(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	pool := pgtest.Pool(t, url)
@@ -857,12 +870,12 @@ func TestRoleWithoutRightsOnEventsStillLeavesThem(t *testing.T) {
 
 	run(t, pool, "GRANT DELETE, SELECT ON remediation_events TO "+role)
 	run(t, conn, "DELETE FROM remediation_events WHERE kind = 'created'")
-	same(t, "places of deleted events", one[int64](t, pool, "SELECT count(*) FROM remediation_events_gone"), int64(1))
+	same(t, "stored positions of deleted events", one[int64](t, pool, "SELECT count(*) FROM remediation_events_gone"), int64(1))
 }
 
-// A temporary table comes before all others unless a search path says otherwise: one of the caller's own must neither take
-// the events nor stand in for the tables that a rule looks at.
-func TestCallersTemporaryTablesDoNotMisleadTheRules(t *testing.T) {
+// By default a session's temporary tables come before all other tables. A caller's temporary table must neither receive
+// the events nor replace a table that a rule reads.
+func TestTemporaryTablesDoNotReplaceTheLedgersTables(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	pool := pgtest.Pool(t, url)
@@ -876,7 +889,7 @@ func TestCallersTemporaryTablesDoNotMisleadTheRules(t *testing.T) {
 	must[remediation.Action](t)(ledger.Create(t.Context(), a))
 	conn := connect(t, url)
 	run(t, conn, "CREATE SCHEMA elsewhere; SET search_path = elsewhere")
-	leaves := func(events int64, statement string) {
+	wantNewEvents := func(events int64, statement string) {
 		t.Helper()
 		before := one[int64](t, pool, "SELECT count(*) FROM remediation_events")
 		run(t, conn, statement)
@@ -884,25 +897,25 @@ func TestCallersTemporaryTablesDoNotMisleadTheRules(t *testing.T) {
 	}
 	const insert = `INSERT INTO public.remediation_actions (server_id, action_type, status, command, created_at, created_by)
 		VALUES ('web-1', 'reboot', 'pending', 'reboot', now(), 'ann')`
-	leaves(1, insert)
+	wantNewEvents(1, insert)
 	run(t, conn, "CREATE TEMPORARY TABLE remediation_events (LIKE public.remediation_events INCLUDING ALL)")
-	leaves(1, insert)
-	leaves(2, `UPDATE public.remediation_actions SET status = 'approved', approved_at = now(), approved_by = 'bob'
+	wantNewEvents(1, insert)
+	wantNewEvents(2, `UPDATE public.remediation_actions SET status = 'approved', approved_at = now(), approved_by = 'bob'
 		WHERE action_type = 'reboot'`)
-	leaves(2, "DELETE FROM public.remediation_actions WHERE action_type = 'reboot'")
+	wantNewEvents(2, "DELETE FROM public.remediation_actions WHERE action_type = 'reboot'")
 	const ended = `INSERT INTO public.remediation_actions (server_id, action_type, status, command, created_at, created_by,
 		approved_at, approved_by, executed_at, completed_at, exit_code, stdout)
 		VALUES ('web-1', 'ended', 'completed', 'reboot', now(), 'ann', now(), 'bob', now(), now(), 0, 'up')`
-	leaves(4, ended)
-	leaves(1, "UPDATE public.remediation_actions SET stdout = NULL WHERE action_type = 'ended'")
-	leaves(1, "DELETE FROM public.remediation_actions WHERE action_type = 'ended'")
+	wantNewEvents(4, ended)
+	wantNewEvents(1, "UPDATE public.remediation_actions SET stdout = NULL WHERE action_type = 'ended'")
+	wantNewEvents(1, "DELETE FROM public.remediation_actions WHERE action_type = 'ended'")
 	run(t, conn, `CREATE TEMPORARY TABLE remediation_actions (id bigint); CREATE TEMPORARY TABLE alerts (id bigint);
 		CREATE TEMPORARY TABLE remediation_events_gone (id bigint, feed_position bigint);
 		INSERT INTO remediation_events_gone VALUES (1, 7)`)
 	const place = "SELECT public.remediation_events_place(1)"
-	same(t, "the place of an event", one[int64](t, conn, place), one[int64](t, pool, place))
-	leaves(-1, "DELETE FROM public.remediation_events WHERE kind = 'output_cleared'")
-	same(t, "places of deleted events", one[int64](t, pool, "SELECT count(*) FROM remediation_events_gone"), int64(1))
+	same(t, "the position of an event", one[int64](t, conn, place), one[int64](t, pool, place))
+	wantNewEvents(-1, "DELETE FROM public.remediation_events WHERE kind = 'output_cleared'")
+	same(t, "stored positions of deleted events", one[int64](t, pool, "SELECT count(*) FROM remediation_events_gone"), int64(1))
 	for _, query := range []string{
 		"DELETE FROM public.remediation_events",
 		"UPDATE public.remediation_actions SET alert_id = NULL WHERE alert_id IS NOT NULL",
@@ -913,7 +926,7 @@ func TestCallersTemporaryTablesDoNotMisleadTheRules(t *testing.T) {
 	}
 }
 
-// Events are written once a statement, from what it changed, whatever its form.
+// The triggers write events once per statement, from all rows that it changed.
 func TestEveryFormOfStatementIsRecorded(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.URL(t))
@@ -936,7 +949,7 @@ func TestEveryFormOfStatementIsRecorded(t *testing.T) {
 		WHEN NOT MATCHED THEN INSERT `+pending+`VALUES (given.id, 'web-1', 'reboot', 'pending', 'reboot', now(), 'ann')`)
 	run(t, pool, "UPDATE remediation_actions SET "+approval+" WHERE id IN (5, 6)")
 	run(t, pool, "UPDATE remediation_actions SET status = CASE id WHEN 5 THEN 'executing' ELSE status END, executed_at = now() WHERE id = 5")
-	same(t, "kinds", column[string](t, pool,
+	same(t, "kinds by action", column[string](t, pool,
 		"SELECT action_id || ' ' || string_agg(kind, ' ' ORDER BY id) FROM remediation_events GROUP BY action_id ORDER BY action_id"), []string{
 		"1 created approved", "2 created approved", "3 created approved", "4 created approved",
 		"5 created approved executing", "6 created approved", "11 created", "12 created", "13 created",
