@@ -176,7 +176,7 @@ func TestCancelledImportLeavesTheTargetEmpty(t *testing.T) {
 		pool := traced(t, url, tracer)
 		err = postgres.Import(ctx, pool, from)
 		statements = tracer.seen
-		useAll(t, pool)
+		wantIdlePool(t, pool)
 		return statements, err
 	}
 	for at := 1; ; at++ {

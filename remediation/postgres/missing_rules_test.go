@@ -113,7 +113,7 @@ func TestRuleThatCannotBePutBackLeavesTheDatabaseAsItIs(t *testing.T) {
 		t.Errorf("Migrate: %v, want an error that names the rule", err)
 	}
 	same(t, "schema", schemaOf(t, pool), before)
-	useAll(t, pool)
+	wantIdlePool(t, pool)
 }
 
 // Another ledger of the database has all its rules, and they don't count.
