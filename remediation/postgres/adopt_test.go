@@ -10,8 +10,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// hostTables returns the tables and rows of a host program that already has what the migrations up to version create. The
-// program's servers and alerts have required columns that the ledger does not know.
+// hostTables returns the tables and rows of a host program that already has what the migrations up to version create.
+// The program's servers and alerts have required columns that the ledger does not know.
 func hostTables(version int) string {
 	if version == 0 {
 		return ""
@@ -87,8 +87,8 @@ func downStopsAtTheAdoptedVersion(t *testing.T, cli stockCLI) {
 // rightForce matches the error of a migration that finds the tables of another version than the one before its own.
 var rightForce = regexp.MustCompile(`the database stands (?:at|before) version \d; run: migrate (force (?:-- -)?\d)`)
 
-// wrongForceIsRefused forces every wrong version on a host program's tables. Migrate and the CLI refuse to go up, change
-// nothing, and name the right version.
+// wrongForceIsRefused forces every wrong version on a host program's tables. Migrate and the CLI refuse to go up,
+// change nothing, and name the right version.
 func wrongForceIsRefused(t *testing.T, cli stockCLI) {
 	for version := 0; version <= 4; version++ {
 		t.Run(fmt.Sprintf("at version %d", version), func(t *testing.T) {

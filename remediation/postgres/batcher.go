@@ -15,6 +15,8 @@ import (
 	"github.com/homelab-cmd/actionledger/internal/batch"
 )
 
+// This file runs concurrent calls of one kind in one statement; see batcher.
+
 // maxLead is how long a call or a batch may keep other calls of its kind from starting a batch.
 const maxLead = 100 * time.Millisecond
 

@@ -153,7 +153,8 @@ func TestLargeOutputIsNotPartOfABatch(t *testing.T) {
 	}
 	errs := postgres.Together(t, f.store,
 		func() error { return finish("web-0", 1000) },
-		func() error { return errors.Join(finish("web-1", 100_000), finish("web-2", 1000)) }) // the large one runs at once and is not queued
+		// The large output is not queued, so this function does not wait for it.
+		func() error { return errors.Join(finish("web-1", 100_000), finish("web-2", 1000)) })
 	if err := errors.Join(errs...); err != nil {
 		t.Error(err)
 	}

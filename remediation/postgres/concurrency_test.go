@@ -165,22 +165,22 @@ func TestClaimWaitsForAPauseAndClaimsAnActionThatAPersonApproved(t *testing.T) {
 
 func TestStartWaitsForAPauseAndIsRefused(t *testing.T) {
 	t.Parallel()
-	var held remediation.Action
+	var approved remediation.Action
 	m := newLockTest(t, func(ctx context.Context, l *remediation.Ledger) (err error) {
-		held, err = l.Create(ctx, newAction("web-1"))
+		approved, err = l.Create(ctx, newAction("web-1"))
 		return err
 	})
 	if err := m.inTx.Pause(t.Context(), "web-1"); err != nil {
 		t.Fatal(err)
 	}
 	err := m.waitsForCommit(t, func(ctx context.Context) error {
-		_, err := m.ledger.Start(ctx, held.ID)
+		_, err := m.ledger.Start(ctx, approved.ID)
 		return err
 	})
 	got := (*remediation.TransitionError)(nil)
 	errors.As(err, &got)
-	same(t, "Start", got, &remediation.TransitionError{ID: held.ID, From: remediation.Approved, To: remediation.Executing, Why: remediation.ReasonMaintenance})
-	same(t, "the held action", must[remediation.Action](t)(m.ledger.Get(t.Context(), held.ID)), held)
+	same(t, "Start", got, &remediation.TransitionError{ID: approved.ID, From: remediation.Approved, To: remediation.Executing, Why: remediation.ReasonMaintenance})
+	same(t, "the refused action", must[remediation.Action](t)(m.ledger.Get(t.Context(), approved.ID)), approved)
 }
 
 // Pause waits for open transactions that have read the server's mode.

@@ -9,8 +9,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// The tests of this file run the lifecycle on each kind of connection: a pool, a single connection, a transaction of the
-// caller, and each of pgx's query modes.
+// The tests of this file run the lifecycle on each kind of connection: a pool, a single connection, a transaction of
+// the caller, and each of pgx's query modes.
 
 func TestLifecycleOnAPool(t *testing.T) {
 	t.Parallel()
@@ -51,7 +51,7 @@ func TestRefusalLeavesTheCallersTransactionUsable(t *testing.T) {
 	all := walk(t, outside, "web-1")
 	pending, completed := all[0].ID, all[len(all)-1].ID
 	must[remediation.Action](t)(outside.Withdraw(t.Context(), all[1].ID, "carol", "so that nothing is approved"))
-	held := must[remediation.Action](t)(outside.Create(t.Context(), newAction("web-1"))).ID
+	approved := must[remediation.Action](t)(outside.Create(t.Context(), newAction("web-1"))).ID
 	if err := outside.Pause(t.Context(), "web-1"); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestRefusalLeavesTheCallersTransactionUsable(t *testing.T) {
 			return err
 		}, remediation.ErrAlertNotFound},
 		"an approved action of a paused server": {func(l *remediation.Ledger) error {
-			_, err := l.Start(t.Context(), held)
+			_, err := l.Start(t.Context(), approved)
 			return err
 		}, remediation.ErrInvalidTransition},
 		"nothing to claim": {func(l *remediation.Ledger) error {

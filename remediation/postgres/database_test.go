@@ -20,6 +20,8 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
+// This file has helpers for tests on a database.
+
 // bounded returns a context that ends a call that hangs. No test needs it to end.
 func bounded(t testing.TB) context.Context {
 	t.Helper()
@@ -48,8 +50,8 @@ func must[T any](t testing.TB) func(T, error) T {
 	}
 }
 
-// same expects got to equal want. Two times are equal only if their time zones are too, because all times of a ledger are
-// in UTC.
+// same expects got to equal want. Two times are equal only if their time zones are too, because all times of a ledger
+// are in UTC.
 func same(t testing.TB, what string, got, want any) {
 	t.Helper()
 	sameTime := cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) && a.Location() == b.Location() })

@@ -99,7 +99,7 @@ func TestTruncateOfActionsIsRecordedAndOfEventsRefused(t *testing.T) {
 	for _, statement := range []string{"TRUNCATE remediation_actions", "TRUNCATE servers CASCADE", "TRUNCATE remediation_actions RESTART IDENTITY"} {
 		pool, ledger, reader := newFeed(t)
 		actions := []remediation.Action{create(t, ledger), create(t, ledger)}
-		actions[0] = must[remediation.Action](t)(ledger.Claim(t.Context(), "web-1")) // its row is now stored after the other one
+		actions[0] = must[remediation.Action](t)(ledger.Claim(t.Context(), "web-1")) // moves its row after the other one
 		before := reader.poll(t)
 		for _, refused := range []string{"TRUNCATE remediation_events", "TRUNCATE remediation_events, remediation_actions", "TRUNCATE remediation_events CASCADE"} {
 			if _, err := pool.Exec(t.Context(), refused); sqlState(err) != "23514" {

@@ -18,8 +18,8 @@ func InBatches(s remediation.Store) remediation.Store {
 	return s
 }
 
-// Together runs calls of a store concurrently and returns their errors. All of them are queued before the first one runs.
-// Calls of one kind are queued in the order given.
+// Together runs calls of a store concurrently and returns their errors. All of them are queued before the first one
+// runs. Calls of one kind are queued in the order given.
 func Together(t *testing.T, s remediation.Store, calls ...func() error) []error {
 	t.Helper()
 	b := &s.(*store).batches

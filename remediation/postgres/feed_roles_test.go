@@ -17,8 +17,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// feedRoles returns a database with the README's roles and the server "web-1": a ledger of the hub's role, a feed reader
-// of the reader's role, and a pool of the owner.
+// feedRoles returns a database with the README's roles and the server "web-1": a ledger of the hub's role, a feed
+// reader of the reader's role, and a pool of the owner.
 func feedRoles(t *testing.T) (r *roles, hub *remediation.Ledger, reader *feedReader, all *pgxpool.Pool) {
 	t.Helper()
 	r = newRoles(t)
@@ -62,7 +62,8 @@ func triggerFunctions(t *testing.T, owner *pgx.Conn) []string {
 	return names
 }
 
-// A login can't write an event with a temporary table that has the ledger's columns and one of its functions as a trigger.
+// A login can't write an event with a temporary table that has the ledger's columns and one of its functions as a
+// trigger.
 func TestNoLoginForgesEvents(t *testing.T) {
 	t.Parallel()
 	r, hub, reader, pool := feedRoles(t)
@@ -141,14 +142,15 @@ func TestTriggerFunctionsWorkOnlyOnTheirOwnTables(t *testing.T) {
 	same(t, "rows", contentsOf(t, r.owner), before)
 }
 
-// No lock that a reader may take blocks a writer, and neither does a transaction id of the reader. The id delays the feed.
+// No lock that a reader may take blocks a writer, and neither does a transaction id of the reader. The id delays the
+// feed.
 func TestReaderBlocksNoWriterAndMissesNoEvent(t *testing.T) {
 	t.Parallel()
 	r, hub, reader, pool := feedRoles(t)
 	create(t, hub)
 	reader.poll(t)
-	// An earlier version marked writers with advisory locks: 0x5245 in the upper 16 bits, and the id of an event. Lock odd
-	// keys exclusively and even keys shared, then the other way round.
+	// An earlier version marked writers with advisory locks: 0x5245 in the upper 16 bits, and the id of an event. Lock
+	// odd keys exclusively and even keys shared, then the other way round.
 	for odd := range 2 {
 		locks := r.session(t, r.login("ledger_reader"))
 		for _, keys := range []string{"(21061::bigint << 48) | n", "n"} {

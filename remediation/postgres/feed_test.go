@@ -68,8 +68,8 @@ func openTx(t *testing.T, pool *pgxpool.Pool) (pgx.Tx, *remediation.Ledger) {
 	return tx, newLedger(postgres.New(tx))
 }
 
-// openOldTx opens a transaction that has its snapshot and its id. It does not see transactions that begin later, and its
-// events get lower feed positions than theirs.
+// openOldTx opens a transaction that has its snapshot and its id. It does not see transactions that begin later, and
+// its events get lower feed positions than theirs.
 func openOldTx(t *testing.T, pool *pgxpool.Pool) (pgx.Tx, *remediation.Ledger) {
 	t.Helper()
 	tx, inTx := openTx(t, pool)
@@ -78,7 +78,8 @@ func openOldTx(t *testing.T, pool *pgxpool.Pool) (pgx.Tx, *remediation.Ledger) {
 	return tx, inTx
 }
 
-// create creates an action of the server "web-1", which is two events unless the server is paused: created and approved.
+// create creates an action of the server "web-1", which is two events unless the server is paused: created and
+// approved.
 func create(t *testing.T, l *remediation.Ledger) remediation.Action {
 	t.Helper()
 	return must[remediation.Action](t)(l.Create(t.Context(), newAction("web-1")))
@@ -378,8 +379,8 @@ func TestFeedInARepeatableReadTransactionIsComplete(t *testing.T) {
 	}
 }
 
-// A reader continues after the position of its last event, even if that event was deleted. Here the position of the event
-// with the next lower id would be wrong: it comes after events that were not read yet.
+// A reader continues after the position of its last event, even if that event was deleted. Here the position of the
+// event with the next lower id would be wrong: it comes after events that were not read yet.
 func TestFeedContinuesAfterADeletedEvent(t *testing.T) {
 	t.Parallel()
 	pool, ledger, _ := newFeed(t)
@@ -431,7 +432,7 @@ func TestHorizonIsThatOfTheQuerysSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	if horizon > id {
-		t.Errorf("the horizon is %d, above the transaction %d that was open", horizon, id)
+		t.Errorf("the horizon is %d, above %d, the id of the transaction that was open", horizon, id)
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// FuzzText expects the ledger to store a text unchanged or to refuse it with an *InputError. An error of the server would
-// mean that it got a text that its own limits on bytes or lengths refuse.
+// FuzzText expects the ledger to store a text unchanged or to refuse it with an *InputError. An error of the server
+// would mean that it got a text that its own limits on bytes or lengths refuse.
 func FuzzText(f *testing.F) {
 	ledger := newLedger(postgres.New(pgtest.Pool(f, pgtest.URL(f))))
 	if err := errors.Join(ledger.AddServer(f.Context(), "web-1"), ledger.Pause(f.Context(), "web-1")); err != nil {

@@ -25,8 +25,8 @@ const manySQLiteRows = `
 	INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by, alert_id)
 	SELECT server_id, 'restart_service', 'pending', 'true', '2026-01-19 15:36:01.617957', 'dashboard', id FROM alerts;`
 
-// withoutRules returns an SQLite ledger with manySQLiteRows and without triggers. Together with ignoreConstraints a test
-// can write any value to it.
+// withoutRules returns an SQLite ledger with manySQLiteRows and without triggers. Together with ignoreConstraints a
+// test can write any value to it.
 func withoutRules(t *testing.T) (path string, db *sql.DB) {
 	t.Helper()
 	path, db = sqliteLedger(t, newest(t))
@@ -48,8 +48,8 @@ func withoutRules(t *testing.T) (path string, db *sql.DB) {
 	return path, db
 }
 
-// ignoreConstraints turns off what stops invalid values, as an older program may have done. It applies to the statements
-// after it on the same connection.
+// ignoreConstraints turns off what stops invalid values, as an older program may have done. It applies to the
+// statements after it on the same connection.
 const ignoreConstraints = "PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON;"
 
 func TestImportNamesTheValueThatPostgreSQLCannotStore(t *testing.T) {

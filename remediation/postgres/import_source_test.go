@@ -61,9 +61,9 @@ const oldSQLiteRows = `
 		(5, 'nas', 'restart_service', 'cancelled', NULL, 'true', '1969-12-31 23:59:59.999999', 'dashboard', NULL,
 			NULL, NULL, NULL, NULL, NULL, NULL, NULL, -9223372036854775808, '', '');`
 
-// filledSQLiteLedger creates an SQLite ledger with oldSQLiteRows and about 500 actions, which have taken every path through
-// the lifecycle. Some alerts and a server are deleted, and also the newest action and the newest alert, whose ids it
-// returns.
+// filledSQLiteLedger creates an SQLite ledger with oldSQLiteRows and about 500 actions, which have taken every path
+// through the lifecycle. Some alerts and a server are deleted, and also the newest action and the newest alert, whose
+// ids it returns.
 func filledSQLiteLedger(t *testing.T) (path string, lastAction, lastAlert int64) {
 	t.Helper()
 	path, db := sqliteLedger(t, 4)
@@ -173,8 +173,8 @@ func finishes(code int64) sourceStep {
 	}
 }
 
-// limitedSQLiteLedger creates an SQLite ledger with two actions that have keys and every limit. The first was approved by
-// its creator, ran, was asked to stop and has ended. The second is pending. The server now forbids self-approval.
+// limitedSQLiteLedger creates an SQLite ledger with two actions that have keys and every limit. The first was approved
+// by its creator, ran, was asked to stop and has ended. The second is pending. The server now forbids self-approval.
 func limitedSQLiteLedger(t *testing.T) (path string, now time.Time) {
 	t.Helper()
 	path, _ = sqliteLedger(t, -1)

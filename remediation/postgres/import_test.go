@@ -81,8 +81,8 @@ func TestImportCopiesEveryRowAndTheLedgerWorks(t *testing.T) {
 	}
 }
 
-// wantWorkingLedger expects an imported ledger to enforce the rules, continue the lifecycle of imported actions, and give
-// new rows the ids after lastAction and lastAlert.
+// wantWorkingLedger expects an imported ledger to enforce the rules, continue the lifecycle of imported actions, and
+// give new rows the ids after lastAction and lastAlert.
 func wantWorkingLedger(t *testing.T, pool *pgxpool.Pool, ledger *remediation.Ledger, lastAction, lastAlert int64) {
 	t.Helper()
 	for _, change := range []string{"command = 'rm -rf /'", "status = 'completed'", "alert_id = NULL", "stdout = 'fine'", "approved_by = 'eve'"} {
@@ -145,8 +145,8 @@ func TestImportRefusesAnUnsuitableSourceOrTarget(t *testing.T) {
 	}
 }
 
-// The newest version of the Python original has columns that the ledger does not know, the terminal status timed_out, and
-// actions of deleted alerts, because its foreign keys were off.
+// The newest version of the Python original has columns that the ledger does not know, the terminal status timed_out,
+// and actions of deleted alerts, because its foreign keys were off.
 func TestImportOfAnAdoptedOriginal(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "homelab.db")
@@ -161,7 +161,8 @@ func TestImportOfAnAdoptedOriginal(t *testing.T) {
 				'auto', '2026-01-19 15:37:00.000001', '2026-01-19 15:37:31.000000', -1, 'timed out', 30, '2026-01-19 15:37:31.000000'),
 			(2, 'web-1', 'reboot', 'pending', 'true', '2026-01-19 15:36:01.617957', 'dashboard', 4711, NULL,
 				NULL, NULL, NULL, NULL, NULL, 30, NULL)`,
-		`CREATE TABLE schema_migrations (version uint64, dirty bool); INSERT INTO schema_migrations VALUES (4, FALSE)`, // as force 4
+		// As `migrate force 4` does.
+		`CREATE TABLE schema_migrations (version uint64, dirty bool); INSERT INTO schema_migrations VALUES (4, FALSE)`,
 	} {
 		must[sql.Result](t)(db.Exec(statements))
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// legacyRows are rows that older programs may have written at version 4, before there were rules: one in every status, and
-// some that the rules refuse, such as a result without approval.
+// legacyRows are rows that older programs may have written at version 4, before there were rules: one in every status,
+// and some that the rules refuse, such as a result without approval.
 const legacyRows = `
 	INSERT INTO servers (id, is_paused, paused_at) VALUES ('old-1', FALSE, NULL), ('old-2', TRUE, '2026-01-18 08:00:00+00');
 	INSERT INTO alerts (id, server_id, title) VALUES (7, 'old-1', 'nginx does not answer'), (8, 'old-2', 'Festplatte überfüllt');
@@ -146,8 +146,8 @@ func TestLegacyRowWithoutAnApproverDoesNotBlockItsServer(t *testing.T) {
 	}
 }
 
-// PostgreSQL has times that many programs can't read. A row that predates the rules may have one. It blocks no other row,
-// and it can still end unless the time is infinite, which pgx can't read.
+// PostgreSQL has times that many programs can't read. A row that predates the rules may have one. It blocks no other
+// row, and it can still end unless the time is infinite, which pgx can't read.
 func TestUnusualTimesOfLegacyRowsBlockNoOtherRow(t *testing.T) {
 	t.Parallel()
 	for _, unusual := range []string{"0044-03-15 00:00:00+00 BC", "12000-01-01 00:00:00+00", "infinity", "-infinity"} {

@@ -8,8 +8,10 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// now is the time of all calls. It has microseconds and, in New York, another offset than in summer, so that a test notices
-// if either is lost.
+// This file has helpers that take actions through the whole lifecycle and call every method.
+
+// now is the time of all calls. It has microseconds and, in New York, another offset than in summer, so that a test
+// notices if either is lost.
 var now = time.Date(2026, 11, 23, 13, 17, 9, 47807000, time.UTC)
 
 // newLedger returns a ledger whose clock is always at now.
@@ -23,8 +25,9 @@ func newAction(serverID string) remediation.NewAction {
 	}
 }
 
-// walk adds a server and takes actions of it along every edge of the lifecycle. It compares whole rows, as the calls return
-// them and as they are read back. It returns the actions, newest first: at least one in each status, and a withdrawn one.
+// walk adds a server and takes actions of it along every edge of the lifecycle. It compares whole rows, as the calls
+// return them and as they are read back. It returns the actions, newest first: at least one in each status, and a
+// withdrawn one.
 func walk(t testing.TB, l *remediation.Ledger, serverID string) []remediation.Action {
 	t.Helper()
 	ctx := bounded(t)

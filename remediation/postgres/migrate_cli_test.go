@@ -59,8 +59,8 @@ func buildCLI(dir string) (string, error) {
 	return filepath.Join(dir, "migrate"), nil
 }
 
-// start starts the program on a database. The function that it returns waits for the end and returns the program's output.
-// Its error includes the output too.
+// start starts the program on a database. The function that it returns waits for the end and returns the program's
+// output. Its error includes the output too.
 func (cli stockCLI) start(ctx context.Context, t *testing.T, databaseURL string, args ...string) func() (string, error) {
 	t.Helper()
 	u := must[*url.URL](t)(url.Parse(databaseURL))
@@ -86,8 +86,8 @@ func (cli stockCLI) run(t *testing.T, databaseURL string, args ...string) string
 	return must[string](t)(cli.start(bounded(t), t, databaseURL, args...)())
 }
 
-// stepsKeepEveryRow goes down to every version and up again, one version at a time. At each version, every value is kept
-// whose column exists there.
+// stepsKeepEveryRow goes down to every version and up again, one version at a time. At each version, every value is
+// kept whose column exists there.
 func stepsKeepEveryRow(t *testing.T, cli stockCLI) {
 	url := pgtest.EmptyURL(t)
 	conn := connect(t, url)

@@ -109,8 +109,8 @@ func TestKilledMigrateLeavesNothingHalfDone(t *testing.T) {
 	finish(0, postgres.Migrate(t.Context(), traced(t, url, uninterrupted)))
 	during, failed := 0, 0
 	for at := 1; at <= uninterrupted.seen; at++ {
-		// The connection is killed before every other statement is sent, among them the last, which is the commit. At the
-		// others it is killed while the statement is being sent or executed.
+		// The connection is killed before every other statement is sent, among them the last, which is the commit. At
+		// the others it is killed while the statement is being sent or executed.
 		if at%2 == uninterrupted.seen%2 {
 			err := postgres.Migrate(t.Context(), traced(t, url, &interruption{at: at, do: kill}))
 			if err == nil && at > checks {

@@ -188,8 +188,8 @@ func TestLedgerLivesInTheSchemaOfTheSearchPath(t *testing.T) {
 			walk(t, newLedger(postgres.New(other)), "web-1")
 			readBack(t, ledger, all)
 
-			// An alert can be deleted by a session without the ledger in its search path. In that search path there is another
-			// alert with the same id.
+			// An alert can be deleted by a session without the ledger in its search path. In that search path there is
+			// another alert with the same id.
 			run(t, shell, "DELETE FROM ledger.alerts")
 			for _, a := range all {
 				a.AlertID = nil

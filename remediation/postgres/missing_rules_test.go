@@ -16,7 +16,8 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// wantMissing expects a call of a new store, on the pool and in a transaction, to fail with an error that names the rule.
+// wantMissing expects a call of a new store, on the pool and in a transaction, to fail with an error that names the
+// rule.
 func wantMissing(t *testing.T, pool *pgxpool.Pool, rule string) {
 	t.Helper()
 	tx := begin(t, pool)

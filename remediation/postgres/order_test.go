@@ -11,7 +11,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// newHeap returns a ledger whose queries read rows in the order in which they are stored, because they can't use an index.
+// newHeap returns a ledger whose queries read rows in the order in which they are stored, because they can't use an
+// index.
 func newHeap(t *testing.T) (*pgxpool.Pool, *remediation.Ledger) {
 	t.Helper()
 	url := pgtest.URL(t)
@@ -26,8 +27,8 @@ func newHeap(t *testing.T) (*pgxpool.Pool, *remediation.Ledger) {
 	return pool, ledger
 }
 
-// fill adds three actions of a status, which are stored in the reverse order of their ids. It returns the ids in ascending
-// order.
+// fill adds three actions of a status, which are stored in the reverse order of their ids. It returns the ids in
+// ascending order.
 func fill(t *testing.T, pool *pgxpool.Pool, status string) []int64 {
 	t.Helper()
 	ids := column[int64](t, pool, `INSERT INTO remediation_actions (server_id, action_type, status, command, created_at,

@@ -25,7 +25,8 @@ const denied = "42501" // insufficient_privilege
 type roles struct {
 	url   string
 	owner *pgx.Conn
-	name  func(role string) string // this test's name for a role of the README, because roles belong to the whole server
+	// name returns this test's name for a role of the README, because roles belong to the whole server.
+	name func(role string) string
 }
 
 // newRoles runs the README's statements with this test's names for the roles, and creates a login for each role.
@@ -80,8 +81,8 @@ func (r *roles) pool(t *testing.T, role string) *pgxpool.Pool {
 }
 
 // wantDenied expects permission denied for every method of the ledger that is not in allowed, and for every one of
-// statements. It expects each statement in refusals to fail with the SQLSTATE there, because the role has the right but a
-// rule refuses the change. Nothing may change.
+// statements. It expects each statement in refusals to fail with the SQLSTATE there, because the role has the right but
+// a rule refuses the change. Nothing may change.
 func (r *roles) wantDenied(t *testing.T, role string, allowed []string, statements []string, refusals map[string]string) {
 	t.Helper()
 	pool := r.pool(t, role)
@@ -241,7 +242,8 @@ func TestAgentRoleExecutesAndNothingElse(t *testing.T) {
 	} {
 		forbidden = append(forbidden, fmt.Sprintf("UPDATE remediation_actions SET %s = %s", column, value))
 	}
-	// ClearOutput is allowed here because it finds nothing to clear at this time. Below it finds something and is refused.
+	// ClearOutput is allowed here because it finds nothing to clear at this time. Below it finds something and is
+	// refused.
 	may := append([]string{"Claim", "Start", "Heartbeat", "Finish", "FailOverdue", "ClearOutput"}, reading...)
 	r.wantDenied(t, "ledger_agent", may, forbidden, map[string]string{
 		"UPDATE remediation_actions SET status = 'approved' WHERE status = 'pending'":                       "23514",

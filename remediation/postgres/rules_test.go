@@ -81,8 +81,8 @@ func TestErrorOfRawSQLNamesTheRule(t *testing.T) {
 	readBack(t, ledger, all)
 }
 
-// PostgreSQL has infinite times, and Go does not. If an agent's role could write one, pages with that row could not be read
-// any more.
+// PostgreSQL has infinite times, and Go does not. If an agent's role could write one, pages with that row could not be
+// read any more.
 func TestInfiniteTimeIsRefused(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.URL(t))
