@@ -19,7 +19,7 @@ import (
 // Main runs the tests of a package and drops the template database. Call it from TestMain.
 func Main(m *testing.M) {
 	code := m.Run()
-	if templateMade.Load() {
+	if templateCreated.Load() {
 		if err := admin(context.Background(), "DROP DATABASE IF EXISTS "+template); err != nil {
 			fmt.Fprintln(os.Stderr, "drop the template database:", err)
 			code = 1
@@ -33,8 +33,8 @@ func Main(m *testing.M) {
 func URL(t testing.TB) string {
 	t.Helper()
 	needServer(t)
-	if err := makeTemplate(); err != nil {
-		t.Fatalf("make the template database: %v", err)
+	if err := createTemplate(); err != nil {
+		t.Fatalf("create the template database: %v", err)
 	}
 	return database(t, "TEMPLATE "+template)
 }
@@ -70,18 +70,18 @@ func needServer(t testing.TB) {
 
 // Names contain the process id, because packages are tested concurrently on one server.
 var (
-	template     = fmt.Sprintf("actionledger_template_%d", os.Getpid())
-	templateMade atomic.Bool
-	databases    atomic.Int64
+	template        = fmt.Sprintf("actionledger_template_%d", os.Getpid())
+	templateCreated atomic.Bool
+	databases       atomic.Int64
 )
 
-var makeTemplate = sync.OnceValue(func() error {
+var createTemplate = sync.OnceValue(func() error {
 	ctx := context.Background()
 	if err := admin(ctx, "CREATE DATABASE "+template+" TEMPLATE template0"); err != nil {
 		return err
 	}
-	templateMade.Store(true)
-	pool, err := pgxpool.New(ctx, on(template))
+	templateCreated.Store(true)
+	pool, err := pgxpool.New(ctx, urlOf(template))
 	if err != nil {
 		return err
 	}
@@ -101,11 +101,11 @@ func database(t testing.TB, from string) string {
 			t.Errorf("drop a test's database: %v", err)
 		}
 	})
-	return on(name)
+	return urlOf(name)
 }
 
-// on returns the server's URL with another database.
-func on(name string) string {
+// urlOf returns the URL of a database on the server.
+func urlOf(name string) string {
 	u, err := url.Parse(os.Getenv("POSTGRES_URL"))
 	if err != nil {
 		panic(fmt.Sprintf("POSTGRES_URL is not a URL: %v", err))
@@ -114,6 +114,7 @@ func on(name string) string {
 	return u.String()
 }
 
+// admin runs a statement on the database that POSTGRES_URL names.
 func admin(ctx context.Context, statement string) error {
 	conn, err := pgx.Connect(ctx, os.Getenv("POSTGRES_URL"))
 	if err != nil {

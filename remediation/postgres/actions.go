@@ -11,6 +11,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// This file implements the methods of remediation.Backend that concern one server, one alert or one action.
+
 func (s *store) AddServer(ctx context.Context, id string) error {
 	_, err := change(ctx, s, (*queries).AddServer, id)
 	return err

@@ -10,8 +10,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// hostTables is the database of a program that the ledger grew out of, by the version that it amounts to. Servers and
-// alerts are the host's: they require more than the ledger knows.
+// hostTables returns the tables and rows of a host program that already has what the migrations up to version create.
+// The program's servers and alerts have required columns that the ledger does not know.
 func hostTables(version int) string {
 	if version == 0 {
 		return ""
@@ -48,6 +48,8 @@ func hostTables(version int) string {
 	return tables
 }
 
+// downStopsAtTheAdoptedVersion forces each version on a host program's tables, migrates up, and expects down to stop
+// before it drops the host's tables.
 func downStopsAtTheAdoptedVersion(t *testing.T, cli stockCLI) {
 	for version := 1; version <= 4; version++ {
 		t.Run(fmt.Sprintf("version %d", version), func(t *testing.T) {
@@ -64,7 +66,7 @@ func downStopsAtTheAdoptedVersion(t *testing.T, cli stockCLI) {
 			cli.run(t, url, "down", fmt.Sprint(newest(t)-version))
 			marked := schemaOf(t, conn)
 			run(t, conn, "DROP TABLE schema_migrations")
-			same(t, "the schema on the way down, beside the host's", schemaOf(t, conn), host)
+			same(t, "schema after down to the adopted version", schemaOf(t, conn), host)
 			cli.run(t, url, "force", fmt.Sprint(version))
 			rows := contentsOf(t, conn)
 			_, err := cli.start(bounded(t), t, url, "down", "1")()
@@ -77,32 +79,34 @@ func downStopsAtTheAdoptedVersion(t *testing.T, cli stockCLI) {
 
 			cli.run(t, url, "force", fmt.Sprint(version))
 			migrate(t, pgtest.Pool(t, url))
-			same(t, "rows after up again", contentsOf(t, conn).within(rows), rows)
+			same(t, "rows after Migrate", contentsOf(t, conn).within(rows), rows)
 			walk(t, newLedger(postgres.New(conn)), "web-2")
 		})
 	}
 }
 
-// rightForce is what a step says when the database stands at another version than the one that it builds on.
+// rightForce matches the error of a migration that finds the tables of another version than the one before its own.
 var rightForce = regexp.MustCompile(`the database stands (?:at|before) version \d; run: migrate (force (?:-- -)?\d)`)
 
+// wrongForceIsRefused forces every wrong version on a host program's tables. Migrate and the CLI refuse to go up,
+// change nothing, and name the right version.
 func wrongForceIsRefused(t *testing.T, cli stockCLI) {
-	for stands := 0; stands <= 4; stands++ {
-		t.Run(fmt.Sprintf("at version %d", stands), func(t *testing.T) {
+	for version := 0; version <= 4; version++ {
+		t.Run(fmt.Sprintf("at version %d", version), func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.EmptyURL(t)
 			pool := pgtest.Pool(t, url)
-			run(t, pool, hostTables(stands))
+			run(t, pool, hostTables(version))
 			run(t, pool, "CREATE TABLE schema_migrations (version bigint NOT NULL PRIMARY KEY, dirty boolean NOT NULL)")
 			schema, rows := schemaOf(t, pool), contentsOf(t, pool)
-			right := fmt.Sprintf("force %d", stands)
-			if stands == 0 {
+			right := fmt.Sprintf("force %d", version)
+			if version == 0 {
 				right = "force -- -1"
 			}
 			refused := func(by string, err error) {
 				t.Helper()
 				if named := rightForce.FindStringSubmatch(fmt.Sprint(err)); named == nil || named[1] != right {
-					t.Fatalf("%s: %v, want an error that says %q", by, err, right)
+					t.Fatalf("%s: %v, want an error that says to run migrate %q", by, err, right)
 				}
 				same(t, "schema after "+by, schemaOf(t, pool), schema)
 				same(t, "rows after "+by, contentsOf(t, pool), rows)

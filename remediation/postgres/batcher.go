@@ -15,6 +15,8 @@ import (
 	"github.com/homelab-cmd/actionledger/internal/batch"
 )
 
+// This file runs concurrent calls of one kind in one statement; see batcher.
+
 // maxLead is how long a call or a batch may keep other calls of its kind from starting a batch.
 const maxLead = 100 * time.Millisecond
 
@@ -27,12 +29,12 @@ const batchSettings = `SELECT set_config('lock_timeout', '100ms', TRUE), set_con
 // batcher runs concurrent calls of one kind in batches. The leader sends one statement for all queued calls. A call
 // that gets no row from it runs by itself, on a connection of its own.
 type batcher[P any] struct {
-	queue   *batch.Queue[*call[P]]
-	least   int                                                 // fewer calls run one by one
-	fits    func(P) bool                                        // whether the call may be part of a batch
-	clash   func(a, b P) bool                                   // whether two calls must not be in one batch
-	each    func(context.Context, *queries, []P) ([]row, error) // one statement for all calls
-	answers func(row, P) bool
+	queue     *batch.Queue[*call[P]]
+	minSize   int                                                 // fewer calls run one by one
+	fits      func(P) bool                                        // whether the call may be part of a batch
+	conflicts func(a, b P) bool                                   // whether two calls must not be in one batch
+	each      func(context.Context, *queries, []P) ([]row, error) // one statement for all calls
+	matches   func(row, P) bool                                   // whether the row is the result of the call
 }
 
 type call[P any] struct {
@@ -46,7 +48,7 @@ func grouped[P any](ctx context.Context, s *store, b *batcher[P], single query[P
 	if s.pool == nil || !b.fits(params) {
 		return change(ctx, s, single, params)
 	}
-	if b.least > 1 && b.queue.TryLead() {
+	if b.minSize > 1 && b.queue.TryLead() {
 		defer b.lease()()
 		return change(ctx, s, single, params)
 	}
@@ -56,7 +58,7 @@ func grouped[P any](ctx context.Context, s *store, b *batcher[P], single query[P
 	own := &call[P]{params: params}
 	err = b.queue.Do(ctx, own, func(own *batch.Call[*call[P]]) {
 		calls := b.collect(own)
-		if len(calls) < b.least {
+		if len(calls) < b.minSize {
 			b.queue.Release()
 			for _, c := range calls {
 				c.Answer(nil)
@@ -85,13 +87,13 @@ func (b *batcher[P]) lease() (release func()) {
 	}
 }
 
-// collect returns the batch. A call that clashes with an earlier one is answered without a row, and then runs by
+// collect returns the batch. A call that conflicts with an earlier one is answered without a row, and then runs by
 // itself.
 func (b *batcher[P]) collect(own *batch.Call[*call[P]]) (calls []*batch.Call[*call[P]]) {
 	b.queue.AwaitCallers()
 	for _, next := range b.queue.Collect(own) {
 		if slices.ContainsFunc(calls, func(c *batch.Call[*call[P]]) bool {
-			return b.clash(c.Value.params, next.Value.params)
+			return b.conflicts(c.Value.params, next.Value.params)
 		}) {
 			next.Answer(nil)
 		} else {
@@ -107,13 +109,13 @@ func (b *batcher[P]) lead(s *store, calls []*batch.Call[*call[P]]) {
 	release := b.lease()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(calls[0].Ctx))
 	defer cancel()
-	var gone atomic.Int32
+	var ended atomic.Int32
 	params := make([]P, len(calls))
 	for i, c := range calls {
 		params[i] = c.Value.params
 		stop := context.AfterFunc(c.Ctx, func() {
 			c.Answer(c.Ctx.Err())
-			if int(gone.Add(1)) == len(calls) {
+			if int(ended.Add(1)) == len(calls) {
 				cancel()
 			}
 		})
@@ -126,7 +128,7 @@ func (b *batcher[P]) lead(s *store, calls []*batch.Call[*call[P]]) {
 	}
 	for _, found := range rows {
 		i := slices.IndexFunc(calls, func(c *batch.Call[*call[P]]) bool {
-			return c.Value.row == nil && b.answers(found, c.Value.params)
+			return c.Value.row == nil && b.matches(found, c.Value.params)
 		})
 		if i < 0 {
 			err = errUnexpectedRow

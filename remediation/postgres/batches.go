@@ -9,6 +9,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// The parameters of each kind of call that a pool batches.
 type (
 	createParams    = postgresdb.CreateActionParams
 	approveParams   = postgresdb.ApproveActionParams
@@ -42,7 +43,7 @@ func newBatches() batches {
 			fits: func(p createParams) bool {
 				return len(p.Command) <= maxText && (p.DedupeKey == nil || p.IdempotencyKey == nil) && (p.AlertID == nil || *p.AlertID > 0)
 			},
-			clash: func(_, _ createParams) bool { return false },
+			conflicts: func(_, _ createParams) bool { return false },
 			each: func(ctx context.Context, q *queries, ps []createParams) ([]row, error) {
 				return q.CreateEach(ctx, postgresdb.CreateEachParams{
 					ServerID:          column(ps, func(p createParams) string { return p.ServerID }),
@@ -59,7 +60,7 @@ func newBatches() batches {
 					MaxRuntimeSeconds: column(ps, func(p createParams) int64 { return orZero(p.MaxRuntimeSeconds) }),
 				})
 			},
-			answers: func(a row, p createParams) bool {
+			matches: func(a row, p createParams) bool {
 				return a.ServerID == p.ServerID && a.ActionType == p.ActionType && same(a.ServiceName, p.ServiceName) &&
 					a.Command == p.Command && a.CreatedAt.Equal(p.CreatedAt) && a.CreatedBy == p.CreatedBy &&
 					same(a.AlertID, p.AlertID) && same(a.DedupeKey, p.DedupeKey) && same(a.IdempotencyKey, p.IdempotencyKey) &&
@@ -85,15 +86,15 @@ func newBatches() batches {
 					column(ps, func(p withdrawParams) rejectParams { return rejectParams(p) }))
 			}),
 		claim: newBatcher(batcher[claimParams]{
-			fits:  func(claimParams) bool { return true },
-			clash: func(a, b claimParams) bool { return a.ServerID == b.ServerID },
+			fits:      func(claimParams) bool { return true },
+			conflicts: func(a, b claimParams) bool { return a.ServerID == b.ServerID },
 			each: func(ctx context.Context, q *queries, ps []claimParams) ([]row, error) {
 				return q.ClaimEach(ctx, postgresdb.ClaimEachParams{
 					ServerID:   column(ps, func(p claimParams) string { return p.ServerID }),
 					ExecutedAt: column(ps, func(p claimParams) time.Time { return *p.ExecutedAt }),
 				})
 			},
-			answers: func(a row, p claimParams) bool { return a.ServerID == p.ServerID },
+			matches: func(a row, p claimParams) bool { return a.ServerID == p.ServerID },
 		}),
 		start: byID(func(p startParams) int64 { return p.ID },
 			func(ctx context.Context, q *queries, ps []startParams) ([]row, error) {
@@ -131,15 +132,15 @@ func newBatches() batches {
 // byID returns a batcher of calls that each concern one action.
 func byID[P any](id func(P) int64, each func(context.Context, *queries, []P) ([]row, error)) *batcher[P] {
 	return newBatcher(batcher[P]{
-		fits:    func(P) bool { return true },
-		clash:   func(a, b P) bool { return id(a) == id(b) },
-		each:    each,
-		answers: func(a row, p P) bool { return a.ID == id(p) },
+		fits:      func(P) bool { return true },
+		conflicts: func(a, b P) bool { return id(a) == id(b) },
+		each:      each,
+		matches:   func(a row, p P) bool { return a.ID == id(p) },
 	})
 }
 
 func newBatcher[P any](b batcher[P]) *batcher[P] {
-	b.queue, b.least = batch.NewQueue[*call[P]](), 2
+	b.queue, b.minSize = batch.NewQueue[*call[P]](), 2
 	return &b
 }
 
@@ -170,6 +171,7 @@ func orZero[T any](p *T) (zero T) {
 	return *p
 }
 
+// orEmpty formats a time, or returns "" for nil.
 func orEmpty(t *time.Time) string {
 	if t == nil {
 		return ""

@@ -17,7 +17,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// fleet is a ledger on a pool, with a server for each caller.
+// fleet is a ledger on a pool, with a server for each concurrent call.
 type fleet struct {
 	*remediation.Ledger
 	store   remediation.Store
@@ -39,7 +39,7 @@ func newFleet(t *testing.T, servers int) *fleet {
 	return f
 }
 
-// each runs a call for each server, all together, and fails on an error.
+// each runs a call for each server, all at once, and fails the test on an error.
 func (f *fleet) each(t *testing.T, call func(server string) error) {
 	t.Helper()
 	var calls []func() error
@@ -51,14 +51,14 @@ func (f *fleet) each(t *testing.T, call func(server string) error) {
 	}
 }
 
-func TestCallsThatComeTogetherShareAStatement(t *testing.T) {
+func TestConcurrentCallsShareATransaction(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 8)
-	// A row's xmin is the transaction that wrote it.
-	shared := func(step string) {
+	// A row's xmin is the id of the transaction that wrote it.
+	wantOneTransaction := func(step string) {
 		t.Helper()
 		if n := column[int64](t, f.pool, "SELECT count(DISTINCT xmin::text) FROM remediation_actions"); n[0] != 1 {
-			t.Errorf("%s took %d transactions, want one", step, n[0])
+			t.Errorf("%s used %d transactions, want 1", step, n[0])
 		}
 	}
 	for _, server := range f.servers {
@@ -76,9 +76,9 @@ func TestCallsThatComeTogetherShareAStatement(t *testing.T) {
 		}
 		return err
 	})
-	shared("Create")
+	wantOneTransaction("Create")
 	f.each(t, func(server string) error { _, err := f.Approve(t.Context(), id(server), "bob"); return err })
-	shared("Approve")
+	wantOneTransaction("Approve")
 	f.each(t, func(server string) error {
 		a, err := f.Claim(t.Context(), server)
 		if err == nil && a.ID != id(server) {
@@ -86,9 +86,9 @@ func TestCallsThatComeTogetherShareAStatement(t *testing.T) {
 		}
 		return err
 	})
-	shared("Claim")
+	wantOneTransaction("Claim")
 	f.each(t, func(server string) error { _, err := f.Heartbeat(t.Context(), server, id(server)); return err })
-	shared("Heartbeat")
+	wantOneTransaction("Heartbeat")
 	f.each(t, func(server string) error {
 		a, err := f.Finish(t.Context(), server, id(server), remediation.Result{Stdout: "of " + server})
 		if err == nil && (a.Stdout == nil || *a.Stdout != "of "+server) {
@@ -96,10 +96,10 @@ func TestCallsThatComeTogetherShareAStatement(t *testing.T) {
 		}
 		return err
 	})
-	shared("Finish")
+	wantOneTransaction("Finish")
 }
 
-// Connection poolers need some of pgx's query modes, and each sends parameters in its own way.
+// Each of pgx's query modes sends parameters in its own way. Connection poolers require some of the modes.
 func TestBatchInEveryQueryMode(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
@@ -153,14 +153,15 @@ func TestLargeOutputIsNotPartOfABatch(t *testing.T) {
 	}
 	errs := postgres.Together(t, f.store,
 		func() error { return finish("web-0", 1000) },
-		func() error { return errors.Join(finish("web-1", 100_000), finish("web-2", 1000)) }) // the first one need not wait
+		// The large output is not queued, so this function does not wait for it.
+		func() error { return errors.Join(finish("web-1", 100_000), finish("web-2", 1000)) })
 	if err := errors.Join(errs...); err != nil {
 		t.Error(err)
 	}
 	same(t, "the transaction of web-2", f.xmins(t, "web-2"), f.xmins(t, "web-0"))
 }
 
-func TestOneOfTwoDecisionsInABatchHolds(t *testing.T) {
+func TestOnlyOneOfSeveralApprovalsInABatchSucceeds(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1)
 	if err := f.Pause(t.Context(), "web-0"); err != nil {
@@ -174,33 +175,33 @@ func TestOneOfTwoDecisionsInABatchHolds(t *testing.T) {
 			calls = append(calls, func() error {
 				got, err := f.Approve(t.Context(), a.ID, person)
 				if err == nil && *got.ApprovedBy != person {
-					err = fmt.Errorf("%s was told that %s approved", person, *got.ApprovedBy)
+					err = fmt.Errorf("the approval by %s returned that %s approved", person, *got.ApprovedBy)
 				}
 				return err
 			})
 		}
-		held := ""
+		approver := ""
 		for i, err := range postgres.Together(t, f.store, calls...) {
 			refused := (*remediation.TransitionError)(nil)
 			switch {
-			case err == nil && held == "":
-				held = people[i]
+			case err == nil && approver == "":
+				approver = people[i]
 			case !errors.As(err, &refused) || refused.From != remediation.Approved:
-				t.Errorf("%s after %s: %v", people[i], held, err)
+				t.Errorf("approval by %s after %s: %v, want a TransitionError from approved", people[i], approver, err)
 			}
 		}
-		same(t, "approved by", *must[remediation.Action](t)(f.Get(t.Context(), a.ID)).ApprovedBy, held)
+		same(t, "approved by", *must[remediation.Action](t)(f.Get(t.Context(), a.ID)).ApprovedBy, approver)
 	}
 }
 
-// xmins are the transactions that wrote the actions of a server last.
+// xmins returns the ids of the transactions that wrote the actions of a server.
 func (f *fleet) xmins(t *testing.T, server string) []string {
 	t.Helper()
 	return column[string](t, f.pool, "SELECT xmin::text FROM remediation_actions WHERE server_id = $1", server)
 }
 
-// What another transaction has locked is left to a call of its own: the others in the batch don't wait for it.
-func TestCallThatMustWaitKeepsNoOtherCallOfItsBatchWaiting(t *testing.T) {
+// A call whose rows another transaction has locked runs by itself. The other calls in its batch do not wait for it.
+func TestCallThatWaitsForALockDelaysNoOtherCallOfItsBatch(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 3)
 	tx := begin(t, f.pool)
@@ -219,13 +220,13 @@ func TestCallThatMustWaitKeepsNoOtherCallOfItsBatchWaiting(t *testing.T) {
 		t.Error(err)
 	}
 	if waited.Status != remediation.Pending {
-		t.Errorf("the call that waited for the pause: %s; want pending", waited.Status)
+		t.Errorf("the action of the call that waited for the pause is %s, want pending", waited.Status)
 	}
 	same(t, "the transaction of web-2", f.xmins(t, "web-2"), f.xmins(t, "web-0"))
 }
 
-// A foreign key can't be skipped, so the batch gives up and its calls run one by one.
-func TestBatchThatWouldWaitForAForeignKeyIsTriedOneByOne(t *testing.T) {
+// SKIP LOCKED does not apply to foreign keys, so the batch times out and its calls run one by one.
+func TestCallsRunOneByOneIfTheirBatchWaitsForAForeignKey(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2)
 	alert := must[int64](t)(f.AddAlert(t.Context(), "web-1", "disk is full"))
@@ -242,25 +243,26 @@ func TestBatchThatWouldWaitForAForeignKeyIsTriedOneByOne(t *testing.T) {
 		},
 		func() error { _, err := f.Create(t.Context(), forAlert); return err })
 	if errs[0] != nil || !errors.Is(errs[1], remediation.ErrAlertNotFound) {
-		t.Errorf("%v; want nil and ErrAlertNotFound", errs)
+		t.Errorf("errors are %v, want nil and ErrAlertNotFound", errs)
 	}
 	same(t, "actions of web-1", f.xmins(t, "web-1"), []string{})
 }
 
-// hook makes a trigger of the caller's own that runs body when the command of a new action is 'no'.
-func (f *fleet) hook(t *testing.T, when, body string) {
+// addTrigger adds a trigger of the host program, which runs body if the command of a new action is 'no'.
+func (f *fleet) addTrigger(t *testing.T, when, body string) {
 	t.Helper()
 	run(t, f.pool, `CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			IF NEW.command = 'no' THEN `+body+`; END IF; RETURN NEW; END $$;
 		CREATE `+when+` FOR EACH ROW EXECUTE FUNCTION mine()`)
 }
 
+// When a trigger of addTrigger fires: at the INSERT or at the commit.
 const (
-	before   = "TRIGGER mine BEFORE INSERT ON remediation_actions"
+	atInsert = "TRIGGER mine BEFORE INSERT ON remediation_actions"
 	atCommit = "CONSTRAINT TRIGGER mine AFTER INSERT ON remediation_actions DEFERRABLE INITIALLY DEFERRED"
 )
 
-// creates returns calls that create an action each, with these commands.
+// creates returns a call for each command, which creates an action with it.
 func (f *fleet) creates(ctx context.Context, commands ...string) (calls []func() error) {
 	for _, command := range commands {
 		calls = append(calls, func() error {
@@ -278,56 +280,56 @@ func (f *fleet) commands(t *testing.T) []string {
 	return column[string](t, f.pool, "SELECT command FROM remediation_actions ORDER BY command")
 }
 
-func TestCallThatIsRefusedFailsAlone(t *testing.T) {
+func TestRefusedCallFailsNoOtherCallOfItsBatch(t *testing.T) {
 	t.Parallel()
-	for _, when := range []string{before, atCommit} {
+	for _, when := range []string{atInsert, atCommit} {
 		f := newFleet(t, 1)
-		f.hook(t, when, "RAISE EXCEPTION 'mine'")
+		f.addTrigger(t, when, "RAISE EXCEPTION 'mine'")
 		errs := postgres.Together(t, f.store, f.creates(t.Context(), "a", "no", "b")...)
 		if errs[0] != nil || sqlState(errs[1]) != "P0001" || errs[2] != nil {
-			t.Errorf("%s: %v", when, errs)
+			t.Errorf("%s: errors are %v, want only the second, P0001", when, errs)
 		}
 		same(t, "commands", f.commands(t), []string{"a", "b"})
 	}
 }
 
-// When the connection is gone nobody knows what became of the batch, so it is not tried again.
-func TestBatchWhoseConnectionIsLostIsNotTriedAgain(t *testing.T) {
+// After the connection is lost, the batch may or may not have been committed, so its calls are not retried.
+func TestBatchIsNotRetriedAfterALostConnection(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1)
-	f.hook(t, atCommit, "PERFORM pg_terminate_backend(pg_backend_pid())")
+	f.addTrigger(t, atCommit, "PERFORM pg_terminate_backend(pg_backend_pid())")
 	for i, err := range postgres.Together(t, f.store, f.creates(t.Context(), "a", "no", "b")...) {
 		if err == nil {
-			t.Errorf("call %d was acknowledged", i)
+			t.Errorf("call %d returned no error", i)
 		}
 	}
 	same(t, "commands", f.commands(t), []string{})
 }
 
-// A row that a trigger of the caller's own has changed can't be told apart, and must not be created twice.
-func TestBatchWhoseRowsAreChangedIsNotTriedAgain(t *testing.T) {
+// A row that a trigger of the host program has changed matches no call. Its action must not be created twice.
+func TestCallIsNotRetriedIfATriggerChangedItsRow(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1)
-	f.hook(t, before, "NEW.command := 'other'")
+	f.addTrigger(t, atInsert, "NEW.command := 'other'")
 	errs := postgres.Together(t, f.store, f.creates(t.Context(), "a", "no", "b")...)
 	if errs[0] != nil || errs[1] == nil || errs[2] != nil {
-		t.Errorf("%v; want an error for the second alone", errs)
+		t.Errorf("errors are %v, want one only for the second call", errs)
 	}
 	same(t, "commands", f.commands(t), []string{"a", "b", "other"})
 }
 
-func TestContextEndsTheWaitForABatch(t *testing.T) {
+func TestContextEndsOnlyItsOwnCallOfABatch(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1)
-	f.hook(t, before, "PERFORM pg_sleep(3600)")
+	f.addTrigger(t, atInsert, "PERFORM pg_sleep(3600)")
 	first, cancelFirst := context.WithCancel(t.Context())
 	second, cancelSecond := context.WithCancel(t.Context())
 	returned := make(chan error)
 	f.whileAsleep(t, func() {
-		// While that batch is under way, another one goes on.
+		// Another batch can run while the first one hangs.
 		for i, err := range postgres.Together(t, f.store, f.creates(t.Context(), "b", "c")...) {
 			if err != nil {
-				t.Errorf("call %d beside a batch that hangs: %v", i, err)
+				t.Errorf("call %d while another batch hangs: %v", i, err)
 			}
 		}
 		cancelFirst()
@@ -346,7 +348,7 @@ func TestContextEndsTheWaitForABatch(t *testing.T) {
 	same(t, "commands", f.commands(t), []string{"b", "c"})
 }
 
-// whileAsleep runs hangs, and wakes once the server is asleep in it.
+// whileAsleep starts hangs, which makes the server sleep, and then runs wakes, which must end that.
 func (f *fleet) whileAsleep(t *testing.T, wakes, hangs func()) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -357,20 +359,20 @@ func (f *fleet) whileAsleep(t *testing.T, wakes, hangs func()) {
 	}
 	for begin := time.Now(); asleep() == 0; {
 		if time.Since(begin) > time.Minute {
-			t.Fatal("nothing sleeps after a minute")
+			t.Fatal("the server does not sleep after a minute")
 		}
 	}
 	wakes()
 	wg.Wait()
 	for begin := time.Now(); asleep() != 0; {
 		if time.Since(begin) > time.Minute {
-			t.Fatal("the server was not told that nobody waits any more")
+			t.Fatal("the server still sleeps a minute after the calls were cancelled")
 		}
 	}
 }
 
-// Two programs decide about, run and finish the same actions in batches, in different orders.
-func TestBatchesOfTwoProgramsMeetWithoutDeadlock(t *testing.T) {
+// Two programs approve the same actions and create the same keys in batches, in different orders.
+func TestBatchesOfTwoProgramsDoNotDeadlock(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 4)
 	other := &fleet{store: postgres.New(pgtest.Pool(t, f.pool.Config().ConnString())), pool: f.pool, servers: f.servers}
@@ -415,10 +417,11 @@ func TestBatchesOfTwoProgramsMeetWithoutDeadlock(t *testing.T) {
 		wg.Wait()
 		for i := range ids {
 			if approved[0][i] == approved[1][i] {
-				t.Fatalf("round %d, action %d: approved by the programs: %t and %t", round, ids[i], approved[0][i], approved[1][i])
+				t.Fatalf("round %d, action %d: approved by the first program: %t, by the second: %t; want one of them",
+					round, ids[i], approved[0][i], approved[1][i])
 			}
 		}
-		// The same keys again, while the first actions are open.
+		// Create actions with the same keys again, while the first actions are open.
 		for _, program := range []*fleet{f, other} {
 			var calls []func() error
 			for i := range callers {
@@ -429,7 +432,7 @@ func TestBatchesOfTwoProgramsMeetWithoutDeadlock(t *testing.T) {
 					if duplicate := (*remediation.DuplicateError)(nil); errors.As(err, &duplicate) && duplicate.ExistingID == ids[i] {
 						return nil
 					}
-					return fmt.Errorf("a duplicate of action %d: %w", ids[i], err)
+					return fmt.Errorf("Create with the key of action %d: %w, want a DuplicateError", ids[i], err)
 				})
 			}
 			if err := errors.Join(postgres.Together(t, program.store, calls...)...); err != nil {

@@ -8,12 +8,13 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func TestClaimPassesOverWhatAnotherClaims(t *testing.T) {
+// Concurrent claims of one server do not wait for each other: each gets the oldest action that no other has locked.
+func TestClaimSkipsAnActionThatAnotherTransactionClaims(t *testing.T) {
 	t.Parallel()
-	m := newMeeting(t, func(ctx context.Context, l *remediation.Ledger) error {
+	m := newLockTest(t, func(ctx context.Context, l *remediation.Ledger) error {
 		return errors.Join(createsAction(ctx, l), createsAction(ctx, l))
 	})
-	first := must[remediation.Action](t)(m.inside.Claim(t.Context(), "web-1"))
+	first := must[remediation.Action](t)(m.inTx.Claim(t.Context(), "web-1"))
 	second := must[remediation.Action](t)(m.ledger.Claim(bounded(t), "web-1"))
 	if first.ID >= second.ID {
 		t.Errorf("claimed %d and then %d, want the oldest first", first.ID, second.ID)
@@ -27,25 +28,25 @@ func TestClaimPassesOverWhatAnotherClaims(t *testing.T) {
 	same(t, "the first claim", must[remediation.Action](t)(m.ledger.Get(t.Context(), first.ID)), first)
 }
 
-func TestRolledBackClaimIsDeliveredOnceMore(t *testing.T) {
+func TestActionOfARolledBackClaimIsClaimedAgain(t *testing.T) {
 	t.Parallel()
-	m := newMeeting(t, createsAction)
-	lost := must[remediation.Action](t)(m.inside.Claim(t.Context(), "web-1"))
+	m := newLockTest(t, createsAction)
+	lost := must[remediation.Action](t)(m.inTx.Claim(t.Context(), "web-1"))
 	if err := m.tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	same(t, "the next claim", must[remediation.Action](t)(m.ledger.Claim(t.Context(), "web-1")), lost)
 	if _, err := m.ledger.Claim(t.Context(), "web-1"); !errors.Is(err, remediation.ErrNothingToClaim) {
-		t.Errorf("one more Claim: %v, want ErrNothingToClaim", err)
+		t.Errorf("a second Claim: %v, want ErrNothingToClaim", err)
 	}
 }
 
-// A claim and a withdrawal of the same action meet: the one that comes second is told what the first one made of it.
-func TestStepThatWaitedIsToldWhatTheOtherDid(t *testing.T) {
+// A withdrawal waits for a claim of the same action. Its error names the status that the claim has set.
+func TestErrorOfACallThatWaitedHasTheNewStatus(t *testing.T) {
 	t.Parallel()
-	m := newMeeting(t, createsAction)
-	claimed := must[remediation.Action](t)(m.inside.Claim(t.Context(), "web-1"))
-	err := m.waits(t, func(ctx context.Context) error {
+	m := newLockTest(t, createsAction)
+	claimed := must[remediation.Action](t)(m.inTx.Claim(t.Context(), "web-1"))
+	err := m.waitsForCommit(t, func(ctx context.Context) error {
 		_, err := m.ledger.Withdraw(ctx, claimed.ID, "carol", "too late")
 		return err
 	})
@@ -68,7 +69,7 @@ func TestReferenceDeletedDuringCreateIsNotFound(t *testing.T) {
 		_, err := l.AddAlert(ctx, "web-1", "another")
 		return err
 	}
-	m := newMeeting(t, nothing)
+	m := newLockTest(t, prepareNothing)
 	for _, c := range []struct {
 		name    string
 		deleted string
@@ -87,8 +88,8 @@ func TestReferenceDeletedDuringCreateIsNotFound(t *testing.T) {
 			alert = must[int64](t)(m.ledger.AddAlert(t.Context(), "web-1", "down"))
 			call := func(ctx context.Context) error { return c.call(ctx, m.ledger) }
 
-			// A deletion that does not happen after all is no reason to refuse.
-			m.again(t)
+			// Create succeeds if the deletion is rolled back.
+			m.beginAgain(t)
 			run(t, m.tx, "DELETE FROM "+c.deleted)
 			if err := m.waitsFor(t, m.tx.Rollback, call); err != nil {
 				t.Errorf("after the deletion was rolled back: %v", err)
@@ -101,11 +102,11 @@ func TestReferenceDeletedDuringCreateIsNotFound(t *testing.T) {
 			if c.deleted == "servers" {
 				want = []map[string]any{}
 			}
-			m.again(t)
+			m.beginAgain(t)
 			run(t, m.tx, "DELETE FROM "+c.deleted)
-			err := m.waits(t, call)
+			err := m.waitsForCommit(t, call)
 			if !errors.Is(err, c.want) || sqlState(err) != "" {
-				t.Errorf("error is %v, want %v and nothing of PostgreSQL's own", err, c.want)
+				t.Errorf("error is %v, want %v without an error of PostgreSQL", err, c.want)
 			}
 			same(t, "actions", contentsOf(t, m.pool)["remediation_actions"], want)
 		})

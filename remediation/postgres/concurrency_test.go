@@ -14,43 +14,44 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// meeting is one transaction that is held open, and a pool that the call under test comes from.
-type meeting struct {
-	pool           *pgxpool.Pool
-	tx             pgx.Tx
-	inside, ledger *remediation.Ledger
+// lockTest has an open transaction, and a ledger on a pool whose calls wait for the transaction's locks.
+type lockTest struct {
+	pool         *pgxpool.Pool
+	tx           pgx.Tx
+	inTx, ledger *remediation.Ledger
 }
 
-// newMeeting begins the transaction on a database with the server "web-1", after given has prepared it.
-func newMeeting(t *testing.T, given func(ctx context.Context, l *remediation.Ledger) error) *meeting {
+// newLockTest adds the server "web-1" to a new database, runs prepare, and begins the transaction.
+func newLockTest(t *testing.T, prepare func(ctx context.Context, l *remediation.Ledger) error) *lockTest {
 	t.Helper()
 	pool := pgtest.Pool(t, pgtest.URL(t))
 	ledger := newLedger(postgres.New(pool))
 	if err := ledger.AddServer(t.Context(), "web-1"); err != nil {
 		t.Fatal(err)
 	}
-	if err := given(t.Context(), ledger); err != nil {
+	if err := prepare(t.Context(), ledger); err != nil {
 		t.Fatal(err)
 	}
 	tx := begin(t, pool)
-	return &meeting{pool, tx, newLedger(postgres.New(tx)), ledger}
+	return &lockTest{pool, tx, newLedger(postgres.New(tx)), ledger}
 }
 
-// again begins another transaction, after the one before has ended.
-func (m *meeting) again(t *testing.T) {
+// beginAgain begins another transaction, and rolls back the one before if it is still open.
+func (m *lockTest) beginAgain(t *testing.T) {
 	t.Helper()
-	m.tx.Rollback(t.Context()) // if nothing else has ended it
+	m.tx.Rollback(t.Context()) // fails if it has ended, which is fine
 	m.tx = begin(t, m.pool)
-	m.inside = newLedger(postgres.New(m.tx))
+	m.inTx = newLedger(postgres.New(m.tx))
 }
 
-// waits expects that call waits for the open transaction; then that commits, and waits returns what call came to.
-func (m *meeting) waits(t *testing.T, call func(ctx context.Context) error) error {
+// waitsForCommit expects call to wait for the open transaction, commits that, and returns the error of call.
+func (m *lockTest) waitsForCommit(t *testing.T, call func(ctx context.Context) error) error {
 	t.Helper()
 	return m.waitsFor(t, m.tx.Commit, call)
 }
 
-func (m *meeting) waitsFor(t *testing.T, end func(context.Context) error, call func(ctx context.Context) error) error {
+// waitsFor is waitsForCommit with another end of the transaction.
+func (m *lockTest) waitsFor(t *testing.T, end func(context.Context) error, call func(ctx context.Context) error) error {
 	t.Helper()
 	ctx := bounded(t)
 	returned := make(chan error, 1)
@@ -62,14 +63,14 @@ func (m *meeting) waitsFor(t *testing.T, end func(context.Context) error, call f
 	return <-returned
 }
 
-// untilWaiting returns when n connections of the database wait for a lock, or fails because a call returned before.
+// untilWaiting returns when n connections of the database wait for a lock. It fails the test if a call returns before.
 func untilWaiting(t *testing.T, pool *pgxpool.Pool, n int, returned <-chan error) {
 	t.Helper()
 	ctx := bounded(t)
 	for waiting := 0; waiting < n; {
 		select {
 		case err := <-returned:
-			t.Fatalf("the call returned (%v) and did not wait for the other transaction", err)
+			t.Fatalf("the call did not wait for the other transaction; it returned %v", err)
 		default:
 		}
 		err := pool.QueryRow(ctx, `SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted
@@ -85,18 +86,18 @@ func createsAction(ctx context.Context, l *remediation.Ledger) error {
 	return err
 }
 
-func nothing(context.Context, *remediation.Ledger) error { return nil }
+func prepareNothing(context.Context, *remediation.Ledger) error { return nil }
 
 func pauses(ctx context.Context, l *remediation.Ledger) error { return l.Pause(ctx, "web-1") }
 
 func TestCreateWaitsForAPauseAndIsPending(t *testing.T) {
 	t.Parallel()
-	m := newMeeting(t, nothing)
-	if err := m.inside.Pause(t.Context(), "web-1"); err != nil {
+	m := newLockTest(t, prepareNothing)
+	if err := m.inTx.Pause(t.Context(), "web-1"); err != nil {
 		t.Fatal(err)
 	}
 	var got remediation.Action
-	err := m.waits(t, func(ctx context.Context) (err error) {
+	err := m.waitsForCommit(t, func(ctx context.Context) (err error) {
 		got, err = m.ledger.Create(ctx, newAction("web-1"))
 		return err
 	})
@@ -107,12 +108,12 @@ func TestCreateWaitsForAPauseAndIsPending(t *testing.T) {
 
 func TestCreateWaitsForTheEndOfAPauseAndIsApproved(t *testing.T) {
 	t.Parallel()
-	m := newMeeting(t, pauses)
-	if err := m.inside.Unpause(t.Context(), "web-1"); err != nil {
+	m := newLockTest(t, pauses)
+	if err := m.inTx.Unpause(t.Context(), "web-1"); err != nil {
 		t.Fatal(err)
 	}
 	var got remediation.Action
-	err := m.waits(t, func(ctx context.Context) (err error) {
+	err := m.waitsForCommit(t, func(ctx context.Context) (err error) {
 		got, err = m.ledger.Create(ctx, newAction("web-1"))
 		return err
 	})
@@ -121,13 +122,13 @@ func TestCreateWaitsForTheEndOfAPauseAndIsApproved(t *testing.T) {
 	}
 }
 
-func TestClaimWaitsForAPauseAndHoldsBack(t *testing.T) {
+func TestClaimWaitsForAPauseAndClaimsNothing(t *testing.T) {
 	t.Parallel()
-	m := newMeeting(t, createsAction)
-	if err := m.inside.Pause(t.Context(), "web-1"); err != nil {
+	m := newLockTest(t, createsAction)
+	if err := m.inTx.Pause(t.Context(), "web-1"); err != nil {
 		t.Fatal(err)
 	}
-	err := m.waits(t, func(ctx context.Context) error {
+	err := m.waitsForCommit(t, func(ctx context.Context) error {
 		_, err := m.ledger.Claim(ctx, "web-1")
 		return err
 	})
@@ -136,56 +137,56 @@ func TestClaimWaitsForAPauseAndHoldsBack(t *testing.T) {
 	}
 }
 
-func TestClaimWaitsForAPauseAndTakesWhatAPersonApproved(t *testing.T) {
+func TestClaimWaitsForAPauseAndClaimsAnActionThatAPersonApproved(t *testing.T) {
 	t.Parallel()
-	var asked remediation.Action
-	m := newMeeting(t, func(ctx context.Context, l *remediation.Ledger) (err error) {
+	var approved remediation.Action
+	m := newLockTest(t, func(ctx context.Context, l *remediation.Ledger) (err error) {
 		if err := errors.Join(createsAction(ctx, l), l.Pause(ctx, "web-1")); err != nil {
 			return err
 		}
-		if asked, err = l.Create(ctx, newAction("web-1")); err != nil {
+		if approved, err = l.Create(ctx, newAction("web-1")); err != nil {
 			return err
 		}
-		_, err = l.Approve(ctx, asked.ID, "bob")
+		_, err = l.Approve(ctx, approved.ID, "bob")
 		return errors.Join(err, l.Unpause(ctx, "web-1"))
 	})
-	if err := m.inside.Pause(t.Context(), "web-1"); err != nil {
+	if err := m.inTx.Pause(t.Context(), "web-1"); err != nil {
 		t.Fatal(err)
 	}
 	var got remediation.Action
-	err := m.waits(t, func(ctx context.Context) (err error) {
+	err := m.waitsForCommit(t, func(ctx context.Context) (err error) {
 		got, err = m.ledger.Claim(ctx, "web-1")
 		return err
 	})
-	if err != nil || got.ID != asked.ID {
-		t.Errorf("Claim: action %d, %v; want %d, which a person approved", got.ID, err, asked.ID)
+	if err != nil || got.ID != approved.ID {
+		t.Errorf("Claim: action %d, %v; want %d, which a person approved", got.ID, err, approved.ID)
 	}
 }
 
-func TestStartWaitsForAPauseAndIsHeld(t *testing.T) {
+func TestStartWaitsForAPauseAndIsRefused(t *testing.T) {
 	t.Parallel()
-	var held remediation.Action
-	m := newMeeting(t, func(ctx context.Context, l *remediation.Ledger) (err error) {
-		held, err = l.Create(ctx, newAction("web-1"))
+	var approved remediation.Action
+	m := newLockTest(t, func(ctx context.Context, l *remediation.Ledger) (err error) {
+		approved, err = l.Create(ctx, newAction("web-1"))
 		return err
 	})
-	if err := m.inside.Pause(t.Context(), "web-1"); err != nil {
+	if err := m.inTx.Pause(t.Context(), "web-1"); err != nil {
 		t.Fatal(err)
 	}
-	err := m.waits(t, func(ctx context.Context) error {
-		_, err := m.ledger.Start(ctx, held.ID)
+	err := m.waitsForCommit(t, func(ctx context.Context) error {
+		_, err := m.ledger.Start(ctx, approved.ID)
 		return err
 	})
 	got := (*remediation.TransitionError)(nil)
 	errors.As(err, &got)
-	same(t, "Start", got, &remediation.TransitionError{ID: held.ID, From: remediation.Approved, To: remediation.Executing, Why: remediation.ReasonMaintenance})
-	same(t, "the held action", must[remediation.Action](t)(m.ledger.Get(t.Context(), held.ID)), held)
+	same(t, "Start", got, &remediation.TransitionError{ID: approved.ID, From: remediation.Approved, To: remediation.Executing, Why: remediation.ReasonMaintenance})
+	same(t, "the refused action", must[remediation.Action](t)(m.ledger.Get(t.Context(), approved.ID)), approved)
 }
 
-// The other way round: what depends on the mode is done before the mode changes.
-func TestPauseWaitsForWhatDependsOnTheMode(t *testing.T) {
+// Pause waits for open transactions that have read the server's mode.
+func TestPauseWaitsForTransactionsThatDependOnTheMode(t *testing.T) {
 	t.Parallel()
-	m := newMeeting(t, func(ctx context.Context, l *remediation.Ledger) error {
+	m := newLockTest(t, func(ctx context.Context, l *remediation.Ledger) error {
 		return errors.Join(createsAction(ctx, l), createsAction(ctx, l))
 	})
 	for name, depends := range map[string]func(ctx context.Context, l *remediation.Ledger) error{
@@ -194,22 +195,22 @@ func TestPauseWaitsForWhatDependsOnTheMode(t *testing.T) {
 		"Start":  func(ctx context.Context, l *remediation.Ledger) error { _, err := l.Start(ctx, 2); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
-			m.again(t)
+			m.beginAgain(t)
 			if err := m.ledger.Unpause(t.Context(), "web-1"); err != nil {
 				t.Fatal(err)
 			}
-			if err := depends(t.Context(), m.inside); err != nil {
+			if err := depends(t.Context(), m.inTx); err != nil {
 				t.Fatal(err)
 			}
-			if err := m.waits(t, func(ctx context.Context) error { return m.ledger.Pause(ctx, "web-1") }); err != nil {
+			if err := m.waitsForCommit(t, func(ctx context.Context) error { return m.ledger.Pause(ctx, "web-1") }); err != nil {
 				t.Errorf("Pause: %v", err)
 			}
 		})
 	}
 }
 
-// Two sweeps at once take each other's leavings instead of waiting.
-func TestSweepsPassOverWhatAnotherTransactionHolds(t *testing.T) {
+// A sweep does not wait for rows that another transaction has locked. The next sweep finds them.
+func TestSweepsSkipRowsThatAnotherTransactionHasLocked(t *testing.T) {
 	t.Parallel()
 	later := now.AddDate(1, 0, 0)
 	for name, sweep := range map[string]struct {
@@ -233,26 +234,26 @@ func TestSweepsPassOverWhatAnotherTransactionHolds(t *testing.T) {
 		run(t, tx, "SELECT FROM remediation_actions WHERE id = $1 FOR UPDATE", ids[1])
 		ledger := remediation.New(postgres.New(pool), remediation.WithClock(func() time.Time { return later }))
 		if n, err := sweep.run(bounded(t), ledger); err != nil || n != 2 {
-			t.Errorf("%s beside the transaction: %d, %v, want 2", name, n, err)
+			t.Errorf("%s while the transaction is open: %d, %v, want 2", name, n, err)
 		}
 		end(t, tx.Rollback)
 		if n, err := sweep.run(bounded(t), ledger); err != nil || n != 1 {
-			t.Errorf("%s after it: %d, %v, want 1", name, n, err)
+			t.Errorf("%s after the transaction has ended: %d, %v, want 1", name, n, err)
 		}
 	}
 }
 
-func TestServerThatAnotherAddsIsAdded(t *testing.T) {
+func TestAddServerIsIdempotentBesideAnotherTransaction(t *testing.T) {
 	t.Parallel()
-	m := newMeeting(t, func(context.Context, *remediation.Ledger) error { return nil })
-	if err := m.inside.AddServer(t.Context(), "web-2"); err != nil {
+	m := newLockTest(t, func(context.Context, *remediation.Ledger) error { return nil })
+	if err := m.inTx.AddServer(t.Context(), "web-2"); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.waits(t, func(ctx context.Context) error { return m.ledger.AddServer(ctx, "web-2") }); err != nil {
-		t.Errorf("beside another that adds it: %v", err)
+	if err := m.waitsForCommit(t, func(ctx context.Context) error { return m.ledger.AddServer(ctx, "web-2") }); err != nil {
+		t.Errorf("AddServer after another transaction has added the server: %v", err)
 	}
 	run(t, m.pool, "ALTER TABLE servers ADD COLUMN hostname TEXT NOT NULL DEFAULT 'there'; ALTER TABLE servers ALTER COLUMN hostname DROP DEFAULT")
 	if err := m.ledger.AddServer(t.Context(), "web-2"); err != nil {
-		t.Errorf("that the host program has registered with more than we know: %v", err)
+		t.Errorf("AddServer of a server in a table with a required column of the host program: %v", err)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"os"
 	"testing"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver named "pgx", for a person at a shell
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver named "pgx", for Database.Raw
 
 	"github.com/homelab-cmd/actionledger/internal/conformance"
 	"github.com/homelab-cmd/actionledger/internal/pgtest"
@@ -14,9 +14,10 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
+// TestMain runs the tests, or, as a child process of a test, the migrator.
 func TestMain(m *testing.M) {
 	if os.Getenv(helperEnv) != "" {
-		migrateAsTold()
+		runMigrator()
 		return
 	}
 	pgtest.Main(m)
@@ -27,7 +28,7 @@ func TestConformance(t *testing.T) {
 	conformance.Run(t, openDatabase)
 }
 
-// What a batch does must be what each of its calls does by itself.
+// A call must do the same in a batch as by itself.
 func TestConformanceInBatches(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the tests of batches are enough for the race detector, which makes this one slow")
@@ -59,7 +60,7 @@ func openDatabase(t *testing.T) conformance.Database {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { tx.Rollback(context.Background()) }) // or a test that has failed would wait for it
+			t.Cleanup(func() { tx.Rollback(context.Background()) }) // or the pool of a failed test could not close
 			return conformance.Tx{
 				Store:    postgres.New(tx),
 				Commit:   func() error { return tx.Commit(t.Context()) },

@@ -9,6 +9,9 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
+// The tests of this file run the lifecycle on each kind of connection: a pool, a single connection, a transaction of
+// the caller, and each of pgx's query modes.
+
 func TestLifecycleOnAPool(t *testing.T) {
 	t.Parallel()
 	walk(t, newLedger(postgres.New(pgtest.Pool(t, pgtest.URL(t)))), "web-1")
@@ -27,11 +30,11 @@ func TestLifecycleInTheCallersTransaction(t *testing.T) {
 
 	tx := begin(t, pool)
 	walk(t, newLedger(postgres.New(tx)), "web-1")
-	same(t, "what others see before the commit", contentsOf(t, pool), before)
+	same(t, "rows outside the transaction before the commit", contentsOf(t, pool), before)
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	same(t, "what a rollback left", contentsOf(t, pool), before)
+	same(t, "rows after the rollback", contentsOf(t, pool), before)
 
 	tx = begin(t, pool)
 	all := walk(t, newLedger(postgres.New(tx)), "web-1")
@@ -48,7 +51,7 @@ func TestRefusalLeavesTheCallersTransactionUsable(t *testing.T) {
 	all := walk(t, outside, "web-1")
 	pending, completed := all[0].ID, all[len(all)-1].ID
 	must[remediation.Action](t)(outside.Withdraw(t.Context(), all[1].ID, "carol", "so that nothing is approved"))
-	held := must[remediation.Action](t)(outside.Create(t.Context(), newAction("web-1"))).ID
+	approved := must[remediation.Action](t)(outside.Create(t.Context(), newAction("web-1"))).ID
 	if err := outside.Pause(t.Context(), "web-1"); err != nil {
 		t.Fatal(err)
 	}
@@ -83,8 +86,8 @@ func TestRefusalLeavesTheCallersTransactionUsable(t *testing.T) {
 			_, err := l.Create(t.Context(), given)
 			return err
 		}, remediation.ErrAlertNotFound},
-		"a held action": {func(l *remediation.Ledger) error {
-			_, err := l.Start(t.Context(), held)
+		"an approved action of a paused server": {func(l *remediation.Ledger) error {
+			_, err := l.Start(t.Context(), approved)
 			return err
 		}, remediation.ErrInvalidTransition},
 		"nothing to claim": {func(l *remediation.Ledger) error {
@@ -95,21 +98,21 @@ func TestRefusalLeavesTheCallersTransactionUsable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before := contentsOf(t, pool)
 			tx := begin(t, pool)
-			inside := newLedger(postgres.New(tx))
-			if err := c.call(inside); !errors.Is(err, c.want) {
+			inTx := newLedger(postgres.New(tx))
+			if err := c.call(inTx); !errors.Is(err, c.want) {
 				t.Errorf("error is %v, want %v", err, c.want)
 			}
-			same(t, "what the refused call left", contentsOf(t, tx), before)
-			got := must[remediation.Action](t)(inside.Create(t.Context(), newAction("web-1")))
+			same(t, "rows after the refused call", contentsOf(t, tx), before)
+			got := must[remediation.Action](t)(inTx.Create(t.Context(), newAction("web-1")))
 			if err := tx.Commit(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			same(t, "what the transaction did afterwards", must[remediation.Action](t)(outside.Get(t.Context(), got.ID)), got)
+			same(t, "the action that the transaction created afterwards", must[remediation.Action](t)(outside.Get(t.Context(), got.ID)), got)
 		})
 	}
 }
 
-// A program behind a connection pooler chooses one of these modes.
+// A program behind a connection pooler may need one of these modes.
 func TestLifecycleInEveryQueryMode(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
@@ -119,7 +122,7 @@ func TestLifecycleInEveryQueryMode(t *testing.T) {
 			migrate(t, pool)
 			walk(t, newLedger(postgres.New(pool)), "web-1")
 			if err := postgres.Migrate(t.Context(), pool); err != nil {
-				t.Errorf("Migrate once more: %v", err)
+				t.Errorf("the second Migrate: %v", err)
 			}
 		})
 	}
@@ -134,7 +137,7 @@ func TestTimesAreUTCWhateverTheServersZone(t *testing.T) {
 	END $$`)
 	for mode, iso := range map[string]bool{
 		"cache_statement": false, "cache_describe": false, "describe_exec": false,
-		// These two read times as text, and pgx knows the ISO one alone; a program asks for that in its URL.
+		// These two modes read times as text, and pgx can only read the ISO style. A program sets it in its URL.
 		"exec": true, "simple_protocol": true,
 	} {
 		t.Run(mode, func(t *testing.T) {
@@ -162,7 +165,7 @@ func TestUnmigratedDatabaseLeavesTheCallersTransactionUsable(t *testing.T) {
 	if _, err := newLedger(postgres.New(tx)).Claim(t.Context(), "web-1"); !errors.Is(err, remediation.ErrSchemaVersion) {
 		t.Fatalf("Claim: %v, want ErrSchemaVersion", err)
 	}
-	run(t, tx, "INSERT INTO hub_log VALUES ('goes on')")
+	run(t, tx, "INSERT INTO hub_log VALUES ('still usable')")
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}

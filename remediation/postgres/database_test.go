@@ -20,7 +20,9 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// bounded ends what hangs. Nothing waits for its end to be right.
+// This file has helpers for tests on a database.
+
+// bounded returns a context that ends a call that hangs. No test needs it to end.
 func bounded(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -28,15 +30,16 @@ func bounded(t testing.TB) context.Context {
 	return ctx
 }
 
-// notShort leaves out of -short, which the race detector runs with, what works in other processes.
+// notShort skips a test of other processes with -short. The race detector runs with -short and does not see into other
+// processes.
 func notShort(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("other processes: not with -short")
+		t.Skip("the test starts other processes, which -short skips")
 	}
 }
 
-// must returns what makes an error fatal: must[int64](t)(ledger.AddAlert(…)).
+// must returns the value of a call, or fails the test on an error: must[int64](t)(ledger.AddAlert(…)).
 func must[T any](t testing.TB) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()
@@ -47,7 +50,8 @@ func must[T any](t testing.TB) func(T, error) T {
 	}
 }
 
-// same compares whole values. Two times are the same only in the same zone: everything of a ledger is in UTC.
+// same expects got to equal want. Two times are equal only if their time zones are too, because all times of a ledger
+// are in UTC.
 func same(t testing.TB, what string, got, want any) {
 	t.Helper()
 	sameTime := cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) && a.Location() == b.Location() })
@@ -56,7 +60,7 @@ func same(t testing.TB, what string, got, want any) {
 	}
 }
 
-// with adds a parameter to a database's URL.
+// with returns a database's URL with a parameter added.
 func with(t testing.TB, databaseURL, key, value string) string {
 	t.Helper()
 	u := must[*url.URL](t)(url.Parse(databaseURL))
@@ -66,7 +70,7 @@ func with(t testing.TB, databaseURL, key, value string) string {
 	return u.String()
 }
 
-// connect is a person at a shell: a connection that knows nothing of the ledger.
+// connect returns a plain connection, as a person at a shell has it.
 func connect(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
 	conn := must[*pgx.Conn](t)(pgx.Connect(t.Context(), url))
@@ -74,7 +78,7 @@ func connect(t testing.TB, url string) *pgx.Conn {
 	return conn
 }
 
-// begin begins a transaction that doesn't outlive the test, or its pool would never close.
+// begin begins a transaction and rolls it back when the test ends. Otherwise the pool could not close.
 func begin(t testing.TB, pool *pgxpool.Pool) pgx.Tx {
 	t.Helper()
 	tx := must[pgx.Tx](t)(pool.Begin(t.Context()))
@@ -89,7 +93,7 @@ func migrate(t testing.TB, pool *pgxpool.Pool) {
 	}
 }
 
-// run executes statements that must work.
+// run executes statements and fails the test on an error.
 func run(t testing.TB, db postgresdb.DBTX, statements string, args ...any) {
 	t.Helper()
 	if _, err := db.Exec(t.Context(), statements, args...); err != nil {
@@ -121,7 +125,7 @@ func one[T any](t testing.TB, db postgresdb.DBTX, query string, args ...any) T {
 	return values[0]
 }
 
-// sqlState is the code of a server's refusal, or "" for anything else.
+// sqlState returns the SQLSTATE of an error of the server, or "" for any other error or none.
 func sqlState(err error) string {
 	if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) {
 		return refused.Code
@@ -129,7 +133,7 @@ func sqlState(err error) string {
 	return ""
 }
 
-// constraintOf is the name of the rule that made a server refuse, or "".
+// constraintOf returns the constraint that an error of the server names, or "".
 func constraintOf(err error) string {
 	if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) {
 		return refused.ConstraintName
@@ -137,7 +141,7 @@ func constraintOf(err error) string {
 	return ""
 }
 
-// contents is the rows of every table but golang-migrate's own, by column.
+// contents has the rows of every table except schema_migrations, as a map from column to value.
 type contents map[string][]map[string]any
 
 func contentsOf(t testing.TB, db postgresdb.DBTX) contents {
@@ -150,7 +154,7 @@ func contentsOf(t testing.TB, db postgresdb.DBTX) contents {
 	return all
 }
 
-// within keeps of c the tables and columns that other has too.
+// within returns the tables and columns of c that other has too.
 func (c contents) within(other contents) contents {
 	shared := contents{}
 	for table, rows := range c {
@@ -171,7 +175,7 @@ func (c contents) within(other contents) contents {
 	return shared
 }
 
-// schemaOf is every object in the current schema, as the catalog defines it.
+// schemaOf returns the definition of every object in the current schema.
 func schemaOf(t testing.TB, db postgresdb.DBTX) []string {
 	t.Helper()
 	return column[string](t, db, `
@@ -189,13 +193,13 @@ func schemaOf(t testing.TB, db postgresdb.DBTX) []string {
 		) AS objects (object) ORDER BY object`)
 }
 
-// state is the version that golang-migrate's table holds.
+// state is the row of golang-migrate's table schema_migrations.
 type state struct {
 	Version int
 	Dirty   bool
 }
 
-// stateOf is nil for a database that never was migrated.
+// stateOf returns nil for a database that was never migrated.
 func stateOf(t testing.TB, db postgresdb.DBTX) *state {
 	t.Helper()
 	if !one[bool](t, db, "SELECT to_regclass('schema_migrations') IS NOT NULL") {
@@ -208,12 +212,13 @@ func stateOf(t testing.TB, db postgresdb.DBTX) *state {
 	return must[*state](t)(pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByPos[state]))
 }
 
+// newest returns the newest version of the PostgreSQL schema.
 func newest(t testing.TB) int {
 	t.Helper()
 	return must[int](t)(migration.Latest(schema.Postgres))
 }
 
-// step runs one migration's own text and notes the version, as any tool could have done.
+// step runs the SQL of one migration and sets the version, without golang-migrate.
 func step(t testing.TB, db postgresdb.DBTX, version int, direction string) {
 	t.Helper()
 	files := must[[]string](t)(fs.Glob(schema.Postgres, fmt.Sprintf("%06d_*.%s.sql", version, direction)))

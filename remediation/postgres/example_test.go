@@ -18,7 +18,7 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// TestExamples runs the examples, which go test does not do by itself: they need a server.
+// TestExamples runs the examples. They need a server and have no "// Output:", so go test does not run them by itself.
 func TestExamples(t *testing.T) {
 	url := pgtest.EmptyURL(t)
 	t.Setenv("LEDGER_URL", url)
@@ -36,7 +36,7 @@ func TestExamples(t *testing.T) {
 	ExampleNew_transaction()
 	approved := must[remediation.Action](t)(ledger.Get(t.Context(), 7))
 	same(t, "the approval", approved.Status, remediation.Approved)
-	same(t, "the line of the hub", one[string](t, pool, "SELECT line FROM hub_log"), approved.Command)
+	same(t, "the line in hub_log", one[string](t, pool, "SELECT line FROM hub_log"), approved.Command)
 
 	file, _ := sqliteLedger(t, must[int](t)(migration.Latest(schema.SQLite)))
 	t.Chdir(filepath.Dir(file))
@@ -44,7 +44,7 @@ func TestExamples(t *testing.T) {
 	ExampleImport()
 }
 
-// LEDGER_URL is such as postgres://hub@db.example/ledger.
+// The environment variable LEDGER_URL has the URL of the database, such as postgres://hub@db.example/ledger.
 func Example() {
 	ctx := context.Background()
 	// region: open
@@ -63,7 +63,7 @@ func Example() {
 	}
 }
 
-// In the caller's transaction the approval holds when the caller commits, together with what else it changed.
+// The approval and the caller's own row are committed in one transaction.
 func ExampleNew_transaction() {
 	ctx := context.Background()
 	pool, err := pgxpool.New(ctx, os.Getenv("LEDGER_URL"))
@@ -90,7 +90,7 @@ func ExampleNew_transaction() {
 	// endregion
 }
 
-// A ledger that outgrew its file moves with its ids and its history.
+// Import moves a ledger from an SQLite file to PostgreSQL, with its ids and its history.
 func ExampleImport() {
 	ctx := context.Background()
 	pool, err := pgxpool.New(ctx, os.Getenv("LEDGER_URL"))

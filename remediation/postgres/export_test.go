@@ -10,16 +10,16 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// InBatches makes every call of a store part of a batch, even of one call.
+// InBatches makes a store run every call in a batch, even a batch of one call.
 func InBatches(s remediation.Store) remediation.Store {
 	b := &s.(*store).batches
-	b.create.least, b.approve.least, b.reject.least, b.withdraw.least = 1, 1, 1, 1
-	b.claim.least, b.start.least, b.finish.least, b.heartbeat.least = 1, 1, 1, 1
+	b.create.minSize, b.approve.minSize, b.reject.minSize, b.withdraw.minSize = 1, 1, 1, 1
+	b.claim.minSize, b.start.minSize, b.finish.minSize, b.heartbeat.minSize = 1, 1, 1, 1
 	return s
 }
 
-// Together runs calls of a store so that all of them are queued before the first of them runs, in the order given if they
-// are of one kind.
+// Together runs calls of a store concurrently and returns their errors. All of them are queued before the first one
+// runs. Calls of one kind are queued in the order given.
 func Together(t *testing.T, s remediation.Store, calls ...func() error) []error {
 	t.Helper()
 	b := &s.(*store).batches
@@ -30,7 +30,7 @@ func Together(t *testing.T, s remediation.Store, calls ...func() error) []error 
 	}
 	queues := []queue{b.create.queue, b.approve.queue, b.reject.queue, b.withdraw.queue,
 		b.claim.queue, b.start.queue, b.finish.queue, b.heartbeat.queue}
-	stale := 0
+	stale := 0 // queue entries of earlier calls
 	for _, q := range queues {
 		if err := q.Lead(t.Context()); err != nil {
 			t.Fatal(err)

@@ -17,7 +17,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// feedRoles is a ledger with one server, and a reader's view of its feed.
+// feedRoles returns a database with the README's roles and the server "web-1": a ledger of the hub's role, a feed
+// reader of the reader's role, and a pool of the owner.
 func feedRoles(t *testing.T) (r *roles, hub *remediation.Ledger, reader *feedReader, all *pgxpool.Pool) {
 	t.Helper()
 	r = newRoles(t)
@@ -29,7 +30,7 @@ func feedRoles(t *testing.T) (r *roles, hub *remediation.Ledger, reader *feedRea
 	return r, hub, reader, pgtest.Pool(t, r.url)
 }
 
-// session is a role's own connection.
+// session returns a connection of a login.
 func (r *roles) session(t *testing.T, role string) *pgx.Conn {
 	t.Helper()
 	at := must[*url.URL](t)(url.Parse(r.url))
@@ -37,10 +38,10 @@ func (r *roles) session(t *testing.T, role string) *pgx.Conn {
 	return connect(t, at.String())
 }
 
-// stranger is a login that was granted nothing.
-func (r *roles) stranger(t *testing.T) string {
+// unprivileged creates a login without grants and returns its name.
+func (r *roles) unprivileged(t *testing.T) string {
 	t.Helper()
-	name := r.name("ledger_stranger")
+	name := r.name("ledger_unprivileged")
 	run(t, r.owner, "CREATE ROLE "+name+" LOGIN PASSWORD 'secret'")
 	t.Cleanup(func() {
 		if _, err := r.owner.Exec(context.Background(), "DROP OWNED BY "+name+"; DROP ROLE "+name); err != nil {
@@ -50,7 +51,7 @@ func (r *roles) stranger(t *testing.T) string {
 	return name
 }
 
-// triggerFunctions are all trigger functions of the ledger.
+// triggerFunctions returns the names of all trigger functions of the ledger.
 func triggerFunctions(t *testing.T, owner *pgx.Conn) []string {
 	t.Helper()
 	names := column[string](t, owner, "SELECT proname::text FROM pg_proc "+
@@ -61,14 +62,15 @@ func triggerFunctions(t *testing.T, owner *pgx.Conn) []string {
 	return names
 }
 
-// A temporary table with the columns of ours and one of our functions as its trigger must write no event of ours.
+// A login can't write an event with a temporary table that has the ledger's columns and one of its functions as a
+// trigger.
 func TestNoLoginForgesEvents(t *testing.T) {
 	t.Parallel()
 	r, hub, reader, pool := feedRoles(t)
 	create(t, hub)
 	before := contentsOf(t, r.owner)
 	logins := map[string]*pgx.Conn{}
-	for _, role := range []string{r.login("ledger_hub"), r.login("ledger_agent"), r.login("ledger_reader"), r.stranger(t)} {
+	for _, role := range []string{r.login("ledger_hub"), r.login("ledger_agent"), r.login("ledger_reader"), r.unprivileged(t)} {
 		logins[role] = r.session(t, role)
 	}
 	for role, conn := range logins {
@@ -76,7 +78,7 @@ func TestNoLoginForgesEvents(t *testing.T) {
 			for _, like := range []string{"remediation_actions", "remediation_events"} {
 				table := fmt.Sprintf("pg_temp.t%d_%s", i, like)
 				if _, err := conn.Exec(t.Context(), "CREATE TABLE "+table+" (LIKE "+like+")"); err != nil {
-					if sqlState(err) == denied { // who may not read the table writes the columns down
+					if sqlState(err) == denied { // LIKE needs the right to read the table
 						continue
 					}
 					t.Fatal(err)
@@ -84,7 +86,7 @@ func TestNoLoginForgesEvents(t *testing.T) {
 				_, err := conn.Exec(t.Context(), "CREATE TRIGGER forged AFTER INSERT ON "+table+
 					" FOR EACH ROW EXECUTE FUNCTION "+function+"('forged')")
 				if sqlState(err) != denied {
-					t.Errorf("%s makes %s the trigger of a table: %v, want permission denied", role, function, err)
+					t.Errorf("%s creates a trigger with %s: %v, want permission denied", role, function, err)
 				}
 			}
 		}
@@ -101,11 +103,11 @@ func TestNoLoginForgesEvents(t *testing.T) {
 	}
 	same(t, "rows", contentsOf(t, r.owner), before)
 	reader.poll(t)
-	reader.sawAll(t, pool)
+	reader.wantAllOnce(t, pool)
 }
 
-// Where somebody has granted EXECUTE on all functions, and whoever has the right, the functions keep to their own tables.
-func TestTriggerFunctionsWorkOnTheirOwnTablesAlone(t *testing.T) {
+// Even a login with EXECUTE on all functions can't use them as triggers of other tables.
+func TestTriggerFunctionsWorkOnlyOnTheirOwnTables(t *testing.T) {
 	t.Parallel()
 	r, hub, _, _ := feedRoles(t)
 	create(t, hub)
@@ -114,7 +116,7 @@ func TestTriggerFunctionsWorkOnTheirOwnTablesAlone(t *testing.T) {
 	conn := r.session(t, r.login("ledger_reader"))
 	for _, function := range triggerFunctions(t, r.owner) {
 		if !strings.HasPrefix(function, "remediation_events_") {
-			continue // those have the rights of their caller alone
+			continue // these run with the rights of the caller
 		}
 		for _, when := range []string{"AFTER INSERT", "AFTER UPDATE", "AFTER DELETE"} {
 			tx := must[pgx.Tx](t)(conn.Begin(t.Context()))
@@ -132,7 +134,7 @@ func TestTriggerFunctionsWorkOnTheirOwnTablesAlone(t *testing.T) {
 				}
 			}
 			if sqlState(err) != "P0001" {
-				t.Errorf("%s %s of another table: %v, want it refused", function, when, err)
+				t.Errorf("%s %s on another table: %v, want it refused", function, when, err)
 			}
 			end(t, tx.Rollback)
 		}
@@ -140,14 +142,15 @@ func TestTriggerFunctionsWorkOnTheirOwnTablesAlone(t *testing.T) {
 	same(t, "rows", contentsOf(t, r.owner), before)
 }
 
-// Locks of every kind that a reader may take, and an id of its own, stop no writer. The id delays the feed.
-func TestReaderStopsNoWriterAndLosesNoEvent(t *testing.T) {
+// No lock that a reader may take blocks a writer, and neither does a transaction id of the reader. The id delays the
+// feed.
+func TestReaderBlocksNoWriterAndMissesNoEvent(t *testing.T) {
 	t.Parallel()
 	r, hub, reader, pool := feedRoles(t)
 	create(t, hub)
 	reader.poll(t)
-	// The keys that once marked writers have 0x5245 in the upper 16 bits, and an event's id. Odd ones are locked
-	// exclusively and even ones shared, then the other way round.
+	// An earlier version marked writers with advisory locks: 0x5245 in the upper 16 bits, and the id of an event. Lock
+	// odd keys exclusively and even keys shared, then the other way round.
 	for odd := range 2 {
 		locks := r.session(t, r.login("ledger_reader"))
 		for _, keys := range []string{"(21061::bigint << 48) | n", "n"} {
@@ -168,18 +171,19 @@ func TestReaderStopsNoWriterAndLosesNoEvent(t *testing.T) {
 		writer := newLedger(postgres.New(pgtest.Pool(t, with(t, r.url, "statement_timeout", "10s"))))
 		walk(t, writer, fmt.Sprintf("web-1%d", odd))
 		if reader.poll(t) == 0 {
-			t.Error("the feed gives nothing while a reader holds locks")
+			t.Error("the feed has no new events while a reader holds locks")
 		}
 		run(t, tx, "SELECT pg_current_xact_id()")
 		create(t, hub)
-		same(t, "while the reader has an id", reader.poll(t), 0)
+		same(t, "new events while the reader has a transaction id", reader.poll(t), 0)
 		end(t, tx.Rollback)
-		same(t, "after it has ended", reader.poll(t), 2)
-		reader.sawAll(t, pool)
+		same(t, "new events after its transaction has ended", reader.poll(t), 2)
+		reader.wantAllOnce(t, pool)
 		locks.Close(t.Context())
 	}
 }
 
+// An earlier version of the feed trusted the setting remediation_events.holder, which any login can set.
 func TestNoSettingHidesAChange(t *testing.T) {
 	t.Parallel()
 	r, hub, reader, pool := feedRoles(t)
@@ -190,26 +194,26 @@ func TestNoSettingHidesAChange(t *testing.T) {
 	run(t, tx, "SELECT set_config('remediation_events.holder', pg_current_xact_id()::text, true)")
 	run(t, tx, "UPDATE remediation_actions SET status = 'executing', executed_at = now() WHERE id = $1", action.ID)
 	create(t, hub)
-	same(t, "while the agent's transaction is open", reader.poll(t), 0)
+	same(t, "new events while the agent's transaction is open", reader.poll(t), 0)
 	end(t, tx.Commit)
-	same(t, "after its commit", reader.poll(t), 3)
-	reader.sawAll(t, pool)
+	same(t, "new events after its commit", reader.poll(t), 3)
+	reader.wantAllOnce(t, pool)
 }
 
 // A role without pg_monitor may not see what other sessions do, but it sees their databases and transaction ids.
 func TestReaderIsNotDelayedByAnotherDatabase(t *testing.T) {
 	t.Parallel()
 	otherPool, _, _ := newFeed(t)
-	_, insideOther := openTx(t, otherPool)
-	create(t, insideOther)
+	_, otherLedger := openTx(t, otherPool)
+	create(t, otherLedger)
 	_, hub, reader, pool := feedRoles(t)
 	create(t, hub)
-	same(t, "beside another database", reader.poll(t), 2)
-	reader.sawAll(t, pool)
+	same(t, "new events while a transaction of another database is open", reader.poll(t), 2)
+	reader.wantAllOnce(t, pool)
 }
 
-// The README says how to find what delays the feed.
-func TestReadmeNamesWhatDelaysTheFeed(t *testing.T) {
+// The README has a query that finds the transaction that delays the feed.
+func TestQueryInReadmeFindsWhatDelaysTheFeed(t *testing.T) {
 	t.Parallel()
 	text := must[[]byte](t)(os.ReadFile("README.md"))
 	block := regexp.MustCompile("```sql\n([^`]*pg_prepared_xacts[^`]*)```").FindSubmatch(text)
@@ -218,16 +222,16 @@ func TestReadmeNamesWhatDelaysTheFeed(t *testing.T) {
 	}
 	_, _, _, pool := feedRoles(t)
 	other, _, _ := newFeed(t)
-	insideOther, _ := openTx(t, other)
-	run(t, insideOther, "SELECT pg_current_xact_id()")
+	otherTx, _ := openTx(t, other)
+	run(t, otherTx, "SELECT pg_current_xact_id()")
 	query := strings.TrimSuffix(strings.TrimSpace(string(block[1])), ";")
 	delays := func() []string { return column[string](t, pool, "SELECT holder FROM ("+query+") AS readme") }
-	same(t, "with nothing open", delays(), []string{})
+	same(t, "what delays the feed with no open transaction", delays(), []string{})
 	oldest, _ := openTx(t, pool)
 	run(t, oldest, "SELECT pg_current_xact_id()")
 	younger, _ := openTx(t, pool)
 	run(t, younger, "SELECT pg_current_xact_id()")
-	same(t, "the oldest", delays(), []string{fmt.Sprintf("session %d", one[uint32](t, oldest, "SELECT pg_backend_pid()"))})
+	same(t, "what delays the feed: the oldest transaction", delays(), []string{fmt.Sprintf("session %d", one[uint32](t, oldest, "SELECT pg_backend_pid()"))})
 	end(t, oldest.Rollback)
-	same(t, "the next", delays(), []string{fmt.Sprintf("session %d", one[uint32](t, younger, "SELECT pg_backend_pid()"))})
+	same(t, "what delays the feed: the next oldest", delays(), []string{fmt.Sprintf("session %d", one[uint32](t, younger, "SELECT pg_backend_pid()"))})
 }

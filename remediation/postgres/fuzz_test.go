@@ -10,7 +10,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// What is refused is an *InputError, before the server sees it: its own rules on bytes and lengths are never what stops a text.
+// FuzzText expects the ledger to store a text unchanged or to refuse it with an *InputError. An error of the server
+// would mean that it got a text that its own limits on bytes or lengths refuse.
 func FuzzText(f *testing.F) {
 	ledger := newLedger(postgres.New(pgtest.Pool(f, pgtest.URL(f))))
 	if err := errors.Join(ledger.AddServer(f.Context(), "web-1"), ledger.Pause(f.Context(), "web-1")); err != nil {
@@ -23,7 +24,7 @@ func FuzzText(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		// takes reports whether the ledger took a text, which must then be there.
+		// takes reports whether the ledger accepted the text. If it did, the stored text must be the same.
 		takes := func(field string, err error, stored func() string) bool {
 			t.Helper()
 			switch refused := (*remediation.InputError)(nil); {
@@ -38,7 +39,7 @@ func FuzzText(f *testing.F) {
 			a := newAction("web-1")
 			if fill(&a); a.DedupeKey != nil {
 				old, err := ledger.List(t.Context(), remediation.Filter{Status: remediation.Pending, Limit: 1000})
-				for _, o := range old { // what holds the key from the last time
+				for _, o := range old { // the action of the last run still has the key
 					_, rejectErr := ledger.Reject(t.Context(), o.ID, "bob", "again")
 					err = errors.Join(err, rejectErr)
 				}

@@ -6,11 +6,12 @@ import (
 	"github.com/homelab-cmd/actionledger/internal/pgtest"
 )
 
-// Events as text, without their ids and in their order.
+// eventLines selects the events as text, in the order of their ids and without them.
 const eventLines = `SELECT concat_ws(' | ', action_id, server_id, kind, coalesce(actor, 'NULL'),
 		to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), coalesce(detail, 'NULL'))
 	FROM remediation_events ORDER BY id`
 
+// Migrate writes the events of rows that predate the table remediation_events.
 func TestMigrateWritesTheEventsOfExistingRows(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.EmptyURL(t))
@@ -50,11 +51,11 @@ func TestMigrateWritesTheEventsOfExistingRows(t *testing.T) {
 		"7 |  | executing | NULL | 2026-01-22 00:00:10.000000 | NULL",
 		"0 | web-1 | completed | web-1 | 9999-12-31 23:59:59.999999 | 0",
 	})
-	same(t, "the last id", one[int64](t, pool, "SELECT max(id) FROM remediation_events"), int64(14))
+	same(t, "the highest event id", one[int64](t, pool, "SELECT max(id) FROM remediation_events"), int64(14))
 	same(t, "rows", contentsOf(t, pool).within(before), before)
 }
 
-// Going down deletes the events, and going up tells them again as the triggers told them.
+// Down deletes the events. Up writes the same events again that the triggers had written.
 func TestMigrateWritesTheSameEventsAsTheTriggers(t *testing.T) {
 	t.Parallel()
 	pool, ledger := newLegacy(t)

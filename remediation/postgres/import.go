@@ -20,11 +20,13 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
+// This file copies an SQLite ledger to PostgreSQL; see Import.
+
 // importPage is the number of rows in memory at once. Each may have its outputs.
 const importPage = 100
 
 // Import copies a ledger from SQLite into an empty, migrated PostgreSQL ledger: servers, alerts, actions and events,
-// with every id and every audit field unchanged, also of actions that predate the rules. New ids are higher than any
+// with every id and every audit field unchanged, even in actions that predate the rules. New ids are higher than any
 // that was ever used.
 //
 // Import reads one snapshot of ledger, whose schema must be migrated too, and writes one transaction: after an error
@@ -113,7 +115,8 @@ func lockEmpty(ctx context.Context, to pgx.Tx) error {
 
 func copyRows(ctx context.Context, tx *sql.Tx, to *postgresdb.Queries) error {
 	from := sqlitedb.New(tx)
-	err := pages("", func(s sqlitedb.Server) string { return s.ID + "\x00" }, // the smallest text after an id; '' is an id too
+	// s.ID + "\x00" is the smallest text after an id. The first page starts at '', because an id can be empty.
+	err := pages("", func(s sqlitedb.Server) string { return s.ID + "\x00" },
 		func(first string) ([]sqlitedb.Server, error) {
 			return from.ExportServers(ctx, sqlitedb.ExportServersParams{First: first, MaxRows: importPage})
 		},

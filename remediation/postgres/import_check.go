@@ -14,6 +14,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// This file checks that PostgreSQL can store the rows of an SQLite ledger, before Import copies them.
+
 // imported lists the tables in the order of their foreign keys, with the columns whose values must fit PostgreSQL's
 // types. The host program may have added columns to servers and alerts. Outputs are sanitized and always fit.
 var imported = []struct{ table, id, columns string }{

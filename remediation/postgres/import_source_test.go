@@ -16,12 +16,12 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// sqliteLedger is an SQLite file at a version, made as the stock CLI makes it.
+// sqliteLedger creates an SQLite ledger at a version, with the version table of the stock migrate CLI.
 func sqliteLedger(t *testing.T, version int) (path string, db *sql.DB) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "ledger.db")
 	db = openSQLite(t, path, "_pragma=foreign_keys(1)&_time_format=sqlite&_txlock=immediate")
-	must[sql.Result](t)(db.Exec("PRAGMA user_version = 1")) // SQLite makes the file at the first write
+	must[sql.Result](t)(db.Exec("PRAGMA user_version = 1")) // SQLite creates the file at the first write
 	for v := 1; v <= version; v++ {
 		files := must[[]string](t)(fs.Glob(schema.SQLite, fmt.Sprintf("%06d_*.up.sql", v)))
 		text := must[[]byte](t)(fs.ReadFile(schema.SQLite, files[0]))
@@ -42,8 +42,8 @@ func openSQLite(t *testing.T, path, params string) *sql.DB {
 	return db
 }
 
-// oldSQLiteRows are what the Python program that the ledger grew out of may have left: times without a zone or finer
-// than a microsecond, results without approval, and outputs that are no text.
+// oldSQLiteRows are rows that the Python program, which the ledger replaces, may have written: times without a zone or
+// finer than a microsecond, results without approval, and outputs that are not valid text.
 const oldSQLiteRows = `
 	INSERT INTO servers (id, is_paused, paused_at) VALUES ('alt-ü', TRUE, '2026-01-18 08:00:00.000001'), ('nas', FALSE, NULL);
 	INSERT INTO alerts (id, server_id, title) VALUES (7, 'alt-ü', 'Festplatte überfüllt');
@@ -61,8 +61,9 @@ const oldSQLiteRows = `
 		(5, 'nas', 'restart_service', 'cancelled', NULL, 'true', '1969-12-31 23:59:59.999999', 'dashboard', NULL,
 			NULL, NULL, NULL, NULL, NULL, NULL, NULL, -9223372036854775808, '', '');`
 
-// filledSQLiteLedger is a ledger with those old rows, about 500 actions along every way through the lifecycle, and gaps:
-// deleted alerts, a deleted server, and the newest action and alert deleted too.
+// filledSQLiteLedger creates an SQLite ledger with oldSQLiteRows and about 500 actions, which have taken every path
+// through the lifecycle. Some alerts and a server are deleted, and also the newest action and the newest alert, whose
+// ids it returns.
 func filledSQLiteLedger(t *testing.T) (path string, lastAction, lastAlert int64) {
 	t.Helper()
 	path, db := sqliteLedger(t, 4)
@@ -72,18 +73,18 @@ func filledSQLiteLedger(t *testing.T) (path string, lastAction, lastAlert int64)
 	if err := store.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	tx := must[*sql.Tx](t)(db.BeginTx(t.Context(), nil)) // one commit for all
+	tx := must[*sql.Tx](t)(db.BeginTx(t.Context(), nil)) // one commit for all rows is faster
 	at := now
 	ledger := remediation.New(sqlite.Tx(tx), remediation.WithClock(func() time.Time {
 		at = at.Add(time.Hour + 1001*time.Microsecond)
 		return at
 	}))
-	for i, way := range ways {
+	for i, p := range lifecyclePaths {
 		for _, id := range []string{fmt.Sprintf("日本-%d", i), fmt.Sprintf("web-%d", i), "gone"} {
 			if err := ledger.AddServer(t.Context(), id); err != nil {
 				t.Fatal(err)
 			}
-			if way.paused {
+			if p.paused {
 				if err := ledger.Pause(t.Context(), id); err != nil {
 					t.Fatal(err)
 				}
@@ -100,14 +101,14 @@ func filledSQLiteLedger(t *testing.T) (path string, lastAction, lastAlert int64)
 					given.DedupeKey = new(fmt.Sprintf("schlüssel-%d", n))
 				}
 				lastAction = must[remediation.Action](t)(ledger.Create(t.Context(), given)).ID
-				for _, step := range way.steps {
+				for _, step := range p.steps {
 					if err := step(t.Context(), ledger, id, lastAction); err != nil {
 						t.Fatal(err)
 					}
 				}
 			}
 		}
-		// "gone" begins again in normal mode, and takes its actions with it at last.
+		// This deletes the server's actions too. The next path begins with a new server "gone" in normal mode.
 		must[sql.Result](t)(tx.Exec("DELETE FROM servers WHERE id = 'gone'"))
 	}
 	must[sql.Result](t)(tx.Exec("DELETE FROM alerts WHERE id % 5 = 0 AND id > 7"))
@@ -119,10 +120,11 @@ func filledSQLiteLedger(t *testing.T) (path string, lastAction, lastAlert int64)
 	return path, lastAction, lastAlert
 }
 
+// sourceStep is one step of an action through the lifecycle.
 type sourceStep func(ctx context.Context, l *remediation.Ledger, serverID string, id int64) error
 
-// ways are all ways that an action can have gone, on a server in each mode.
-var ways = []struct {
+// lifecyclePaths are all paths of an action through the lifecycle, on a server in each mode.
+var lifecyclePaths = []struct {
 	paused bool
 	steps  []sourceStep
 }{
@@ -171,8 +173,8 @@ func finishes(code int64) sourceStep {
 	}
 }
 
-// limitedSQLiteLedger has one action with every limit that ran, was asked to stop and ended, one that waits, one that its
-// creator approved, and afterwards a server that forbids that.
+// limitedSQLiteLedger creates an SQLite ledger with two actions that have keys and every limit. The first was approved
+// by its creator, ran, was asked to stop and has ended. The second is pending. The server now forbids self-approval.
 func limitedSQLiteLedger(t *testing.T) (path string, now time.Time) {
 	t.Helper()
 	path, _ = sqliteLedger(t, -1)

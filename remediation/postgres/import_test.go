@@ -19,7 +19,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-func TestImportCopiesEveryRowAndTheLedgerGoesOn(t *testing.T) {
+// Import copies every row unchanged, and the PostgreSQL ledger then works like any other.
+func TestImportCopiesEveryRowAndTheLedgerWorks(t *testing.T) {
 	t.Parallel()
 	path, lastAction, lastAlert := filledSQLiteLedger(t)
 	from := openSQLite(t, path, "mode=ro") // Import writes nothing there
@@ -33,7 +34,7 @@ func TestImportCopiesEveryRowAndTheLedgerGoesOn(t *testing.T) {
 			longest = max(longest, len(*a.Stdout))
 		}
 	}
-	same(t, "how many actions, statuses and bytes of output the source has", []int{len(want), len(statuses), longest}, []int{509, 7, 1 << 20})
+	same(t, "actions, statuses and the longest output in bytes of the source", []int{len(want), len(statuses), longest}, []int{509, 7, 1 << 20})
 	want4 := want[4]
 	want4.Stdout, want4.Stderr = new("caf\uFFFD\uFFFD\uFFFDend\uFFFD"), new("\uFFFD\uFFFD")
 	want[4] = want4
@@ -47,7 +48,7 @@ func TestImportCopiesEveryRowAndTheLedgerGoesOn(t *testing.T) {
 	}
 
 	for name, databaseURL := range map[string]func(t *testing.T) string{
-		"pool as it is": func(t *testing.T) string { return pgtest.URL(t) },
+		"default": func(t *testing.T) string { return pgtest.URL(t) },
 		"simple protocol": func(t *testing.T) string {
 			return with(t, pgtest.URL(t), "default_query_exec_mode", "simple_protocol")
 		},
@@ -74,18 +75,19 @@ func TestImportCopiesEveryRowAndTheLedgerGoesOn(t *testing.T) {
 			same(t, "events", eventsInUTC(collect[sqlitedb.RemediationEvent](t, pool, `
 				SELECT id, action_id, server_id, kind, actor, occurred_at, detail FROM remediation_events ORDER BY id`)), wantEvents)
 			feed := &feedReader{ledger: ledger}
-			same(t, "how many events the feed has", feed.poll(t), len(wantEvents))
-			goesOn(t, pool, ledger, lastAction, lastAlert)
+			same(t, "number of events in the feed", feed.poll(t), len(wantEvents))
+			wantWorkingLedger(t, pool, ledger, lastAction, lastAlert)
 		})
 	}
 }
 
-// goesOn expects of a copied ledger what is expected of any other.
-func goesOn(t *testing.T, pool *pgxpool.Pool, ledger *remediation.Ledger, lastAction, lastAlert int64) {
+// wantWorkingLedger expects an imported ledger to enforce the rules, continue the lifecycle of imported actions, and
+// give new rows the ids after lastAction and lastAlert.
+func wantWorkingLedger(t *testing.T, pool *pgxpool.Pool, ledger *remediation.Ledger, lastAction, lastAlert int64) {
 	t.Helper()
 	for _, change := range []string{"command = 'rm -rf /'", "status = 'completed'", "alert_id = NULL", "stdout = 'fine'", "approved_by = 'eve'"} {
 		_, err := pool.Exec(t.Context(), "UPDATE remediation_actions SET "+change)
-		same(t, "the answer to SET "+change, sqlState(err), "23514")
+		same(t, "the SQLSTATE of SET "+change, sqlState(err), "23514")
 	}
 	do := must[remediation.Action](t)
 	oldest := func(serverID string, status remediation.Status) remediation.Action {
@@ -97,17 +99,17 @@ func goesOn(t *testing.T, pool *pgxpool.Pool, ledger *remediation.Ledger, lastAc
 		return list[len(list)-1]
 	}
 	approved := oldest("web-0", remediation.Approved)
-	same(t, "Claim of a copied action", do(ledger.Claim(t.Context(), "web-0")).ID, approved.ID)
-	same(t, "Finish of a copied action", do(ledger.Finish(t.Context(), "web-0", approved.ID, remediation.Result{})).Status, remediation.Completed)
+	same(t, "Claim of an imported action", do(ledger.Claim(t.Context(), "web-0")).ID, approved.ID)
+	same(t, "Finish of an imported action", do(ledger.Finish(t.Context(), "web-0", approved.ID, remediation.Result{})).Status, remediation.Completed)
 	pending := oldest("web-5", remediation.Pending)
-	same(t, "Approve of a copied action", do(ledger.Approve(t.Context(), pending.ID, "bob")).Status, remediation.Approved)
-	same(t, "Claim in the copied maintenance", do(ledger.Claim(t.Context(), "web-5")).ID, pending.ID)
-	same(t, "the first new action", do(ledger.Create(t.Context(), newAction("web-0"))).ID, lastAction+1)
-	same(t, "the first new alert", must[int64](t)(ledger.AddAlert(t.Context(), "web-0", "down")), lastAlert+1)
+	same(t, "Approve of an imported action", do(ledger.Approve(t.Context(), pending.ID, "bob")).Status, remediation.Approved)
+	same(t, "Claim on an imported paused server", do(ledger.Claim(t.Context(), "web-5")).ID, pending.ID)
+	same(t, "the id of the first new action", do(ledger.Create(t.Context(), newAction("web-0"))).ID, lastAction+1)
+	same(t, "the id of the first new alert", must[int64](t)(ledger.AddAlert(t.Context(), "web-0", "down")), lastAlert+1)
 	walk(t, ledger, "new-1")
 }
 
-func TestImportRefusesWhatDoesNotFit(t *testing.T) {
+func TestImportRefusesAnUnsuitableSourceOrTarget(t *testing.T) {
 	t.Parallel()
 	newestSource, _ := sqliteLedger(t, newest(t))
 	for name, c := range map[string]struct {
@@ -143,8 +145,8 @@ func TestImportRefusesWhatDoesNotFit(t *testing.T) {
 	}
 }
 
-// The newest version of the Python original has columns that the ledger does not know, an end of its own and, with foreign
-// keys off, alerts that are gone.
+// The newest version of the Python original has columns that the ledger does not know, the terminal status timed_out,
+// and actions of deleted alerts, because its foreign keys were off.
 func TestImportOfAnAdoptedOriginal(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "homelab.db")
@@ -159,7 +161,8 @@ func TestImportOfAnAdoptedOriginal(t *testing.T) {
 				'auto', '2026-01-19 15:37:00.000001', '2026-01-19 15:37:31.000000', -1, 'timed out', 30, '2026-01-19 15:37:31.000000'),
 			(2, 'web-1', 'reboot', 'pending', 'true', '2026-01-19 15:36:01.617957', 'dashboard', 4711, NULL,
 				NULL, NULL, NULL, NULL, NULL, 30, NULL)`,
-		`CREATE TABLE schema_migrations (version uint64, dirty bool); INSERT INTO schema_migrations VALUES (4, FALSE)`, // as force 4
+		// As `migrate force 4` does.
+		`CREATE TABLE schema_migrations (version uint64, dirty bool); INSERT INTO schema_migrations VALUES (4, FALSE)`,
 	} {
 		must[sql.Result](t)(db.Exec(statements))
 	}
@@ -186,12 +189,13 @@ func TestImportOfAnAdoptedOriginal(t *testing.T) {
 	why := must[remediation.Explanation](t)(ledger.Explain(t.Context(), 1))
 	same(t, "Explain", why.String(), "action 1 timed out at 2026-01-19 15:37:31 UTC with exit code -1")
 	listed := must[[]remediation.Action](t)(ledger.List(t.Context(), remediation.Filter{Status: "timed_out"}))
-	same(t, "how many timed out", len(listed), 1)
-	same(t, "the alert that is gone", must[remediation.Action](t)(ledger.Get(t.Context(), 2)).AlertID, (*int64)(nil))
+	same(t, "number of actions that timed out", len(listed), 1)
+	same(t, "the reference to the deleted alert", must[remediation.Action](t)(ledger.Get(t.Context(), 2)).AlertID, (*int64)(nil))
 }
 
 func migrated(t *testing.T, pool *pgxpool.Pool) { migrate(t, pool) }
 
+// sourceAt returns a function that creates an SQLite ledger at a version.
 func sourceAt(version int) func(t *testing.T) string {
 	return func(t *testing.T) string {
 		path, _ := sqliteLedger(t, version)
@@ -199,7 +203,8 @@ func sourceAt(version int) func(t *testing.T) string {
 	}
 }
 
-// actionsUpTo is every action whose id is at most last. An older program may have been finer than a microsecond.
+// actionsUpTo returns every action with an id up to last. It truncates created_at to microseconds, as PostgreSQL stores
+// it.
 func actionsUpTo(t *testing.T, l *remediation.Ledger, last int64) map[int64]remediation.Action {
 	t.Helper()
 	all := map[int64]remediation.Action{}
@@ -217,6 +222,7 @@ func actionsUpTo(t *testing.T, l *remediation.Ledger, last int64) map[int64]reme
 	return all
 }
 
+// collect returns the rows of a query as structs.
 func collect[Row any](t *testing.T, db postgresdb.DBTX, query string) []Row {
 	t.Helper()
 	rows, err := db.Query(t.Context(), query)
@@ -235,7 +241,7 @@ func serversInUTC(servers []sqlitedb.Server) []sqlitedb.Server {
 	return servers
 }
 
-// eventsInUTC is the events as PostgreSQL keeps their times. An older program may have been finer than a microsecond.
+// eventsInUTC converts the times to UTC and truncates them to microseconds, as PostgreSQL stores them.
 func eventsInUTC(events []sqlitedb.RemediationEvent) []sqlitedb.RemediationEvent {
 	for i, e := range events {
 		events[i].OccurredAt = e.OccurredAt.UTC().Truncate(time.Microsecond)
@@ -258,8 +264,8 @@ func TestImportCopiesLimitsAndSettings(t *testing.T) {
 		same(t, "its history", must[[]remediation.Event](t)(ledger.History(t.Context(), id)), must[[]remediation.Event](t)(source.History(t.Context(), id)))
 	}
 	same(t, "servers", must[[]remediation.Server](t)(ledger.Servers(t.Context(), "", 0)), must[[]remediation.Server](t)(source.Servers(t.Context(), "", 0)))
-	waits := must[remediation.Action](t)(ledger.Get(t.Context(), 2))
-	_, err := ledger.Approve(t.Context(), waits.ID, waits.CreatedBy)
+	pending := must[remediation.Action](t)(ledger.Get(t.Context(), 2))
+	_, err := ledger.Approve(t.Context(), pending.ID, pending.CreatedBy)
 	refused, _ := errors.AsType[*remediation.TransitionError](err)
-	same(t, "its creator's approval", refused.Why, remediation.ReasonSelfApproval)
+	same(t, "the reason against approval by the creator", refused.Why, remediation.ReasonSelfApproval)
 }

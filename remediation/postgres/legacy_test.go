@@ -13,8 +13,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// legacyRows are what older programs may have left at version 4: a row in every status, and shapes that no lifecycle
-// gives, such as a result without approval.
+// legacyRows are rows that older programs may have written at version 4, before there were rules: one in every status,
+// and some that the rules refuse, such as a result without approval.
 const legacyRows = `
 	INSERT INTO servers (id, is_paused, paused_at) VALUES ('old-1', FALSE, NULL), ('old-2', TRUE, '2026-01-18 08:00:00+00');
 	INSERT INTO alerts (id, server_id, title) VALUES (7, 'old-1', 'nginx does not answer'), (8, 'old-2', 'Festplatte überfüllt');
@@ -33,6 +33,7 @@ const legacyRows = `
 	) AS rows (id, status, how, code), (VALUES (TIMESTAMPTZ '2026-01-19 15:36:01.617957+00')) AS times (at);
 	SELECT setval(pg_get_serial_sequence('remediation_actions', 'id'), 200), setval(pg_get_serial_sequence('alerts', 'id'), 8);`
 
+// newLegacy returns a migrated ledger with legacyRows.
 func newLegacy(t *testing.T) (*pgxpool.Pool, *remediation.Ledger) {
 	t.Helper()
 	pool := pgtest.Pool(t, pgtest.EmptyURL(t))
@@ -44,7 +45,7 @@ func newLegacy(t *testing.T) (*pgxpool.Pool, *remediation.Ledger) {
 	return pool, newLedger(postgres.New(pool))
 }
 
-func TestLegacyRowsSurviveUntouchedAndAreRead(t *testing.T) {
+func TestLegacyRowsAreUnchangedAndReadable(t *testing.T) {
 	t.Parallel()
 	pool, ledger := newLegacy(t)
 	listed := must[[]remediation.Action](t)(ledger.List(t.Context(), remediation.Filter{}))
@@ -53,7 +54,7 @@ func TestLegacyRowsSurviveUntouchedAndAreRead(t *testing.T) {
 		ids = append(ids, a.ID)
 		got := must[remediation.Action](t)(ledger.Get(t.Context(), a.ID))
 		got.Stdout, got.Stderr = nil, nil
-		same(t, "Get, beside List", got, a)
+		same(t, "Get compared with List", got, a)
 	}
 	same(t, "ids in List", ids, column[int64](t, pool, "SELECT id FROM remediation_actions ORDER BY id DESC"))
 
@@ -76,10 +77,11 @@ func TestAlertOfLegacyRowsCanBeDeleted(t *testing.T) {
 	}
 	want["alerts"] = want["alerts"][1:]
 	run(t, pool, "DELETE FROM alerts WHERE id = 7")
-	same(t, "rows after the alert is gone", contentsOf(t, pool), want)
+	same(t, "rows after the alert was deleted", contentsOf(t, pool), want)
 }
 
-func TestLegacyRowIsNotTakenToAnotherOddState(t *testing.T) {
+// A row that predates the rules may violate them, but a change of it may not.
+func TestChangeOfALegacyRowMustFollowTheRules(t *testing.T) {
 	t.Parallel()
 	pool, _ := newLegacy(t)
 	before := contentsOf(t, pool)
@@ -104,7 +106,7 @@ func TestLegacyRowIsNotTakenToAnotherOddState(t *testing.T) {
 	same(t, "rows after the refusals", contentsOf(t, pool), before)
 }
 
-func TestLifecycleGoesOnWithLegacyRows(t *testing.T) {
+func TestLegacyRowsContinueTheLifecycle(t *testing.T) {
 	t.Parallel()
 	_, ledger := newLegacy(t)
 	do := must[remediation.Action](t)
@@ -113,19 +115,19 @@ func TestLifecycleGoesOnWithLegacyRows(t *testing.T) {
 		got  remediation.Action
 		want remediation.Status
 	}{
-		"Approve":                          {do(ledger.Approve(ctx, 101, "bob")), remediation.Approved},
-		"Claim":                            {do(ledger.Claim(ctx, "old-1")), remediation.Executing},
-		"Finish":                           {do(ledger.Finish(ctx, "old-1", 104, remediation.Result{})), remediation.Completed},
-		"Withdraw of what nobody approved": {do(ledger.Withdraw(ctx, 112, "bob", "who asked for this?")), remediation.Rejected},
+		"Approve":                      {do(ledger.Approve(ctx, 101, "bob")), remediation.Approved},
+		"Claim":                        {do(ledger.Claim(ctx, "old-1")), remediation.Executing},
+		"Finish":                       {do(ledger.Finish(ctx, "old-1", 104, remediation.Result{})), remediation.Completed},
+		"Withdraw without an approver": {do(ledger.Withdraw(ctx, 112, "bob", "who asked for this?")), remediation.Rejected},
 	} {
 		same(t, name, c.got.Status, c.want)
 	}
 	_, err := ledger.Finish(ctx, "old-1", 106, remediation.Result{})
-	same(t, "Finish of a failed one", errors.Is(err, remediation.ErrInvalidTransition), true)
+	same(t, "whether Finish of a failed action is refused", errors.Is(err, remediation.ErrInvalidTransition), true)
 }
 
-// At version 2 there was no column to say who approved, so such rows are what an upgrade meets first.
-func TestLegacyRowThatNobodyApprovedDoesNotBlockItsServer(t *testing.T) {
+// Version 2 has no column for the approver, so an upgrade from it has approved rows without one.
+func TestLegacyRowWithoutAnApproverDoesNotBlockItsServer(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.EmptyURL(t))
 	upTo(t, pool, 2)
@@ -137,18 +139,18 @@ func TestLegacyRowThatNobodyApprovedDoesNotBlockItsServer(t *testing.T) {
 	created := must[remediation.Action](t)(ledger.Create(t.Context(), newAction("web-1")))
 	claimed, err := ledger.Claim(t.Context(), "web-1")
 	if err != nil || claimed.ID != created.ID {
-		t.Errorf("Claim: action %d, %v; want %d, because nobody is on record for the older one", claimed.ID, err, created.ID)
+		t.Errorf("Claim: action %d, %v; want %d, because the older action has no approver", claimed.ID, err, created.ID)
 	}
 	if _, err := ledger.Claim(t.Context(), "web-1"); !errors.Is(err, remediation.ErrNothingToClaim) {
-		t.Errorf("Claim once more: %v, want ErrNothingToClaim", err)
+		t.Errorf("the second Claim: %v, want ErrNothingToClaim", err)
 	}
 }
 
-// PostgreSQL has times that many programs can't read. One in a row from before the rules stops no other, and keeps the
-// row from no end unless it is infinite: pgx can't read that.
-func TestLegacyTimesStopNoOther(t *testing.T) {
+// PostgreSQL has times that many programs can't read. A row that predates the rules may have one. It blocks no other
+// row, and it can still end unless the time is infinite, which pgx can't read.
+func TestUnusualTimesOfLegacyRowsBlockNoOtherRow(t *testing.T) {
 	t.Parallel()
-	for _, odd := range []string{"0044-03-15 00:00:00+00 BC", "12000-01-01 00:00:00+00", "infinity", "-infinity"} {
+	for _, unusual := range []string{"0044-03-15 00:00:00+00 BC", "12000-01-01 00:00:00+00", "infinity", "-infinity"} {
 		pool := pgtest.Pool(t, pgtest.EmptyURL(t))
 		upTo(t, pool, 4)
 		const fine = "'2026-01-19 15:36:01+00'"
@@ -158,16 +160,16 @@ func TestLegacyTimesStopNoOther(t *testing.T) {
 				approved_at, approved_by, executed_at, rejected_at) VALUES (%d, '%s', 'x', '%s', 'x', %s, 'ann', %s, %s, %s, %s)`,
 				id, server, status, created, approved, by, executed, rejected))
 		}
-		odd := "'" + odd + "'"
-		row(1, "old-1", "approved", odd, fine, "'bob'", "NULL", "NULL")
-		row(2, "old-1", "approved", fine, odd, "'bob'", "NULL", "NULL")
+		unusual := "'" + unusual + "'"
+		row(1, "old-1", "approved", unusual, fine, "'bob'", "NULL", "NULL")
+		row(2, "old-1", "approved", fine, unusual, "'bob'", "NULL", "NULL")
 		row(3, "old-1", "approved", fine, fine, "'bob'", "NULL", "NULL")
-		row(4, "old-2", "executing", odd, fine, "'bob'", fine, "NULL")
+		row(4, "old-2", "executing", unusual, fine, "'bob'", fine, "NULL")
 		row(5, "old-2", "executing", fine, fine, "'bob'", fine, "NULL")
-		row(6, "old-2", "pending", odd, "NULL", "NULL", "NULL", "NULL")
-		row(7, "old-2", "pending", fine, "NULL", "NULL", "NULL", odd)
+		row(6, "old-2", "pending", unusual, "NULL", "NULL", "NULL", "NULL")
+		row(7, "old-2", "pending", fine, "NULL", "NULL", "NULL", unusual)
 		row(8, "old-2", "pending", fine, "NULL", "NULL", "NULL", "NULL")
-		row(9, "old-2", "pending", odd, "NULL", "NULL", "NULL", "NULL")
+		row(9, "old-2", "pending", unusual, "NULL", "NULL", "NULL", "NULL")
 		run(t, pool, "SELECT setval(pg_get_serial_sequence('remediation_actions', 'id'), 200)")
 		migrate(t, pool)
 		ledger := newLedger(postgres.New(pool))
@@ -178,29 +180,29 @@ func TestLegacyTimesStopNoOther(t *testing.T) {
 				break
 			}
 			if err != nil {
-				t.Fatalf("with %s: %v", odd, err)
+				t.Fatalf("with %s: %v", unusual, err)
 			}
 			claimed = append(claimed, a.ID)
 		}
-		infinite := odd == "'infinity'" || odd == "'-infinity'"
+		infinite := unusual == "'infinity'" || unusual == "'-infinity'"
 		if want := map[bool]int{true: 1, false: 3}[infinite]; len(claimed) != want || claimed[len(claimed)-1] != 3 {
-			t.Errorf("with %s the claimed are %v", odd, claimed)
+			t.Errorf("with %s: claimed %v, want %d actions and action 3 last", unusual, claimed, want)
 		}
 		outcomes := must[[]remediation.Outcome](t)(ledger.ApproveMany(t.Context(), []int64{9, 8}, "alice"))
 		if outcomes[1].Err != nil || (outcomes[0].Err != nil) != infinite {
-			t.Errorf("with %s: %+v", odd, outcomes)
+			t.Errorf("with %s: %+v", unusual, outcomes)
 		}
 		must[[]remediation.Outcome](t)(ledger.RejectMany(t.Context(), []int64{6, 7}, "alice", "no"))
 		sweeper := remediation.New(postgres.New(pool), remediation.WithClock(func() time.Time { return now.AddDate(1, 0, 0) }))
 		must[[]remediation.Action](t)(sweeper.FailOverdue(t.Context(), time.Hour, 100))
-		same(t, "the good one's status with "+odd, must[remediation.Action](t)(ledger.Get(t.Context(), 5)).Status, remediation.Failed)
+		same(t, "status of the action without an unusual time, with "+unusual, must[remediation.Action](t)(ledger.Get(t.Context(), 5)).Status, remediation.Failed)
 		if _, err := ledger.List(t.Context(), remediation.Filter{}); err != nil {
-			t.Errorf("with %s: %v", odd, err)
+			t.Errorf("with %s: %v", unusual, err)
 		}
 		for _, id := range []int64{4, 6, 7} {
 			status := one[string](t, pool, "SELECT status FROM remediation_actions WHERE id = $1", id)
-			if ended := status == "failed" || status == "rejected"; ended == infinite && !(id == 4 && odd == "'12000-01-01 00:00:00+00'") {
-				t.Errorf("with %s action %d is %s", odd, id, status)
+			if ended := status == "failed" || status == "rejected"; ended == infinite && !(id == 4 && unusual == "'12000-01-01 00:00:00+00'") {
+				t.Errorf("with %s: action %d is %s, want it ended: %t", unusual, id, status, !infinite)
 			}
 		}
 	}

@@ -8,9 +8,13 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// now is when everything happens: its microseconds and its winter in New York are there to get lost.
+// This file has helpers that take actions through the whole lifecycle and call every method.
+
+// now is the time of all calls. It has microseconds and, in New York, another offset than in summer, so that a test
+// notices if either is lost.
 var now = time.Date(2026, 11, 23, 13, 17, 9, 47807000, time.UTC)
 
+// newLedger returns a ledger whose clock is always at now.
 func newLedger(store remediation.Store) *remediation.Ledger {
 	return remediation.New(store, remediation.WithClock(func() time.Time { return now }))
 }
@@ -21,8 +25,9 @@ func newAction(serverID string) remediation.NewAction {
 	}
 }
 
-// walk takes actions of a new server along every edge of the lifecycle, and compares whole rows as the steps return them
-// and as they read back. It returns the actions, newest first: one in each status, and the withdrawn one.
+// walk adds a server and takes actions of it along every edge of the lifecycle. It compares whole rows, as the calls
+// return them and as they are read back. It returns the actions, newest first: at least one in each status, and a
+// withdrawn one.
 func walk(t testing.TB, l *remediation.Ledger, serverID string) []remediation.Action {
 	t.Helper()
 	ctx := bounded(t)
@@ -74,7 +79,7 @@ func walk(t testing.TB, l *remediation.Ledger, serverID string) []remediation.Ac
 		same(t, "Start", do(l.Start(ctx, a.ID)), a)
 		return a
 	}
-	decided := func(a remediation.Action) remediation.Action {
+	asRejected := func(a remediation.Action) remediation.Action {
 		a.Status, a.RejectedAt, a.RejectedBy, a.RejectionReason = remediation.Rejected, &now, new("carol"), new("not on a Friday")
 		return a
 	}
@@ -83,9 +88,9 @@ func walk(t testing.TB, l *remediation.Ledger, serverID string) []remediation.Ac
 	failed.Stdout, failed.Stderr = new(""), new("no such unit")
 	same(t, "Finish", do(l.Finish(ctx, serverID, failed.ID,
 		remediation.Result{ExitCode: *failed.ExitCode, Stderr: *failed.Stderr})), failed)
-	rejected := decided(created())
+	rejected := asRejected(created())
 	same(t, "Reject", do(l.Reject(ctx, rejected.ID, "carol", "not on a Friday")), rejected)
-	withdrawn := decided(approve(created()))
+	withdrawn := asRejected(approve(created()))
 	same(t, "Withdraw", do(l.Withdraw(ctx, withdrawn.ID, "carol", "not on a Friday")), withdrawn)
 	executing := start(approve(created()))
 	given.AlertID, given.ServiceName = nil, nil
@@ -103,7 +108,8 @@ func walk(t testing.TB, l *remediation.Ledger, serverID string) []remediation.Ac
 	return all
 }
 
-// readBack expects all, newest first and of one server, from Get and from List with each kind of filter.
+// readBack expects Get, and List with each kind of filter, to return the actions in all. These are all actions of one
+// server, newest first.
 func readBack(t testing.TB, l *remediation.Ledger, all []remediation.Action) {
 	t.Helper()
 	ctx := bounded(t)
@@ -127,12 +133,12 @@ func readBack(t testing.TB, l *remediation.Ledger, all []remediation.Action) {
 				want = append(want, a)
 			}
 		}
-		f.Before, f.Limit = all[0].ID+1, len(want) // older ones, of other servers too, may follow
+		f.Before, f.Limit = all[0].ID+1, len(want) // there may be older actions, also of other servers
 		same(t, "List by "+name, must[[]remediation.Action](t)(l.List(ctx, f)), want)
 	}
 }
 
-// calls is every method of a Ledger, on a server, an alert and an action that need not exist.
+// calls returns a call of every method of a Ledger. The server, the alert and the action that they name need not exist.
 func calls(l *remediation.Ledger) map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
 		"AddServer": func(ctx context.Context) error { return l.AddServer(ctx, "web-1") },

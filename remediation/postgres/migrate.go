@@ -147,11 +147,11 @@ func (d *driver) rollback() error {
 
 // restoreRules creates the rules that are missing, and enables those that are disabled.
 func (d *driver) restoreRules() error {
-	_, missing, err := readSchema(d.ctx, d.tx)
+	_, missingRules, err := readSchema(d.ctx, d.tx)
 	if err != nil {
 		return err
 	}
-	for _, rule := range missing {
+	for _, rule := range missingRules {
 		var disabled bool
 		err := d.tx.QueryRow(d.ctx, `SELECT EXISTS (
 			SELECT 1 FROM pg_trigger WHERE tgrelid = to_regclass(nullif($1, '')) AND tgname = $2)`, rule.Table, rule.Name).Scan(&disabled)

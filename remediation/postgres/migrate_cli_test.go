@@ -19,10 +19,10 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// stockCLI is golang-migrate's own program, which knows nothing of this module but its folder of migrations.
+// stockCLI is golang-migrate's own program. Of this module it knows only the folder of migrations.
 type stockCLI struct{ path func() (string, error) }
 
-// TestStockCLI is one test so that the program is built once and removed when the last of these is done.
+// TestStockCLI is one test with subtests, so that the program is built once and removed after the last one.
 func TestStockCLI(t *testing.T) {
 	notShort(t)
 	t.Parallel()
@@ -32,8 +32,8 @@ func TestStockCLI(t *testing.T) {
 		"StepsDownAndUpKeepEveryRow":             stepsKeepEveryRow,
 		"MigrateHasNothingToDoAfterTheCLI":       nothingToDoAfterTheCLI,
 		"CLIHasNothingToDoAfterMigrate":          nothingToDoAfterMigrate,
-		"MigrateContinuesWhereTheCLIStopped":     finishesWhatTheCLIBegan,
-		"MigrateRedoesWhatTheCLIUndid":           mendsWhatTheCLITookBack,
+		"MigrateContinuesWhereTheCLIStopped":     continuesWhereTheCLIStopped,
+		"MigrateRedoesWhatTheCLIUndid":           redoesWhatTheCLIUndid,
 		"MigrateStartsAfterTheCLIWentDownToZero": startsAfterZero,
 		"MigrateWaitsForTheCLI":                  migrateWaitsForTheCLI,
 		"CLIWaitsForMigrate":                     cliWaitsForMigrate,
@@ -48,7 +48,7 @@ func TestStockCLI(t *testing.T) {
 	}
 }
 
-// buildCLI builds outside this module, whose requirements are not the CLI's.
+// buildCLI builds the program outside this module, because the two have different requirements.
 func buildCLI(dir string) (string, error) {
 	install := exec.Command("go", "install", "-tags", "pgx5", "github.com/golang-migrate/migrate/v4/cmd/migrate@v4.20.1")
 	install.Dir = dir
@@ -59,24 +59,25 @@ func buildCLI(dir string) (string, error) {
 	return filepath.Join(dir, "migrate"), nil
 }
 
-// start begins to run the program on a database; the answer is what it says and how it ended.
+// start starts the program on a database. The function that it returns waits for the end and returns the program's
+// output. Its error includes the output too.
 func (cli stockCLI) start(ctx context.Context, t *testing.T, databaseURL string, args ...string) func() (string, error) {
 	t.Helper()
 	u := must[*url.URL](t)(url.Parse(databaseURL))
 	u.Scheme = "pgx5"
 	args = append([]string{"-path", "../../schema/postgres", "-database", u.String()}, args...)
 	program := exec.CommandContext(ctx, must[string](t)(cli.path()), args...)
-	var said strings.Builder
-	program.Stdout, program.Stderr = &said, &said
+	var output strings.Builder
+	program.Stdout, program.Stderr = &output, &output
 	if err := program.Start(); err != nil {
 		t.Fatal(err)
 	}
 	return func() (string, error) {
 		err := program.Wait()
 		if err != nil {
-			err = fmt.Errorf("migrate %s: %w\n%s", strings.Join(args, " "), err, said.String())
+			err = fmt.Errorf("migrate %s: %w\n%s", strings.Join(args, " "), err, output.String())
 		}
-		return strings.TrimSpace(said.String()), err
+		return strings.TrimSpace(output.String()), err
 	}
 }
 
@@ -85,7 +86,8 @@ func (cli stockCLI) run(t *testing.T, databaseURL string, args ...string) string
 	return must[string](t)(cli.start(bounded(t), t, databaseURL, args...)())
 }
 
-// For every version: down to it one by one and up again, and at each stop every value is there that has a column there.
+// stepsKeepEveryRow goes down to every version and up again, one version at a time. At each version, every value is
+// kept whose column exists there.
 func stepsKeepEveryRow(t *testing.T, cli stockCLI) {
 	url := pgtest.EmptyURL(t)
 	conn := connect(t, url)
@@ -114,7 +116,7 @@ func stepsKeepEveryRow(t *testing.T, cli stockCLI) {
 		}
 		bottom := contentsOf(t, conn)
 		if floor >= 2 {
-			same(t, "how many actions are left", len(bottom["remediation_actions"]), len(top["remediation_actions"]))
+			same(t, "number of actions that are left", len(bottom["remediation_actions"]), len(top["remediation_actions"]))
 		}
 		for v := floor + 1; v <= newest; v++ {
 			cli.run(t, url, "up", "1")
@@ -137,7 +139,7 @@ func nothingToDoAfterTheCLI(t *testing.T, cli stockCLI) {
 	readBack(t, newLedger(postgres.New(pool)), all)
 
 	migrate(t, byLibrary)
-	same(t, "the schema that Migrate makes, beside the CLI's", schemaOf(t, byLibrary), schema)
+	same(t, "Migrate's schema compared with the CLI's", schemaOf(t, byLibrary), schema)
 }
 
 func nothingToDoAfterMigrate(t *testing.T, cli stockCLI) {
@@ -149,7 +151,7 @@ func nothingToDoAfterMigrate(t *testing.T, cli stockCLI) {
 	same(t, "schema after migrate up", schemaOf(t, conn), schema)
 }
 
-func finishesWhatTheCLIBegan(t *testing.T, cli stockCLI) {
+func continuesWhereTheCLIStopped(t *testing.T, cli stockCLI) {
 	url := pgtest.EmptyURL(t)
 	cli.run(t, url, "goto", "3")
 	pool := pgtest.Pool(t, url)
@@ -159,7 +161,7 @@ func finishesWhatTheCLIBegan(t *testing.T, cli stockCLI) {
 	same(t, "schema", schemaOf(t, pool), schemaOf(t, connect(t, pgtest.URL(t))))
 }
 
-func mendsWhatTheCLITookBack(t *testing.T, cli stockCLI) {
+func redoesWhatTheCLIUndid(t *testing.T, cli stockCLI) {
 	url := pgtest.URL(t)
 	pool := pgtest.Pool(t, url)
 	all := walk(t, newLedger(postgres.New(pool)), "web-1")
@@ -190,8 +192,8 @@ func startsAfterZero(t *testing.T, cli stockCLI) {
 	walk(t, newLedger(postgres.New(pool)), "web-1")
 }
 
-// stuck is a database at version 3 whose next step waits until letGo, and the connections that watch it.
-func stuck(t *testing.T) (url string, pool *pgxpool.Pool, letGo func()) {
+// blockedDatabase returns a database at version 3. A lock blocks its next migration until release is called.
+func blockedDatabase(t *testing.T) (url string, pool *pgxpool.Pool, release func()) {
 	t.Helper()
 	url = pgtest.EmptyURL(t)
 	pool = pgtest.Pool(t, url)

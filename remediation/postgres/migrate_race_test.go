@@ -14,7 +14,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// interruption does something at one of a connection's statements: right before it is sent.
+// interruption counts the statements of a connection, and calls do right before statement number at is sent.
 type interruption struct {
 	at, seen int
 	do       func()
@@ -29,14 +29,14 @@ func (i *interruption) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.T
 
 func (*interruption) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// traced is a pool of one connection, of which i sees every statement.
+// traced returns a pool of one connection whose statements are traced by i.
 func traced(t *testing.T, url string, i pgx.QueryTracer) *pgxpool.Pool {
 	t.Helper()
 	config := must[*pgxpool.Config](t)(pgxpool.ParseConfig(url))
 	config.MaxConns = 1
 	config.ConnConfig.Tracer = i
 	pool := must[*pgxpool.Pool](t)(pgxpool.NewWithConfig(t.Context(), config))
-	t.Cleanup(func() { go pool.Close() }) // which a leaked connection would block
+	t.Cleanup(func() { go pool.Close() }) // in the background, because a leaked connection would block it
 	return pool
 }
 
@@ -52,7 +52,7 @@ func TestCancelledMigrateChangesNothing(t *testing.T) {
 		i := &interruption{at: at, do: cancel}
 		pool := traced(t, url, i)
 		err := postgres.Migrate(ctx, pool)
-		if i.seen < at { // so it was not cancelled
+		if i.seen < at { // Migrate had fewer statements, so it was not cancelled
 			t.Logf("cancelled before each of %d statements", i.seen)
 			if err != nil {
 				t.Error(err)
@@ -65,14 +65,14 @@ func TestCancelledMigrateChangesNothing(t *testing.T) {
 		}
 		same(t, fmt.Sprintf("version after a cancel at statement %d", at), stateOf(t, observer), version)
 		same(t, fmt.Sprintf("schema after a cancel at statement %d", at), schemaOf(t, observer), schema)
-		useAll(t, pool)
+		wantIdlePool(t, pool)
 	}
 }
 
 func TestKilledMigrateLeavesNothingHalfDone(t *testing.T) {
 	notShort(t)
 	t.Parallel()
-	const before = 2 // where each attempt starts from
+	const before = 2 // the version before each attempt
 	url := pgtest.EmptyURL(t)
 	killer, observer := connect(t, url), connect(t, with(t, url, "application_name", "observer"))
 	upTo(t, observer, 4)
@@ -80,7 +80,7 @@ func TestKilledMigrateLeavesNothingHalfDone(t *testing.T) {
 	goBack(t, observer, 4, before)
 	rows := contentsOf(t, observer)
 	kill := func() {
-		for alive := 1; alive > 0; { // to be told to go is not to be gone
+		for alive := 1; alive > 0; { // pg_terminate_backend does not wait for the end
 			err := killer.QueryRow(t.Context(), `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 				WHERE datname = current_database() AND backend_type = 'client backend'
 					AND pid <> pg_backend_pid() AND application_name <> 'observer'`).Scan(&alive)
@@ -94,7 +94,7 @@ func TestKilledMigrateLeavesNothingHalfDone(t *testing.T) {
 		t.Helper()
 		got := stateOf(t, observer)
 		if got.Dirty || got.Version != before && got.Version != newest(t) || killed == nil && got.Version != newest(t) {
-			t.Errorf("killed at statement %d: version %d, dirty %t; Migrate said: %v", at, got.Version, got.Dirty, killed)
+			t.Errorf("killed at statement %d: version %d, dirty %t; Migrate returned %v", at, got.Version, got.Dirty, killed)
 		}
 		if err := migrateAt(t.Context(), url); err != nil {
 			t.Errorf("after a kill at statement %d: %v", at, err)
@@ -104,16 +104,17 @@ func TestKilledMigrateLeavesNothingHalfDone(t *testing.T) {
 		goBack(t, observer, newest(t), before)
 	}
 
-	const looks = 3 // the first statements only look whether there is anything to do, on a connection of their own
-	whole := &interruption{}
-	finish(0, postgres.Migrate(t.Context(), traced(t, url, whole)))
+	const checks = 3 // the first statements only check whether there is anything to do, on a connection of their own
+	uninterrupted := &interruption{}
+	finish(0, postgres.Migrate(t.Context(), traced(t, url, uninterrupted)))
 	during, failed := 0, 0
-	for at := 1; at <= whole.seen; at++ {
-		// In turn it is gone before the statement is sent (as at the last, the commit), or it goes while that is on its way.
-		if at%2 == whole.seen%2 {
+	for at := 1; at <= uninterrupted.seen; at++ {
+		// The connection is killed before every other statement is sent, among them the last, which is the commit. At
+		// the others it is killed while the statement is being sent or executed.
+		if at%2 == uninterrupted.seen%2 {
 			err := postgres.Migrate(t.Context(), traced(t, url, &interruption{at: at, do: kill}))
-			if err == nil && at > looks {
-				t.Errorf("killed before statement %d, Migrate said that all went well", at)
+			if err == nil && at > checks {
+				t.Errorf("killed before statement %d: Migrate returned no error", at)
 			}
 			finish(at, err)
 			continue
@@ -127,14 +128,14 @@ func TestKilledMigrateLeavesNothingHalfDone(t *testing.T) {
 		}
 		finish(at, err)
 	}
-	t.Logf("killed at %d statements, %d of them on their way: of these, %d failed", whole.seen, during, failed)
+	t.Logf("killed at %d statements, at %d of them while they were sent or executed: of these, %d failed", uninterrupted.seen, during, failed)
 	if err := migrateAt(t.Context(), url); err != nil {
 		t.Fatal(err)
 	}
 	walk(t, newLedger(postgres.New(observer)), "web-1")
 }
 
-// goBack takes a database down, version by version.
+// goBack migrates a database down, one version at a time.
 func goBack(t testing.TB, conn *pgx.Conn, from, to int) {
 	t.Helper()
 	for v := from; v > to; v-- {
@@ -142,15 +143,17 @@ func goBack(t testing.TB, conn *pgx.Conn, from, to int) {
 	}
 }
 
+// These functions are subtests of TestStockCLI.
+
 func migrateWaitsForTheCLI(t *testing.T, cli stockCLI) {
-	url, pool, letGo := stuck(t)
+	url, pool, release := blockedDatabase(t)
 	ended := make(chan error, 2)
 	wait := cli.start(bounded(t), t, url, "up")
 	go func() { _, err := wait(); ended <- err }()
 	untilWaiting(t, pool, 1, ended)
 	go func() { ended <- migrateAt(bounded(t), url) }()
 	untilWaiting(t, pool, 2, ended)
-	letGo()
+	release()
 	for range 2 {
 		if err := <-ended; err != nil {
 			t.Error(err)
@@ -160,14 +163,14 @@ func migrateWaitsForTheCLI(t *testing.T, cli stockCLI) {
 }
 
 func cliWaitsForMigrate(t *testing.T, cli stockCLI) {
-	url, pool, letGo := stuck(t)
+	url, pool, release := blockedDatabase(t)
 	ended := make(chan error, 2)
 	go func() { ended <- migrateAt(bounded(t), url) }()
 	untilWaiting(t, pool, 1, ended)
 	wait := cli.start(bounded(t), t, url, "up")
 	go func() { _, err := wait(); ended <- err }()
 	untilWaiting(t, pool, 2, ended)
-	letGo()
+	release()
 	for range 2 {
 		if err := <-ended; err != nil {
 			t.Error(err)
@@ -184,13 +187,13 @@ func bothAtTheSameTime(t *testing.T, cli stockCLI) {
 		wait := cli.start(bounded(t), t, url, "up")
 		for one[int](t, conn, `SELECT count(*)::int FROM pg_stat_activity
 			WHERE datname = current_database() AND backend_type = 'client backend'`) == 1 {
-			// The program takes its time to start.
+			// Wait until the program has connected.
 		}
 		if err := migrateAt(t.Context(), url); err != nil {
-			t.Errorf("Migrate beside the CLI: %v", err)
+			t.Errorf("Migrate while the CLI runs: %v", err)
 		}
 		if _, err := wait(); err != nil {
-			t.Errorf("the CLI beside Migrate: %v", err)
+			t.Errorf("the CLI while Migrate runs: %v", err)
 		}
 		same(t, "version", stateOf(t, conn), &state{newest(t), false})
 		same(t, "schema", schemaOf(t, conn), want)

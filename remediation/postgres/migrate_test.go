@@ -16,6 +16,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
+// Migrate creates the schema in an empty database. A second Migrate changes nothing.
 func TestMigrateFromEmptyAndAgain(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.EmptyURL(t))
@@ -28,10 +29,10 @@ func TestMigrateFromEmptyAndAgain(t *testing.T) {
 	same(t, "version after the second Migrate", stateOf(t, pool), &state{newest(t), false})
 	same(t, "schema after the second Migrate", schemaOf(t, pool), schema)
 	same(t, "rows after the second Migrate", contentsOf(t, pool), rows)
-	readBack(t, newLedger(postgres.New(pool)), all) // which also says that the pool is open
+	readBack(t, newLedger(postgres.New(pool)), all) // also checks that Migrate has not closed the pool
 }
 
-func TestFailingStepLeavesEverythingAsItWas(t *testing.T) {
+func TestFailedMigrationChangesNothing(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(t *testing.T, conn *pgx.Conn){
 		"the first step": func(t *testing.T, conn *pgx.Conn) {
@@ -40,7 +41,7 @@ func TestFailingStepLeavesEverythingAsItWas(t *testing.T) {
 		},
 		"a later step": func(t *testing.T, conn *pgx.Conn) {
 			upTo(t, conn, 2)
-			run(t, conn, "CREATE TABLE remediation_actions_by_type (id BIGINT)") // in the way of an index
+			run(t, conn, "CREATE TABLE remediation_actions_by_type (id BIGINT)") // the name of an index of the ledger
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -51,7 +52,7 @@ func TestFailingStepLeavesEverythingAsItWas(t *testing.T) {
 			version, schema, rows := stateOf(t, conn), schemaOf(t, conn), contentsOf(t, conn)
 			for range 2 {
 				if err := postgres.Migrate(t.Context(), pool); sqlState(err) != "42P07" { // duplicate_table
-					t.Errorf("Migrate: %v, want to hear of the relation that exists already", err)
+					t.Errorf("Migrate: %v, want duplicate_table", err)
 				}
 				same(t, "version", stateOf(t, conn), version)
 				same(t, "schema", schemaOf(t, conn), schema)
@@ -67,15 +68,15 @@ func TestFailingStepLeavesEverythingAsItWas(t *testing.T) {
 	}
 }
 
-func TestSchemaThatDoesNotFitIsRefused(t *testing.T) {
+func TestUnsuitableSchemaIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		schema string
-		says   string
-		mends  bool // Migrate does
+		schema   string
+		says     string // part of the error
+		migrates bool   // whether Migrate works
 	}{
 		"none at all":     {"", "no schema yet; call Migrate", true},
-		"all taken back":  {"CREATE TABLE schema_migrations (version bigint PRIMARY KEY, dirty boolean NOT NULL)", "call Migrate", true},
+		"all reverted":    {"CREATE TABLE schema_migrations (version bigint PRIMARY KEY, dirty boolean NOT NULL)", "call Migrate", true},
 		"newer":           {"UPDATE schema_migrations SET version = 999", "upgrade the program", false},
 		"dirty":           {"UPDATE schema_migrations SET dirty = TRUE", "left half done", false},
 		"dirty and newer": {"UPDATE schema_migrations SET dirty = TRUE, version = 999", "left half done", false},
@@ -84,7 +85,7 @@ func TestSchemaThatDoesNotFitIsRefused(t *testing.T) {
 			t.Parallel()
 			url := pgtest.EmptyURL(t)
 			pool, conn := pgtest.Pool(t, url), connect(t, url)
-			if !c.mends {
+			if !c.migrates {
 				migrate(t, pool)
 			}
 			run(t, conn, c.schema)
@@ -95,7 +96,7 @@ func TestSchemaThatDoesNotFitIsRefused(t *testing.T) {
 					t.Errorf("%s: %v, want ErrSchemaVersion that says %q", what, err, c.says)
 				}
 			}
-			if !c.mends {
+			if !c.migrates {
 				refused("Migrate", postgres.Migrate(t.Context(), pool))
 			}
 			for name := range calls(nil) {
@@ -107,7 +108,7 @@ func TestSchemaThatDoesNotFitIsRefused(t *testing.T) {
 				tx.Rollback(t.Context())
 			}
 			same(t, "schema after the refusals", schemaOf(t, conn), schema)
-			if c.mends {
+			if c.migrates {
 				store := postgres.New(pool)
 				refused("the first call of a store", newLedger(store).AddServer(t.Context(), "web-1"))
 				migrate(t, pool)
@@ -124,15 +125,15 @@ func TestCancelledWaitForTheLockChangesNothing(t *testing.T) {
 	config := must[*pgxpool.Config](t)(pgxpool.ParseConfig(url))
 	config.MaxConns = 2
 	pool := must[*pgxpool.Pool](t)(pgxpool.NewWithConfig(t.Context(), config))
-	t.Cleanup(func() { go pool.Close() }) // which a leaked connection would block
+	t.Cleanup(func() { go pool.Close() }) // in the background, because a leaked connection would block it
 	upTo(t, conn, 3)
 	version, schema := stateOf(t, conn), schemaOf(t, conn)
 
-	// As the CLI does it, with the path of its URL for the database's name.
+	// The lock of the CLI, which uses the path of its URL as the database's name.
 	lock := must[string](t)(database.GenerateAdvisoryLockId("/"+one[string](t, conn, "SELECT current_database()::text"),
 		"public", "schema_migrations"))
 	run(t, conn, "SELECT pg_advisory_lock($1)", lock)
-	for range 4 { // twice as often as there are connections to leak
+	for range 4 { // more often than the pool has connections, so that a leak blocks it
 		ctx, cancel := context.WithCancel(bounded(t))
 		returned := make(chan error, 1)
 		go func() { returned <- postgres.Migrate(ctx, pool) }()
@@ -143,15 +144,15 @@ func TestCancelledWaitForTheLockChangesNothing(t *testing.T) {
 		}
 		same(t, "version", stateOf(t, conn), version)
 		same(t, "schema", schemaOf(t, conn), schema)
-		useAll(t, pool)
+		wantIdlePool(t, pool)
 	}
 	run(t, conn, "SELECT pg_advisory_unlock($1)", lock)
 	migrate(t, pool)
-	useAll(t, pool)
+	wantIdlePool(t, pool)
 }
 
-// useAll expects that every connection of the pool can be had at once, works, and is in no transaction.
-func useAll(t *testing.T, pool *pgxpool.Pool) {
+// wantIdlePool expects that all connections of the pool can be acquired at once, work, and are not in a transaction.
+func wantIdlePool(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
 	for range pool.Config().MaxConns {
 		conn, err := pool.Acquire(bounded(t))
@@ -164,7 +165,7 @@ func useAll(t *testing.T, pool *pgxpool.Pool) {
 	}
 }
 
-// Two ledgers share a database, each in a schema of its own, and every name of theirs is the same.
+// Two ledgers share a database. Each has a schema of its own, and their tables have the same names.
 func TestLedgerLivesInTheSchemaOfTheSearchPath(t *testing.T) {
 	t.Parallel()
 	for key, value := range map[string]string{"search_path": "ledger", "options": "-csearch_path=ledger"} {
@@ -175,7 +176,7 @@ func TestLedgerLivesInTheSchemaOfTheSearchPath(t *testing.T) {
 			run(t, shell, "CREATE SCHEMA ledger")
 			pool := pgtest.Pool(t, with(t, url, key, value))
 			migrate(t, pool)
-			same(t, "what Migrate made in public", schemaOf(t, shell), []string{})
+			same(t, "objects that Migrate created in public", schemaOf(t, shell), []string{})
 			ledger := newLedger(postgres.New(pool))
 			all := walk(t, ledger, "web-1")
 
@@ -187,20 +188,21 @@ func TestLedgerLivesInTheSchemaOfTheSearchPath(t *testing.T) {
 			walk(t, newLedger(postgres.New(other)), "web-1")
 			readBack(t, ledger, all)
 
-			// Whoever deletes an alert need not have the ledger in the search path, and there is an alert of the same id.
+			// An alert can be deleted by a session without the ledger in its search path. In that search path there is
+			// another alert with the same id.
 			run(t, shell, "DELETE FROM ledger.alerts")
 			for _, a := range all {
 				a.AlertID = nil
-				same(t, "an action whose alert is gone", must[remediation.Action](t)(ledger.Get(t.Context(), a.ID)), a)
+				same(t, "an action whose alert was deleted", must[remediation.Action](t)(ledger.Get(t.Context(), a.ID)), a)
 			}
 			same(t, "the alerts in public", one[int](t, shell, "SELECT count(*)::int FROM alerts"), 1)
 			_, err := shell.Exec(t.Context(), "UPDATE ledger.remediation_actions SET status = 'pending'")
-			same(t, "the answer to raw SQL", sqlState(err), "23514")
+			same(t, "the SQLSTATE of raw SQL", sqlState(err), "23514")
 		})
 	}
 }
 
-// upTo takes an empty database to version.
+// upTo migrates an empty database to version, without golang-migrate.
 func upTo(t testing.TB, db postgresdb.DBTX, version int) {
 	t.Helper()
 	for v := 1; v <= version; v++ {

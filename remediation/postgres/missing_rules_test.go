@@ -16,7 +16,8 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
-// wantMissing expects that a new store on the pool, or on a transaction, refuses to work and names the rule.
+// wantMissing expects a call of a new store, on the pool and in a transaction, to fail with an error that names the
+// rule.
 func wantMissing(t *testing.T, pool *pgxpool.Pool, rule string) {
 	t.Helper()
 	tx := begin(t, pool)
@@ -32,7 +33,7 @@ func wantMissing(t *testing.T, pool *pgxpool.Pool, rule string) {
 	}
 }
 
-func TestEveryRuleThatIsMissingOrDisabledIsNoticedAndPutBack(t *testing.T) {
+func TestMigrateRestoresEveryMissingOrDisabledRule(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.URL(t))
 	if err := newLedger(postgres.New(pool)).AddServer(t.Context(), "web-1"); err != nil {
@@ -59,15 +60,15 @@ func TestEveryRuleThatIsMissingOrDisabledIsNoticedAndPutBack(t *testing.T) {
 			run(t, pool, way)
 			wantMissing(t, pool, rule.Name)
 			migrate(t, pool)
-			same(t, "schema after Migrate has undone "+way, schemaOf(t, pool), schemaBefore)
-			same(t, "view after Migrate has undone "+way, one[string](t, pool, views), viewBefore)
+			same(t, "schema after "+way+" and Migrate", schemaOf(t, pool), schemaBefore)
+			same(t, "view after "+way+" and Migrate", one[string](t, pool, views), viewBefore)
 			if err := newLedger(postgres.New(pool)).AddServer(t.Context(), "web-1"); err != nil {
-				t.Errorf("after Migrate has undone %s: %v", way, err)
+				t.Errorf("AddServer after %s and Migrate: %v", way, err)
 			}
 		}
 	}
 	slices.Sort(names)
-	same(t, "the rules that are known", names, column[string](t, pool, `
+	same(t, "the rules in the migrations compared with those in the database", names, column[string](t, pool, `
 		SELECT name FROM (
 			SELECT tgname::text FROM pg_trigger WHERE NOT tgisinternal
 			UNION ALL SELECT viewname::text FROM pg_views WHERE schemaname = 'public' AND viewname NOT LIKE 'remediation\_step\_%'
@@ -77,7 +78,8 @@ func TestEveryRuleThatIsMissingOrDisabledIsNoticedAndPutBack(t *testing.T) {
 		) AS rules (name) ORDER BY name COLLATE "C"`))
 }
 
-func TestRulesThatFireForEveryRoleAreComplete(t *testing.T) {
+// Triggers that are set to ENABLE ALWAYS count as enabled, and Migrate does not change them.
+func TestTriggersThatAlwaysFireAreNotMissing(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.URL(t))
 	run(t, pool, "ALTER TABLE servers ENABLE ALWAYS TRIGGER servers_types")
@@ -89,8 +91,8 @@ func TestRulesThatFireForEveryRoleAreComplete(t *testing.T) {
 	}
 }
 
-// A database at an older version may lack rules that its later steps don't touch.
-func TestMigrateOfAnOlderVersionPutsBackItsRules(t *testing.T) {
+// A database at an older version may lack rules that the later migrations do not create.
+func TestMigrateFromAnOlderVersionRestoresItsRules(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.URL(t))
 	before := schemaOf(t, pool)
@@ -100,8 +102,8 @@ func TestMigrateOfAnOlderVersionPutsBackItsRules(t *testing.T) {
 	same(t, "schema", schemaOf(t, pool), before)
 }
 
-// Duplicates that were written while the unique index was gone.
-func TestRuleThatCannotBePutBackLeavesTheDatabaseAsItIs(t *testing.T) {
+// A unique index can't be restored if duplicates were written while it was missing.
+func TestMigrateChangesNothingIfARuleCannotBeRestored(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.URL(t))
 	run(t, pool, `DROP TRIGGER servers_types ON servers; DROP INDEX remediation_actions_open_key; INSERT INTO servers (id) VALUES ('web-1');
@@ -113,10 +115,10 @@ func TestRuleThatCannotBePutBackLeavesTheDatabaseAsItIs(t *testing.T) {
 		t.Errorf("Migrate: %v, want an error that names the rule", err)
 	}
 	same(t, "schema", schemaOf(t, pool), before)
-	useAll(t, pool)
+	wantIdlePool(t, pool)
 }
 
-// Another ledger of the database has all its rules, and they don't count.
+// Only the rules in the search path count, even if another ledger in the same database has all rules.
 func TestRulesAreThoseOfTheSearchPath(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -128,14 +130,15 @@ func TestRulesAreThoseOfTheSearchPath(t *testing.T) {
 	run(t, pool, "DROP TRIGGER servers_types ON servers")
 	wantMissing(t, pool, "servers_types")
 	if err := newLedger(postgres.New(public)).AddServer(t.Context(), "web-1"); err != nil {
-		t.Errorf("the ledger that lacks nothing: %v", err)
+		t.Errorf("AddServer in the ledger with all rules: %v", err)
 	}
 	migrate(t, pool)
 	same(t, "schema", schemaOf(t, pool), before)
 }
 
-// A role that may only read takes the migrations' lock, which any role may.
-func TestMigrateWithNothingToDoWaitsForNobody(t *testing.T) {
+// Any role can take the advisory lock of the migrations, even one that may only read. It must not block a program that
+// calls Migrate when it starts.
+func TestMigrateWithNothingToDoDoesNotWait(t *testing.T) {
 	t.Parallel()
 	r := newRoles(t)
 	lock := must[string](t)(database.GenerateAdvisoryLockId("/"+one[string](t, r.owner, "SELECT current_database()::text"),
@@ -144,7 +147,7 @@ func TestMigrateWithNothingToDoWaitsForNobody(t *testing.T) {
 	run(t, reader, "SELECT pg_advisory_xact_lock($1)", lock)
 	for name, pool := range map[string]*pgxpool.Pool{"owner": pgtest.Pool(t, r.url), "hub": r.pool(t, "ledger_hub")} {
 		if err := postgres.Migrate(bounded(t), pool); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("Migrate by the %s: %v", name, err)
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// A lock or a connection that a panic leaves behind shows in the next call.
+// If a panic left a lock or a connection in use, the next call would wait until its context ends.
 func TestNilContextPanicsAndLeavesNoLock(t *testing.T) {
 	t.Parallel()
 	var none context.Context
@@ -33,6 +33,7 @@ func TestNilContextPanicsAndLeavesNoLock(t *testing.T) {
 	walk(t, ledger, "web-2")
 }
 
+// wantPanic expects call to panic.
 func wantPanic(t *testing.T, what string, call func()) {
 	t.Helper()
 	defer func() {

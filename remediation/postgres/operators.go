@@ -9,6 +9,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// This file implements the methods of remediation.Backend that concern many actions, all servers or the events.
+
 func (s *store) ApproveActions(ctx context.Context, ids []int64, by string, at time.Time) ([]remediation.Action, error) {
 	return actions(change(ctx, s, (*queries).ApproveActions, postgresdb.ApproveActionsParams{Ids: ids, ApprovedBy: by, ApprovedAt: &at}))
 }

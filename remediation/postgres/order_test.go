@@ -11,7 +11,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// newHeap is a ledger whose queries find rows where they lie, without an index that has them in order.
+// newHeap returns a ledger whose queries read rows in the order in which they are stored, because they can't use an
+// index.
 func newHeap(t *testing.T) (*pgxpool.Pool, *remediation.Ledger) {
 	t.Helper()
 	url := pgtest.URL(t)
@@ -26,7 +27,8 @@ func newHeap(t *testing.T) (*pgxpool.Pool, *remediation.Ledger) {
 	return pool, ledger
 }
 
-// fill stores three actions of a status, which lie in the reverse order of their ids, and returns the ids in order.
+// fill adds three actions of a status, which are stored in the reverse order of their ids. It returns the ids in
+// ascending order.
 func fill(t *testing.T, pool *pgxpool.Pool, status string) []int64 {
 	t.Helper()
 	ids := column[int64](t, pool, `INSERT INTO remediation_actions (server_id, action_type, status, command, created_at,
@@ -40,18 +42,18 @@ func fill(t *testing.T, pool *pgxpool.Pool, status string) []int64 {
 	for _, id := range []int64{ids[2], ids[1], ids[0]} {
 		run(t, pool, "UPDATE remediation_actions SET command = command WHERE id = $1", id)
 	}
-	same(t, "how they lie", column[int64](t, pool, "SELECT id FROM remediation_actions WHERE id = ANY($1)", ids),
+	same(t, "the order in which the rows are stored", column[int64](t, pool, "SELECT id FROM remediation_actions WHERE id = ANY($1)", ids),
 		[]int64{ids[2], ids[1], ids[0]})
 	return ids
 }
 
-// What comes first is said by the query, not by where a row lies, or by the plan.
-func TestOrderIsThatOfTheIdsWhereverTheRowsLie(t *testing.T) {
+// The order of rows must come from the query, not from the order in which they are stored or from the plan.
+func TestOrderIsThatOfTheIDs(t *testing.T) {
 	t.Parallel()
 	pool, ledger := newHeap(t)
 	approved := fill(t, pool, "approved")
 	if e := must[remediation.Explanation](t)(ledger.Explain(t.Context(), approved[2])); e.Behind != approved[0] {
-		t.Errorf("behind %d, want %d: %s", e.Behind, approved[0], e)
+		t.Errorf("Explain: behind %d, want %d: %s", e.Behind, approved[0], e)
 	}
 	for _, id := range approved[:2] {
 		same(t, "claimed", must[remediation.Action](t)(ledger.Claim(t.Context(), "web-1")).ID, id)
@@ -60,14 +62,14 @@ func TestOrderIsThatOfTheIdsWhereverTheRowsLie(t *testing.T) {
 	executing := fill(t, pool, "executing")
 	run(t, pool, "UPDATE remediation_actions SET command = command WHERE id = $1", approved[0])
 	if e := must[remediation.Explanation](t)(ledger.Explain(t.Context(), approved[2])); e.Behind != approved[0] {
-		t.Errorf("behind %d, want %d: %s", e.Behind, approved[0], e)
+		t.Errorf("Explain: behind %d, want %d: %s", e.Behind, approved[0], e)
 	}
 	run(t, pool, "DELETE FROM remediation_actions WHERE id = ANY($1)", approved)
 	late := remediation.New(postgres.New(pool), remediation.WithClock(func() time.Time { return now.Add(2 * time.Hour) }))
 	for _, id := range executing {
 		closed := must[[]remediation.Action](t)(late.FailOverdue(t.Context(), time.Hour, 1))
 		if len(closed) != 1 || closed[0].ID != id {
-			t.Errorf("closed %v, want %d", closed, id)
+			t.Errorf("FailOverdue closed %v, want %d", closed, id)
 		}
 	}
 	run(t, pool, "DELETE FROM remediation_actions")

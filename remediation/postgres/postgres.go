@@ -90,7 +90,8 @@ func (s *store) check(ctx context.Context) error {
 func change[P, T any](ctx context.Context, s *store, statement query[P, T], params P) (T, error) {
 	result, err := run(ctx, s, statement, params)
 	if !errors.Is(err, pgx.ErrNoRows) {
-		s.Changed() // after other errors too: the change may be committed, and a rollback may make delayed events visible
+		// After other errors too: the change may be committed, and a rollback may make delayed events visible.
+		s.Changed()
 	}
 	return result, err
 }
@@ -125,7 +126,8 @@ func checkVersion(ctx context.Context, conn postgresdb.DBTX) error {
 		return err
 	}
 	got, dirty := database.NilVersion, false
-	exists, missing, err := readSchema(ctx, conn) // first: an error would end a caller's transaction
+	// First, because reading a table that does not exist would abort a caller's transaction.
+	exists, missingRules, err := readSchema(ctx, conn)
 	if err == nil && exists {
 		got, dirty, err = readVersion(ctx, conn)
 	}
@@ -135,11 +137,11 @@ func checkVersion(ctx context.Context, conn postgresdb.DBTX) error {
 	if err := migration.Check(want, got, dirty); err != nil {
 		return err
 	}
-	return migration.CheckRules(missing)
+	return migration.CheckRules(missingRules)
 }
 
 // readSchema returns whether there is a version table, and the rules that are missing or disabled in the search path.
-func readSchema(ctx context.Context, conn postgresdb.DBTX) (versioned bool, missing []migration.Rule, err error) {
+func readSchema(ctx context.Context, conn postgresdb.DBTX) (versioned bool, missingRules []migration.Rule, err error) {
 	all, err := rules()
 	if err != nil {
 		return false, nil, err
@@ -177,7 +179,7 @@ const (
 	foreignKeyViolation  = "23503"
 	lockNotAvailable     = "55P03" // lock_timeout
 	deadlockDetected     = "40P01"
-	serializationFailure = "40001" // in a caller's transaction of a higher isolation level
+	serializationFailure = "40001" // in a caller's transaction above READ COMMITTED
 	tooManyConnections   = "53300"
 )
 

@@ -18,8 +18,8 @@ import (
 // helperEnv makes the test binary a process that migrates instead of running tests.
 const helperEnv = "ACTIONLEDGER_TEST_MIGRATOR"
 
-// migrateAsTold migrates the database of each URL that comes in a line, and answers each with a line.
-func migrateAsTold() {
+// runMigrator migrates the database of each URL that it reads from a line of stdin, and prints a line for each.
+func runMigrator() {
 	fmt.Println("ready")
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		if err := migrateAt(context.Background(), in.Text()); err != nil {
@@ -30,6 +30,7 @@ func migrateAsTold() {
 	}
 }
 
+// migrateAt migrates the database at a URL, on a pool of its own.
 func migrateAt(ctx context.Context, url string) error {
 	pool, err := pgxpool.New(ctx, url)
 	if err != nil {
@@ -39,15 +40,15 @@ func migrateAt(ctx context.Context, url string) error {
 	return postgres.Migrate(ctx, pool)
 }
 
-// migrator is another process that does migrateAsTold.
+// migrator is another process, which runs runMigrator.
 type migrator struct {
-	tell func(url string)
-	hear func() string
+	send    func(url string)
+	receive func() string
 }
 
 func startMigrator(t *testing.T) migrator {
 	t.Helper()
-	// t's own context ends before its cleanup, where the process may end by itself.
+	// Not t.Context(), which ends before the cleanup and would kill the process: the cleanup lets it exit by itself.
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	program := exec.CommandContext(ctx, must[string](t)(os.Executable()))
 	program.Env = append(os.Environ(), helperEnv+"=1")
@@ -72,16 +73,16 @@ func startMigrator(t *testing.T) migrator {
 	})
 	lines := bufio.NewScanner(out)
 	return migrator{
-		tell: func(url string) {
+		send: func(url string) {
 			t.Helper()
 			if _, err := fmt.Fprintln(in, url); err != nil {
 				t.Fatal(err)
 			}
 		},
-		hear: func() string {
+		receive: func() string {
 			t.Helper()
 			if !lines.Scan() {
-				t.Fatalf("the other process says nothing more: %v", lines.Err())
+				t.Fatalf("the other process printed no line: %v", lines.Err())
 			}
 			return lines.Text()
 		},
@@ -101,14 +102,14 @@ func TestManyProcessesMigrateAtOnce(t *testing.T) {
 		migrators[i] = startMigrator(t)
 	}
 	for _, m := range migrators {
-		same(t, "a process that starts", m.hear(), "ready")
+		same(t, "the first line of a process", m.receive(), "ready")
 	}
 	for _, url := range databases {
 		for _, m := range migrators {
-			m.tell(url)
+			m.send(url)
 		}
 		for _, m := range migrators {
-			same(t, "Migrate", m.hear(), "migrated")
+			same(t, "Migrate", m.receive(), "migrated")
 		}
 		conn := connect(t, url)
 		same(t, "version", stateOf(t, conn), &state{newest(t), false})

@@ -10,7 +10,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// ledger is the ledger of a login, at a time after now.
+// ledger returns a ledger on a login's pool, and the pool. The ledger's clock is later than now by after.
 func (r *roles) ledger(t *testing.T, role string, after time.Duration) (*remediation.Ledger, *pgxpool.Pool) {
 	t.Helper()
 	pool := r.pool(t, role)
@@ -18,7 +18,7 @@ func (r *roles) ledger(t *testing.T, role string, after time.Duration) (*remedia
 	return remediation.New(postgres.New(pool), clock), pool
 }
 
-// limited is an action that expires in an hour and may run for a minute.
+// limited returns an action that expires in an hour and may run for a minute.
 func limited() remediation.NewAction {
 	a := newAction("web-1")
 	a.ExpiresAt, a.MaxRuntimeSeconds = new(now.Add(time.Hour)), new(int64(60))
@@ -52,13 +52,13 @@ func TestRolesCancelAndExpireActions(t *testing.T) {
 	cancelled := do(hub.Create(t.Context(), a))
 	same(t, "a repeated Create", do(hub.Create(t.Context(), a)), cancelled)
 	if _, err := hub.Approve(t.Context(), cancelled.ID, a.CreatedBy); err == nil {
-		t.Error("the one who created the action approves it")
+		t.Error("the creator of the action can approve it")
 	}
 	do(hub.Approve(t.Context(), cancelled.ID, "bob"))
 	do(agent.Claim(t.Context(), "web-1"))
 	do(hub.RequestCancel(t.Context(), cancelled.ID, "bob", "the wrong server"))
 	seen := do(agent.Heartbeat(t.Context(), "web-1", cancelled.ID))
-	same(t, "who asks the agent to stop", seen.CancelRequestedBy, new("bob"))
+	same(t, "who requested the cancellation", seen.CancelRequestedBy, new("bob"))
 	do(agent.Finish(t.Context(), "web-1", cancelled.ID, remediation.Result{ExitCode: -1}))
 
 	expiring := do(hub.Create(t.Context(), limited()))
@@ -82,11 +82,11 @@ func TestRolesCancelAndExpireActions(t *testing.T) {
 	for _, e := range must[[]remediation.Event](t)(reader.History(t.Context(), cancelled.ID)) {
 		kinds = append(kinds, e.Kind)
 	}
-	same(t, "what the reader sees", kinds, []remediation.EventKind{"created", "approved", "executing", "cancel_requested", "failed"})
+	same(t, "the kinds of events that the reader sees", kinds, []remediation.EventKind{"created", "approved", "executing", "cancel_requested", "failed"})
 }
 
-// The README says what an agent gains by false times, and what ends its action nevertheless.
-func TestRoleOfTheAgentWritesFalseTimes(t *testing.T) {
+// The README says what an agent can do with false times, and what ends its action in spite of them.
+func TestAgentRoleCanWriteFalseTimes(t *testing.T) {
 	t.Parallel()
 	r := newRoles(t)
 	hub, _ := r.ledger(t, "ledger_hub", 0)
@@ -104,19 +104,19 @@ func TestRoleOfTheAgentWritesFalseTimes(t *testing.T) {
 		return ids
 	}
 
-	expired, undue, endless := limited(), newAction("web-1"), newAction("web-1")
-	undue.NotBefore, undue.ExpiresAt, undue.MaxRuntimeSeconds = new(now.Add(30*time.Minute)), expired.ExpiresAt, expired.MaxRuntimeSeconds
+	expired, early, unlimited := limited(), newAction("web-1"), newAction("web-1")
+	early.NotBefore, early.ExpiresAt, early.MaxRuntimeSeconds = new(now.Add(30*time.Minute)), expired.ExpiresAt, expired.MaxRuntimeSeconds
 	ids := []int64{}
-	for _, a := range []remediation.NewAction{expired, undue, endless} {
+	for _, a := range []remediation.NewAction{expired, early, unlimited} {
 		ids = append(ids, do(hub.Create(t.Context(), a)).ID)
 	}
-	last := expired.ExpiresAt.Add(-time.Microsecond) // the latest start that the rules let pass
+	last := expired.ExpiresAt.Add(-time.Microsecond) // the latest start that the rules allow
 	for i, at := range []time.Time{last, last, now.AddDate(1000, 0, 0)} {
 		run(t, agent, "UPDATE remediation_actions SET status = 'executing', executed_at = $1 WHERE id = $2", at, ids[i])
 	}
 	run(t, agent, "UPDATE remediation_actions SET heartbeat_at = $1", now.AddDate(1000, 0, 0))
 	same(t, "overdue before the end of ExpiresAt and MaxRuntimeSeconds", overdue(hub), []int64(nil))
-	same(t, "at that moment", overdue(late), ids[:2])
-	same(t, "the one without limits", do(hub.Get(t.Context(), ids[2])).Status, remediation.Executing)
+	same(t, "overdue at that time", overdue(late), ids[:2])
+	same(t, "status of the action without limits", do(hub.Get(t.Context(), ids[2])).Status, remediation.Executing)
 	do(hub.Finish(t.Context(), "web-1", ids[2], remediation.Result{ExitCode: -1}))
 }

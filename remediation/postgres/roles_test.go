@@ -21,13 +21,15 @@ import (
 
 const denied = "42501" // insufficient_privilege
 
-// roles is a database to which the README's grants were applied.
+// roles is a database with the roles and grants of the README.
 type roles struct {
 	url   string
 	owner *pgx.Conn
-	name  func(role string) string // the README's name of a role, as this test calls it: roles belong to the whole server
+	// name returns this test's name for a role of the README, because roles belong to the whole server.
+	name func(role string) string
 }
 
+// newRoles runs the README's statements with this test's names for the roles, and creates a login for each role.
 func newRoles(t *testing.T) *roles {
 	t.Helper()
 	r := &roles{url: pgtest.URL(t)}
@@ -56,10 +58,10 @@ func newRoles(t *testing.T) *roles {
 	return r
 }
 
-// login is the role that a program logs in as, a member of the README's.
+// login returns the name of the login that is a member of a role of the README.
 func (r *roles) login(role string) string { return r.name(role) + "_login" }
 
-// rolesInReadme is the sql block of the section about roles.
+// rolesInReadme returns the sql block of the README's section about roles.
 func rolesInReadme(t *testing.T) string {
 	t.Helper()
 	text := must[[]byte](t)(os.ReadFile("README.md"))
@@ -70,7 +72,7 @@ func rolesInReadme(t *testing.T) string {
 	return string(block[1])
 }
 
-// pool is what a program has that logs in as a member of the role.
+// pool returns a pool of a role's login.
 func (r *roles) pool(t *testing.T, role string) *pgxpool.Pool {
 	t.Helper()
 	at := must[*url.URL](t)(url.Parse(r.url))
@@ -78,9 +80,10 @@ func (r *roles) pool(t *testing.T, role string) *pgxpool.Pool {
 	return pgtest.Pool(t, at.String())
 }
 
-// forbidden expects that each of the ledger's methods and each raw statement is refused and changes nothing. allowed are
-// the methods that the role may call; refusals are statements that it may make, but not to that end.
-func (r *roles) forbidden(t *testing.T, role string, allowed []string, statements []string, refusals map[string]string) {
+// wantDenied expects permission denied for every method of the ledger that is not in allowed, and for every one of
+// statements. It expects each statement in refusals to fail with the SQLSTATE there, because the role has the right but
+// a rule refuses the change. Nothing may change.
+func (r *roles) wantDenied(t *testing.T, role string, allowed []string, statements []string, refusals map[string]string) {
 	t.Helper()
 	pool := r.pool(t, role)
 	schema, rows := schemaOf(t, r.owner), contentsOf(t, r.owner)
@@ -105,7 +108,7 @@ func (r *roles) forbidden(t *testing.T, role string, allowed []string, statement
 			t.Errorf("%s runs %s: %v, want SQLSTATE %s", role, statement, err, expected[statement])
 		}
 		if err == nil {
-			if err := tx.Commit(t.Context()); err != nil { // so that the rows show it too
+			if err := tx.Commit(t.Context()); err != nil { // so that the comparison below finds the change
 				t.Errorf("commit %s: %v", statement, err)
 			}
 		}
@@ -116,8 +119,8 @@ func (r *roles) forbidden(t *testing.T, role string, allowed []string, statement
 	same(t, "version", stateOf(t, r.owner), version)
 }
 
-// owned is what only the owner of the tables may do.
-var owned = []string{
+// ownerOnly are statements that only the owner of the tables may run.
+var ownerOnly = []string{
 	"DROP TABLE remediation_actions",
 	"DROP TRIGGER remediation_actions_transition ON remediation_actions",
 	"DROP TRIGGER remediation_actions_limits_update ON remediation_actions",
@@ -168,11 +171,11 @@ var owned = []string{
 	"SET ROLE postgres",
 }
 
-// reading are the methods that every role may call.
+// reading are the methods that every role of the README may call.
 var reading = []string{"Get", "List", "Counts", "Explain", "Events", "Follow", "History", "Servers", "Server"}
 
-// queued is what only the hub may do.
-var queued = []string{
+// hubOnly are statements that the hub's role may run, if the rules allow them, and the other roles may not.
+var hubOnly = []string{
 	"DELETE FROM remediation_actions",
 	"INSERT INTO servers (id) VALUES ('web-2')",
 	"INSERT INTO alerts (server_id, title) VALUES ('web-1', 'down')",
@@ -192,7 +195,7 @@ var queued = []string{
 	"UPDATE remediation_actions SET cancel_requested_at = now(), cancel_requested_by = 'eve', cancel_reason = 'no'",
 }
 
-func TestHubRoleLivesTheLifecycleAndChangesNoSchema(t *testing.T) {
+func TestHubRoleDoesTheLifecycleAndChangesNoSchema(t *testing.T) {
 	t.Parallel()
 	r := newRoles(t)
 	walk(t, newLedger(postgres.New(r.pool(t, "ledger_hub"))), "web-1")
@@ -207,10 +210,10 @@ func TestHubRoleLivesTheLifecycleAndChangesNoSchema(t *testing.T) {
 		t.Errorf("the hub prunes: %v", err)
 	}
 	if err := postgres.Migrate(t.Context(), r.pool(t, "ledger_hub")); err != nil {
-		t.Errorf("the hub migrates what is up to date: %v", err)
+		t.Errorf("the hub calls Migrate with nothing to do: %v", err)
 	}
 	everything := slices.Collect(maps.Keys(calls(nil)))
-	r.forbidden(t, "ledger_hub", everything, owned, map[string]string{
+	r.wantDenied(t, "ledger_hub", everything, ownerOnly, map[string]string{
 		"UPDATE remediation_actions SET command = 'rm -rf /'":                 "23514",
 		"UPDATE remediation_actions SET approved_by = 'eve', stdout = 'fine'": "23514",
 	})
@@ -228,8 +231,8 @@ func TestAgentRoleExecutesAndNothingElse(t *testing.T) {
 	do(agent.Finish(t.Context(), "web-1", started.ID, remediation.Result{ExitCode: 1}))
 	same(t, "what the hub reads", do(hub.Get(t.Context(), started.ID)).Status, remediation.Failed)
 
-	do(hub.Create(t.Context(), newAction("web-1"))) // beside a pending one, and of every other status too
-	forbidden := slices.Concat(owned, queued)
+	do(hub.Create(t.Context(), newAction("web-1"))) // approved; there is an action in every other status too
+	forbidden := slices.Concat(ownerOnly, hubOnly)
 	for column, value := range map[string]string{
 		"id": "id + 1000", "server_id": "'web-2'", "action_type": "'x'", "service_name": "'x'", "command": "'rm -rf /'",
 		"created_at": "now()", "created_by": "'eve'", "alert_id": "NULL", "approved_at": "now()", "approved_by": "'eve'",
@@ -239,9 +242,10 @@ func TestAgentRoleExecutesAndNothingElse(t *testing.T) {
 	} {
 		forbidden = append(forbidden, fmt.Sprintf("UPDATE remediation_actions SET %s = %s", column, value))
 	}
-	// ClearOutput finds something to clear only later: what it would do is among the statements.
+	// ClearOutput is allowed here because it finds nothing to clear at this time. Below it finds something and is
+	// refused.
 	may := append([]string{"Claim", "Start", "Heartbeat", "Finish", "FailOverdue", "ClearOutput"}, reading...)
-	r.forbidden(t, "ledger_agent", may, forbidden, map[string]string{
+	r.wantDenied(t, "ledger_agent", may, forbidden, map[string]string{
 		"UPDATE remediation_actions SET status = 'approved' WHERE status = 'pending'":                       "23514",
 		"UPDATE remediation_actions SET status = 'rejected' WHERE status = 'approved'":                      "23514",
 		"UPDATE remediation_actions SET status = 'executing', executed_at = now() WHERE status = 'pending'": "23514",
@@ -262,8 +266,8 @@ func TestAgentRoleExecutesAndNothingElse(t *testing.T) {
 	}
 }
 
-// A temporary table stands before the schema's in the search path of a caller, but not of the triggers.
-func TestAgentRoleShadowsNoEvents(t *testing.T) {
+// In a session's search path its temporary tables come before the schema's tables. The triggers do not use that path.
+func TestTemporaryTableOfTheAgentHidesNoEvents(t *testing.T) {
 	t.Parallel()
 	r := newRoles(t)
 	hub := newLedger(postgres.New(r.pool(t, "ledger_hub")))
@@ -280,7 +284,7 @@ func TestAgentRoleShadowsNoEvents(t *testing.T) {
 		[]string{"created", "approved", "executing"})
 }
 
-func TestAgentRoleDoesNotForgeSinceWhenAServerIsPaused(t *testing.T) {
+func TestAgentRoleCannotChangeWhenAServerWasPaused(t *testing.T) {
 	t.Parallel()
 	r := newRoles(t)
 	hub := newLedger(postgres.New(r.pool(t, "ledger_hub")))
@@ -292,7 +296,7 @@ func TestAgentRoleDoesNotForgeSinceWhenAServerIsPaused(t *testing.T) {
 	}
 	before := contentsOf(t, r.owner)
 	if _, err := r.pool(t, "ledger_agent").Exec(t.Context(), "UPDATE servers SET paused_at = NULL"); err == nil {
-		t.Error("the agent may write paused_at")
+		t.Error("the agent can write paused_at")
 	}
 	same(t, "rows", contentsOf(t, r.owner), before)
 }
@@ -304,14 +308,14 @@ func TestReaderRoleOnlyReads(t *testing.T) {
 	reader := r.pool(t, "ledger_reader")
 	readBack(t, newLedger(postgres.New(reader)), all)
 	visible := contentsOf(t, r.owner)
-	delete(visible, "remediation_events_gone") // which the feed alone needs
-	same(t, "what it reads by itself", contentsOf(t, reader), visible)
+	delete(visible, "remediation_events_gone") // only the functions of the feed read it
+	same(t, "rows that the reader can read", contentsOf(t, reader), visible)
 	for _, name := range reading {
 		if err := calls(newLedger(postgres.New(reader)))[name](t.Context()); err != nil {
 			t.Errorf("the reader calls %s: %v", name, err)
 		}
 	}
-	r.forbidden(t, "ledger_reader", reading, slices.Concat(owned, queued, []string{
+	r.wantDenied(t, "ledger_reader", reading, slices.Concat(ownerOnly, hubOnly, []string{
 		"UPDATE remediation_actions SET status = 'executing', executed_at = now() WHERE status = 'approved'",
 		"UPDATE remediation_actions SET stdout = 'fine'",
 		"UPDATE remediation_actions SET heartbeat_at = now()",

@@ -15,8 +15,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// A program in another language tells the rules apart by what PostgreSQL reports beside the message.
-func TestRefusalOfRawSQLNamesTheRule(t *testing.T) {
+// A program in another language can tell from the fields of PostgreSQL's error which rule refused its statement.
+func TestErrorOfRawSQLNamesTheRule(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.URL(t))
 	ledger := newLedger(postgres.New(pool))
@@ -32,18 +32,18 @@ func TestRefusalOfRawSQLNamesTheRule(t *testing.T) {
 		sql  string
 		args []any
 	}{
-		"a step that leaves one out": {"remediation_actions_transition",
+		"a transition that skips a status": {"remediation_actions_transition",
 			`UPDATE remediation_actions SET status = 'failed', completed_at = created_at WHERE id = $1`,
 			[]any{at[remediation.Pending]}},
 		"a terminal status written again": {"remediation_actions_transition",
 			`UPDATE remediation_actions SET status = 'completed' WHERE id = $1`, []any{at[remediation.Completed]}},
-		"approval by nobody": {"remediation_actions_consistent",
+		"approval without an approver": {"remediation_actions_consistent",
 			`UPDATE remediation_actions SET status = 'approved' WHERE id = $1`, []any{at[remediation.Pending]}},
 		"a result without an execution": {"remediation_actions_consistent",
 			`INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by, approved_at, approved_by,
 				completed_at, exit_code)
 			VALUES ('web-1', 'restart_service', 'completed', 'true', now(), 'eve', now(), 'eve', now(), 0)`, nil},
-		"no such status": {"remediation_actions_consistent",
+		"an unknown status": {"remediation_actions_consistent",
 			`INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by)
 			VALUES ('web-1', 'restart_service', 'paused', 'true', now(), 'eve')`, nil},
 		"another command after the approval": {"remediation_actions_immutable",
@@ -54,9 +54,9 @@ func TestRefusalOfRawSQLNamesTheRule(t *testing.T) {
 			`UPDATE remediation_actions SET approved_by = 'eve' WHERE id = $1`, []any{at[remediation.Approved]}},
 		"an output after the result": {"remediation_actions_immutable_audit",
 			`UPDATE remediation_actions SET stdout = 'fine' WHERE id = $1`, []any{at[remediation.Failed]}},
-		"an alert forgotten": {"remediation_actions_immutable_alert",
+		"an alert removed": {"remediation_actions_immutable_alert",
 			`UPDATE remediation_actions SET alert_id = NULL WHERE id = $1`, []any{at[remediation.Completed]}},
-		"an alert exchanged": {"remediation_actions_immutable_alert",
+		"an alert replaced": {"remediation_actions_immutable_alert",
 			`UPDATE remediation_actions SET alert_id = $2 WHERE id = $1`, []any{at[remediation.Completed], other}},
 		"an infinite pause": {"servers_types", `UPDATE servers SET paused_at = 'infinity'`, nil},
 	} {
@@ -64,7 +64,7 @@ func TestRefusalOfRawSQLNamesTheRule(t *testing.T) {
 			_, err := pool.Exec(t.Context(), c.sql, c.args...)
 			got := (*pgconn.PgError)(nil)
 			if !errors.As(err, &got) {
-				t.Fatalf("error is %v, want a refusal by the server", err)
+				t.Fatalf("error is %v, want an error of the server", err)
 			}
 			want := &pgconn.PgError{
 				Code: "23514", SchemaName: "public", TableName: "remediation_actions", ConstraintName: c.rule, Message: got.Message,
@@ -74,15 +74,15 @@ func TestRefusalOfRawSQLNamesTheRule(t *testing.T) {
 			}
 			shown := cmpopts.IgnoreFields(pgconn.PgError{}, "Severity", "SeverityUnlocalized", "Where", "File", "Line", "Routine")
 			if diff := cmp.Diff(want, got, shown); diff != "" {
-				t.Errorf("refusal (-want +got):\n%s", diff)
+				t.Errorf("the server's error (-want +got):\n%s", diff)
 			}
 		})
 	}
 	readBack(t, ledger, all)
 }
 
-// PostgreSQL has times that Go has not. One of them in one row, which an agent's role could write, and no page that holds
-// the row can be read any more.
+// PostgreSQL has infinite times, and Go does not. If an agent's role could write one, pages with that row could not be
+// read any more.
 func TestInfiniteTimeIsRefused(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.URL(t))
@@ -106,7 +106,7 @@ func TestInfiniteTimeIsRefused(t *testing.T) {
 	readBack(t, ledger, all)
 }
 
-// A trigger of the host program's own may skip a row, and nothing says so.
+// A trigger of the host program may skip a row, and PostgreSQL reports no error.
 func TestCreateThatATriggerSkipsFails(t *testing.T) {
 	t.Parallel()
 	pool, ledger, _ := newFeed(t)
@@ -118,26 +118,26 @@ func TestCreateThatATriggerSkipsFails(t *testing.T) {
 		a.Command = command
 		created, err := ledger.Create(t.Context(), a)
 		if (err != nil) != fails || (created.ID == 0) != fails {
-			t.Errorf("Create of the one to be %s: %+v, %v", command, created, err)
+			t.Errorf("Create of the action to be %s: %+v, %v", command, created, err)
 		}
 	}
 }
 
-// A row from before the rules may hold one: it stays as it is, and stops no others.
-func TestOldRowWithAnInfiniteTimeStopsNoOther(t *testing.T) {
+// A row that predates the rules may have an infinite time. It stays unchanged and blocks no other row.
+func TestOldRowWithAnInfiniteTimeBlocksNoOtherRow(t *testing.T) {
 	t.Parallel()
 	pool, ledger, _ := newFeed(t)
 	run(t, pool, `UPDATE servers SET is_paused = TRUE; INSERT INTO servers (id) VALUES ('web-2');
 		ALTER TABLE remediation_actions DISABLE TRIGGER USER`)
-	for _, odd := range []string{"infinity", "-infinity"} {
+	for _, infinite := range []string{"infinity", "-infinity"} {
 		run(t, pool, strings.ReplaceAll(`INSERT INTO remediation_actions (server_id, action_type, command, created_by, status,
 				created_at, approved_at, executed_at, approved_by) VALUES
-			('web-1', 'reboot', 'reboot', 'ann', 'pending', 'ODD', NULL, NULL, NULL),
-			('web-1', 'reboot', 'reboot', 'ann', 'approved', 'ODD', now(), NULL, 'bob'),
-			('web-1', 'reboot', 'reboot', 'ann', 'approved', now(), 'ODD', NULL, 'bob'),
-			('web-2', 'reboot', 'reboot', 'ann', 'executing', 'ODD', now(), now(), 'bob'),
-			('web-2', 'reboot', 'reboot', 'ann', 'executing', now(), 'ODD', now(), 'bob'),
-			('web-2', 'reboot', 'reboot', 'ann', 'executing', now(), now(), 'ODD', 'bob')`, "ODD", odd))
+			('web-1', 'reboot', 'reboot', 'ann', 'pending', 'INFINITE', NULL, NULL, NULL),
+			('web-1', 'reboot', 'reboot', 'ann', 'approved', 'INFINITE', now(), NULL, 'bob'),
+			('web-1', 'reboot', 'reboot', 'ann', 'approved', now(), 'INFINITE', NULL, 'bob'),
+			('web-2', 'reboot', 'reboot', 'ann', 'executing', 'INFINITE', now(), now(), 'bob'),
+			('web-2', 'reboot', 'reboot', 'ann', 'executing', now(), 'INFINITE', now(), 'bob'),
+			('web-2', 'reboot', 'reboot', 'ann', 'executing', now(), now(), 'INFINITE', 'bob')`, "INFINITE", infinite))
 	}
 	run(t, pool, "ALTER TABLE remediation_actions ENABLE TRIGGER USER")
 	const statuses = "SELECT id || ' ' || status FROM remediation_actions WHERE id <= 12 ORDER BY id"
@@ -148,24 +148,25 @@ func TestOldRowWithAnInfiniteTimeStopsNoOther(t *testing.T) {
 	rejected := must[[]remediation.Outcome](t)(ledger.RejectMany(t.Context(), []int64{1, good[1]}, "bob", "no"))
 	for _, outcomes := range [][]remediation.Outcome{approved, rejected} {
 		if outcomes[0].Err == nil || outcomes[1].Err != nil {
-			t.Errorf("a decision beside an odd row: %+v", outcomes)
+			t.Errorf("outcomes are %+v, want an error only for the row with an infinite time", outcomes)
 		}
 	}
 	same(t, "the reason", must[remediation.Explanation](t)(ledger.Explain(t.Context(), good[0])).Reason, remediation.ReasonUnclaimed)
 	same(t, "claimed", must[remediation.Action](t)(ledger.Claim(t.Context(), "web-1")).ID, good[0])
 	if a, err := ledger.Claim(t.Context(), "web-1"); !errors.Is(err, remediation.ErrNothingToClaim) {
-		t.Errorf("claimed %d, %v", a.ID, err)
+		t.Errorf("the second Claim: action %d, %v; want ErrNothingToClaim", a.ID, err)
 	}
 	late := remediation.New(postgres.New(pool), remediation.WithClock(func() time.Time { return time.Now().AddDate(1, 0, 0) }))
 	closed := must[[]remediation.Action](t)(late.FailOverdue(t.Context(), time.Hour, 100))
 	if len(closed) != 1 || closed[0].ID != good[0] {
-		t.Errorf("closed %v, want %d", closed, good[0])
+		t.Errorf("FailOverdue closed %v, want %d", closed, good[0])
 	}
-	same(t, "the odd rows", column[string](t, pool, statuses), before)
+	same(t, "statuses of the rows with infinite times", column[string](t, pool, statuses), before)
 }
 
-// A login may put a schema of its own before pg_catalog. What it defines there must not stand in for what the rules use.
-func TestOperatorsOfTheCallersOwnDoNotStandInForThoseOfTheRules(t *testing.T) {
+// A login can put a schema of its own before pg_catalog in its search path. The rules must not use the operators and
+// functions that it defines there.
+func TestRulesDoNotUseOperatorsOfTheCaller(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t, pgtest.URL(t))
 	ledger := newLedger(postgres.New(pool))
@@ -181,10 +182,10 @@ func TestOperatorsOfTheCallersOwnDoNotStandInForThoseOfTheRules(t *testing.T) {
 		SET search_path = mine, pg_catalog, public`)
 	before := contentsOf(t, pool)
 	for name, statement := range map[string]string{
-		"a step that skips the approval": "UPDATE remediation_actions SET status = 'executing', executed_at = now() WHERE status = 'pending'",
-		"a creation out of nothing": `INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by, exit_code)
+		"a transition that skips the approval": "UPDATE remediation_actions SET status = 'executing', executed_at = now() WHERE status = 'pending'",
+		"a new action with an exit code": `INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by, exit_code)
 			VALUES ('web-1', 'reboot', 'pending', 'reboot', now(), 'ann', 0)`,
-		"a creation that has expired": `INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by, expires_at)
+		"a new action that has expired": `INSERT INTO remediation_actions (server_id, action_type, status, command, created_at, created_by, expires_at)
 			VALUES ('web-1', 'reboot', 'pending', 'reboot', now(), 'ann', '2020-01-01')`,
 	} {
 		if _, err := conn.Exec(t.Context(), statement); sqlState(err) != "23514" {
