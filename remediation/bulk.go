@@ -6,18 +6,19 @@ import (
 	"time"
 )
 
-// Outcome is what a bulk decision did with one id.
+// Outcome is the result of a bulk decision for one id.
 type Outcome struct {
 	ID     int64
-	Action Action // as it is after the decision; zero if Err is not nil
-	Err    error  // as the decision on this id alone would have returned it
+	Action Action // the action after the decision; zero if Err is not nil
+	Err    error  // what Approve or Reject would return for this id
 }
 
-// ApproveMany approves up to 1,000 pending actions in one statement and returns one Outcome per id, in the order asked.
-// Unknown and already decided ids get the error that Approve gives; an id that is named twice gets its outcome twice.
-// Concurrent callers see each action decided by exactly one of them.
+// ApproveMany approves up to 1,000 pending actions in one statement. It returns one Outcome per id, in the order of
+// ids. An id that can't be approved gets the error that Approve returns for it. An id that occurs twice gets the same
+// outcome twice. If concurrent calls name the same action, exactly one of them approves it.
 //
-// The error is for the call as a whole, *InputError for more ids or for a bad name: then nothing was decided.
+// The error that ApproveMany itself returns is about the whole call: no action was approved. It is an *InputError if
+// there are more than 1,000 ids, or if by is not valid, as in Approve.
 func (l *Ledger) ApproveMany(ctx context.Context, ids []int64, by string) ([]Outcome, error) {
 	if err := checkActor("by", by); err != nil {
 		return nil, fmt.Errorf("approve actions: %w", err)
@@ -27,7 +28,8 @@ func (l *Ledger) ApproveMany(ctx context.Context, ids []int64, by string) ([]Out
 	})
 }
 
-// RejectMany rejects up to 1,000 pending actions for one reason. It is to Reject what ApproveMany is to Approve.
+// RejectMany rejects up to 1,000 pending actions in one statement, all for the same reason. Its outcomes and its error
+// are like those of ApproveMany; an id that can't be rejected gets the error that Reject returns for it.
 func (l *Ledger) RejectMany(ctx context.Context, ids []int64, by, reason string) ([]Outcome, error) {
 	if err := checkDecision(by, reason); err != nil {
 		return nil, fmt.Errorf("reject actions: %w", err)
@@ -37,8 +39,8 @@ func (l *Ledger) RejectMany(ctx context.Context, ids []int64, by, reason string)
 	})
 }
 
-// decide applies one statement to all ids and, only if some did not answer, reads those to say why. Nothing comes back to
-// pending, so what they are then is what they were.
+// decide runs one statement for all ids. It then reads only the ids that the statement did not return, to find out why.
+// No action becomes pending again, so a later read finds the same reason.
 func (l *Ledger) decide(ctx context.Context, s step, ids []int64, apply func(now time.Time) ([]Action, error)) ([]Outcome, error) {
 	if len(ids) > maxLimit {
 		return nil, fmt.Errorf("%s actions: %w", s.verb, &InputError{"ids", fmt.Sprintf("are %d, but may be at most %d", len(ids), maxLimit)})
@@ -65,7 +67,7 @@ func (l *Ledger) decide(ctx context.Context, s step, ids []int64, apply func(now
 		}
 	}
 	var statuses map[int64]Status
-	var unread error // what was decided stays decided, so this is an error of the other ids only
+	var unread error // an error of the other ids only: the first statement is committed
 	if len(others) > 0 {
 		statuses, unread = l.store.ActionStatuses(ctx, others)
 	}
@@ -85,6 +87,8 @@ func (l *Ledger) decide(ctx context.Context, s step, ids []int64, apply func(now
 	return outcomes, nil
 }
 
+// whyNotDecided returns the error of an action that the statement of a bulk decision did not change. from is its
+// status.
 func (l *Ledger) whyNotDecided(ctx context.Context, s step, id int64, from Status, now time.Time) error {
 	if from != s.from {
 		return &TransitionError{ID: id, From: from, To: s.to}
@@ -96,17 +100,21 @@ func (l *Ledger) whyNotDecided(ctx context.Context, s step, id int64, from Statu
 	return current.refuse(s, now)
 }
 
-// FailOverdue closes executing actions whose agent reports nothing: up to limit become failed if their last Heartbeat, or
-// their start if there was none, is longer ago than olderThan, or if they have been executing for longer than their own
-// MaxRuntimeSeconds, with or without heartbeats. They get no exit code, and their stderr says after how long no result came.
-// It returns them, oldest first. It runs nothing again, and a result that arrives later gets a *TransitionError whose From
-// is failed.
+// FailOverdue closes executing actions that have no result in time, and returns them in the order of their ids. At most
+// limit actions become failed. An action is overdue in two cases:
 //
-// The time counts from the latest of the action's times, so that a wrong clock closes nothing early. If an older program
-// recorded an exit code without ending the action, the exit code stays and decides the status.
+//   - Its last Heartbeat, or its start if there was none, is longer ago than olderThan.
+//   - It has been executing for longer than its MaxRuntimeSeconds, with or without heartbeats.
 //
-// However many sweepers run at once, each action is closed once, and one that is finished meanwhile is left alone. On
-// PostgreSQL an action that another transaction has locked is left to the next call.
+// A closed action has no exit code, and its stderr says how long FailOverdue waited for the result. The command is not
+// run again. A Finish that comes later gets a *TransitionError whose From is failed.
+//
+// The age is measured from the latest time that the action has, so a clock that was wrong closes no action too early.
+// If an older program recorded an exit code without ending the action, the exit code stays and decides the status.
+//
+// FailOverdue may run in several processes at once: each action is closed once, and an action that is finished at the
+// same time is not changed. On PostgreSQL an action that another transaction has locked is skipped until the next call.
+//
 // *InputError if olderThan is not positive.
 func (l *Ledger) FailOverdue(ctx context.Context, olderThan time.Duration, limit int) ([]Action, error) {
 	limit, err := checkLimit(limit)

@@ -5,54 +5,57 @@ import (
 	"fmt"
 )
 
-// The sentinels, for errors.Is. Every error that a Ledger returns says in one sentence what was being done.
+// The sentinels, for errors.Is. The text of an error that a Ledger returns is one sentence and begins with the
+// operation that failed.
 var (
-	// ErrNotFound says that there is no such action, or none of that server.
+	// ErrNotFound says that the action doesn't exist, or belongs to another server than the one named.
 	ErrNotFound = errors.New("no such action")
 
-	// ErrServerNotFound says that the server was never added; nothing was written.
+	// ErrServerNotFound says that the server doesn't exist; nothing was written.
 	ErrServerNotFound = errors.New("no such server")
 
-	// ErrAlertNotFound says that the alert doesn't exist; nothing was written.
+	// ErrAlertNotFound says that the server has no such alert; nothing was written.
 	ErrAlertNotFound = errors.New("no such alert")
 
-	// ErrNothingToClaim says that the server has no approved action that may run now. It is how a claim ends on a
-	// quiet server, not a failure.
+	// ErrNothingToClaim says that the server has no approved action that may run now. This is the normal result of a
+	// claim on an idle server.
 	ErrNothingToClaim = errors.New("nothing to claim")
 
-	// ErrInvalidTransition says that the lifecycle forbids the step; nothing was written. errors.As finds a
+	// ErrInvalidTransition says that the action can't make this transition now; nothing was written. errors.As finds a
 	// *TransitionError.
 	ErrInvalidTransition = errors.New("invalid transition")
 
-	// ErrInvalidInput says that an argument was refused before anything was written. errors.As finds an *InputError.
+	// ErrInvalidInput says that an argument is not valid; nothing was written. errors.As finds an *InputError.
 	ErrInvalidInput = errors.New("invalid input")
 
-	// ErrDuplicate says that an open action on that server has the same DedupeKey, or that an action with other content has
-	// the same IdempotencyKey; nothing was written. errors.As finds a *DuplicateError.
+	// ErrDuplicate says that an open action of the server has the same DedupeKey, or that an action with different
+	// content has the same IdempotencyKey; nothing was written. errors.As finds a *DuplicateError.
 	ErrDuplicate = errors.New("duplicate action")
 
-	// ErrBusy says that others held what the call needs for longer than it may wait: the write lock of an SQLite file, a
-	// row, a connection. Nothing was written, and the same call may succeed later.
+	// ErrBusy says that the call timed out waiting for a lock: the write lock of an SQLite file, or a lock on
+	// PostgreSQL. It also stands for a deadlock, a serialization failure and too many connections on PostgreSQL.
+	// Nothing was written, and a retry may succeed.
 	ErrBusy = errors.New("the database is busy")
 
-	// ErrSchemaVersion says that the database is older or newer than the code, that some of the lifecycle's rules were
-	// dropped or disabled, or that a migration was left half done by another tool. Migrate mends an older one, and puts
-	// rules back.
+	// ErrSchemaVersion says that the schema is older or newer than the code, that some of the lifecycle's rules
+	// (triggers, unique indexes, views) were dropped or disabled, or that another tool left a migration half done.
+	// Migrate upgrades an older schema and restores rules. Events and Follow return it also for events from another
+	// PostgreSQL cluster.
 	ErrSchemaVersion = errors.New("schema version does not fit")
 )
 
-// TransitionError says which step was refused. It matches ErrInvalidTransition.
+// TransitionError says which transition was refused. It matches ErrInvalidTransition.
 type TransitionError struct {
 	ID   int64
 	From Status // the status that the action has
-	To   Status // the status that it was to get: for Heartbeat Executing, for RequestCancel Rejected
+	To   Status // the status that the call asked for; Heartbeat has Executing here, RequestCancel has Rejected
 
-	// Why is "" if the lifecycle forbids the step. If the lifecycle allows it, Why says what holds the action:
+	// Why is "" if the lifecycle forbids the transition. If the lifecycle allows it, Why is what prevents it now:
 	// ReasonMaintenance, ReasonExpired, ReasonNotYetDue, ReasonSelfApproval or ReasonNoApproval.
 	Why Reason
 }
 
-// Error says in one sentence where the action stands and, if another method can go on from there, which.
+// Error returns one sentence with the status of the action and, where another method applies to that status, its name.
 func (e *TransitionError) Error() string {
 	switch e.Why {
 	case ReasonMaintenance:
@@ -84,25 +87,25 @@ func (e *TransitionError) Error() string {
 // Unwrap returns ErrInvalidTransition.
 func (e *TransitionError) Unwrap() error { return ErrInvalidTransition }
 
-// InputError says which argument was refused and why. It matches ErrInvalidInput.
+// InputError says which argument is not valid and why. It matches ErrInvalidInput.
 type InputError struct {
-	Field   string // the argument's name as the database spells it, such as "command", or "by", "reason", "limit"
-	Problem string // reads on after the field: "is empty"
+	Field   string // the column, such as "command", or an argument that is not a column, such as "by", "reason" or "limit"
+	Problem string // completes the sentence that Field begins: "is empty"
 }
 
-// Error is the field and its problem: "command is empty".
+// Error returns the field and its problem: "command is empty".
 func (e *InputError) Error() string { return e.Field + " " + e.Problem }
 
 // Unwrap returns ErrInvalidInput.
 func (e *InputError) Unwrap() error { return ErrInvalidInput }
 
-// DuplicateError says which action has the key already: an open one with the same DedupeKey, or one with the same
-// IdempotencyKey and other content. It matches ErrDuplicate.
+// DuplicateError says which action has the key already: an open action with the same DedupeKey, or an action with the
+// same IdempotencyKey and different content. It matches ErrDuplicate.
 type DuplicateError struct {
 	ExistingID int64
 }
 
-// Error names the action that has the key.
+// Error returns a sentence that names the action that has the key.
 func (e *DuplicateError) Error() string {
 	return fmt.Sprintf("action %d has this key already", e.ExistingID)
 }

@@ -7,41 +7,47 @@ import (
 	"time"
 )
 
-// Reason says why an action is not running, or that it is.
+// Reason is the reason why an action is not running, or ReasonExecuting if it is.
 type Reason string
 
 const (
 	ReasonAwaitingApproval Reason = "awaiting_approval" // a person must approve or reject it
-	ReasonMaintenance      Reason = "maintenance"       // only "auto" approved it and its server is paused: Unpause or Withdraw
-	ReasonBehind           Reason = "behind"            // its server's agent has another action before it: see Behind
-	ReasonUnclaimed        Reason = "unclaimed"         // it is next, and its server's agent has not come for it
-	ReasonExecuting        Reason = "executing"         // it runs
-	ReasonFinished         Reason = "finished"          // it ran
-	ReasonRejected         Reason = "rejected"          // it never runs
-	ReasonExpired          Reason = "expired"           // its ExpiresAt has come, so it never runs; Expire rejects it
-	ReasonNotYetDue        Reason = "not_yet_due"       // it is approved, but its NotBefore has not come
-	ReasonSelfApproval     Reason = "self_approval"     // the one who approves it created it, and its server forbids that; only in a TransitionError
-	ReasonNoApproval       Reason = "no_approval"       // older than the rules: its audit fields are not those of a valid approval, so it never runs
+	ReasonMaintenance      Reason = "maintenance"       // its server is paused and only "auto" approved it: Unpause or Withdraw
+	ReasonBehind           Reason = "behind"            // another action of its server comes first: see Explanation.Behind
+	ReasonUnclaimed        Reason = "unclaimed"         // it is next, and the agent of its server has not claimed it
+	ReasonExecuting        Reason = "executing"         // an agent has claimed or started it
+	ReasonFinished         Reason = "finished"          // it is completed, failed or "timed_out"
+	ReasonRejected         Reason = "rejected"          // it is rejected and never runs
+	ReasonExpired          Reason = "expired"           // its ExpiresAt has passed, so it never runs; Expire rejects it
+	ReasonNotYetDue        Reason = "not_yet_due"       // it is approved, and its NotBefore is in the future
+	ReasonSelfApproval     Reason = "self_approval"     // only in a TransitionError: the server forbids self-approval
+	ReasonNoApproval       Reason = "no_approval"       // it predates the rules, and its audit fields keep it from running
 )
 
-// Explanation is the answer of Explain. String gives it as a sentence for a person.
+// Explanation is the result of Explain. String returns it as a sentence for a person.
 type Explanation struct {
-	ActionID int64     `json:"action_id"`
-	ServerID string    `json:"server_id"`
-	Status   Status    `json:"status"`
-	Reason   Reason    `json:"reason"`
-	Since    time.Time `json:"since,omitzero"`   // since when: created, paused, approved, executed, completed, rejected or expired, by Reason; zero if unknown
-	By       string    `json:"by,omitempty"`     // who approved or rejected it, if somebody did
-	Behind   int64     `json:"behind,omitempty"` // for ReasonBehind: the first action before it on that server, executing or next to be claimed
+	ActionID int64  `json:"action_id"`
+	ServerID string `json:"server_id"`
+	Status   Status `json:"status"`
+	Reason   Reason `json:"reason"`
+	// Since is when the action was created, approved, executed, completed or rejected, when it expired, or when its
+	// server was paused, depending on Reason. It is zero if that is unknown.
+	Since  time.Time `json:"since,omitzero"`
+	By     string    `json:"by,omitempty"`     // who approved it or, for ReasonRejected, rejected it; "" for none
+	Behind int64     `json:"behind,omitempty"` // for ReasonBehind: the executing action of the server, or the next to be claimed
 
-	// Detail is the reason for ReasonRejected, the exit code for ReasonFinished or "" if there is none, and when it is due for
-	// ReasonNotYetDue. For ReasonExecuting it says who asked to cancel it, and for ReasonExecuting and ReasonNoApproval what an
-	// older program left in the action; there it is often "".
+	// Detail depends on Reason, and is "" for the reasons that are not listed here:
+	//
+	//   - ReasonRejected: the rejection reason.
+	//   - ReasonFinished: the exit code, or "" if there is none.
+	//   - ReasonNotYetDue: the time from which it may run.
+	//   - ReasonExecuting: who asked to cancel it and when, or that an older program recorded its result; often "".
+	//   - ReasonNoApproval: that the values can't be read; often "".
 	Detail string `json:"detail,omitempty"`
 }
 
-// Conditions are an action and what decides whether it may run, as a Backend reads them in one statement. If the action
-// predates the rules and its values can't be read, every pointer is nil.
+// Conditions is an action with everything that decides whether it may run, as a Backend reads it in one statement. If
+// the action predates the rules and its values can't be read, every pointer to a field of the action is nil.
 type Conditions struct {
 	ID                  int64
 	ServerID            string
@@ -65,14 +71,14 @@ type Conditions struct {
 	ForbidsSelfApproval bool
 	Approvable          bool  // its audit fields are those of a pending action
 	Startable           bool  // its audit fields are those of an approved action
-	BehindExecuting     int64 // the oldest action that executes on its server, 0 if there is none
-	NextToClaim         int64 // what Claim would take on its server, 0 if there is nothing
+	BehindExecuting     int64 // the oldest executing action of its server, 0 if there is none
+	NextToClaim         int64 // the action of its server that Claim would return, 0 if there is none
 }
 
-// Explain says why an action isn't running, in terms that a person can act on, or ErrNotFound. It is one read: what it
-// says was true at one moment.
+// Explain says why an action is not running, so that a person knows what to do, or returns ErrNotFound. It reads
+// everything in one statement, so the explanation is consistent.
 func (l *Ledger) Explain(ctx context.Context, id int64) (Explanation, error) {
-	now := clampYear(l.clock()) // a wrong clock changes nothing here
+	now := clampYear(l.clock()) // Explain changes nothing, so it does not refuse a wrong clock
 	s, err := l.store.ExplainAction(ctx, id, now)
 	if err != nil {
 		return Explanation{}, fmt.Errorf("explain action %d: %w", id, err)
@@ -80,7 +86,7 @@ func (l *Ledger) Explain(ctx context.Context, id int64) (Explanation, error) {
 	return s.explain(now), nil
 }
 
-// heldFrom says what keeps an action from a status that the lifecycle allows, or "".
+// heldFrom returns the reason that keeps an action from a status that the lifecycle allows, or "".
 func (s Conditions) heldFrom(to Status, by string, now time.Time) Reason {
 	switch {
 	case s.CreatedAt == nil, to == Approved && !s.Approvable, to == Executing && s.Status == Approved && !s.Startable:
@@ -99,6 +105,7 @@ func (s Conditions) heldFrom(to Status, by string, now time.Time) Reason {
 	return ""
 }
 
+// explain finds the Reason, and the fields that go with it.
 func (s Conditions) explain(now time.Time) Explanation {
 	e := Explanation{ActionID: s.ID, ServerID: s.ServerID, Status: s.Status, By: value(s.ApprovedBy)}
 	if s.CreatedAt == nil && (s.Status == Pending || s.Status == Approved) {
@@ -192,6 +199,7 @@ func (e Explanation) String() string {
 	return fmt.Sprintf("action %d is %s", e.ActionID, e.Status)
 }
 
+// value returns *s, or "" if s is nil.
 func value(s *string) string {
 	if s == nil {
 		return ""
@@ -199,6 +207,7 @@ func value(s *string) string {
 	return *s
 }
 
+// at returns *t in UTC, or the zero time if t is nil.
 func at(t *time.Time) time.Time {
 	if t == nil {
 		return time.Time{}

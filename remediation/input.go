@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// The columns' lengths, in characters; SQLite does not enforce them itself.
+// The maximum lengths of the input, in characters. They are those of the columns, which SQLite does not enforce itself.
 const (
 	maxServerID    = 100
 	maxActionType  = 50
@@ -18,15 +18,16 @@ const (
 	maxActor       = 50
 	maxTitle       = 255
 	maxKey         = 255
-	maxText        = 1 << 20 // bytes of a command or a reason, whose columns know no length
+	maxText        = 1 << 20 // in bytes: of a command or a reason, whose columns have no maximum
 )
 
 const (
 	defaultLimit = 50
-	maxLimit     = 1000 // of every limit, and of the ids in a bulk decision
+	maxLimit     = 1000 // also for the ids of a bulk decision
 )
 
-// checkName refuses a name that could look like another on a screen, besides what checkTitle refuses.
+// checkName validates a name. Unlike checkTitle it refuses control characters and invisible characters, with which two
+// different names could look the same on a screen.
 func checkName(field, s string, max int) error {
 	if err := checkTitle(field, s, max); err != nil {
 		return err
@@ -39,8 +40,8 @@ func checkName(field, s string, max int) error {
 	return nil
 }
 
-// checkTitle refuses what is not clean text of 1 to max characters. Text is never altered: what a person approved must
-// be what is stored.
+// checkTitle validates a text of 1 to max characters. It refuses a text and never changes it, because the stored text
+// must be the one that a person approved.
 func checkTitle(field, s string, max int) error {
 	if err := checkText(field, s); err != nil {
 		return err
@@ -51,6 +52,7 @@ func checkTitle(field, s string, max int) error {
 	return nil
 }
 
+// checkText validates a text of up to maxText bytes.
 func checkText(field, s string) error {
 	switch {
 	case strings.TrimSpace(s) == "":
@@ -65,7 +67,8 @@ func checkText(field, s string) error {
 	return nil
 }
 
-// checkActor also refuses "auto" in other cases and between spaces. It compares no look-alikes of its letters.
+// checkActor validates the name of a person. It refuses "auto", also in upper case and between spaces. It does not
+// detect other letters that look like those of "auto".
 func checkActor(field, s string) error {
 	if err := checkName(field, s, maxActor); err != nil {
 		return err
@@ -76,6 +79,7 @@ func checkActor(field, s string) error {
 	return nil
 }
 
+// checkDecision validates the arguments of Reject, Withdraw and RequestCancel.
 func checkDecision(by, reason string) error {
 	if err := checkActor("by", by); err != nil {
 		return err
@@ -83,6 +87,7 @@ func checkDecision(by, reason string) error {
 	return checkText("reason", reason)
 }
 
+// check validates the input of Create. The times must have been truncated.
 func (a NewAction) check() error {
 	if err := checkName("server_id", a.ServerID, maxServerID); err != nil {
 		return err
@@ -134,7 +139,7 @@ func (a NewAction) checkLimits() error {
 	return nil
 }
 
-// truncate gives the times the resolution that every engine keeps. The other checks expect it.
+// truncate truncates the times to microseconds, which every engine stores.
 func (a NewAction) truncate() NewAction {
 	for _, t := range []**time.Time{&a.NotBefore, &a.ExpiresAt} {
 		if *t != nil {
@@ -144,7 +149,8 @@ func (a NewAction) truncate() NewAction {
 	return a
 }
 
-// checkYear refuses a time that an engine can't keep. verb joins the field and the time: "is" or "says".
+// checkYear refuses a time that not every engine can store. verb joins the field and the time in the error: "is" or
+// "says".
 func checkYear(field, verb string, t time.Time) error {
 	if clampYear(t).Equal(t) {
 		return nil
@@ -152,7 +158,8 @@ func checkYear(field, verb string, t time.Time) error {
 	return &InputError{field, fmt.Sprintf("%s %s, which is not in the years 1 to 9999", verb, t.Format(time.DateTime))}
 }
 
-// matches reports whether first was created from the same content. If the alert of a no longer exists, first has lost it.
+// matches reports whether first was created from the same content as a. If the alert of a was deleted (alertGone),
+// first has no alert any more and still matches.
 func (a NewAction) matches(first Action, alertGone bool) bool {
 	return a.ServerID == first.ServerID && a.ActionType == first.ActionType && a.Command == first.Command &&
 		a.CreatedBy == first.CreatedBy && equal(a.ServiceName, first.ServiceName) &&
@@ -161,12 +168,12 @@ func (a NewAction) matches(first Action, alertGone bool) bool {
 		equal(a.NotBefore, first.NotBefore) && equal(a.ExpiresAt, first.ExpiresAt)
 }
 
-// equal compares what two optional fields hold; times are in UTC on both sides.
+// equal compares the values of two optional fields. Times must be in UTC on both sides.
 func equal[T comparable](a, b *T) bool {
 	return a == b || a != nil && b != nil && *a == *b
 }
 
-// check refuses what no row could match, so that a mistake in the filter is not read as an empty ledger.
+// check refuses a filter that no row can match, so that a mistake in it is not taken for an empty ledger.
 func (f Filter) check() error {
 	if f.ServerID != "" {
 		if err := checkName("server_id", f.ServerID, maxServerID); err != nil {
@@ -190,7 +197,7 @@ func (f Filter) check() error {
 	return err
 }
 
-// checkStatus takes what the ledger writes, and what the Python original may have written besides.
+// checkStatus accepts the six statuses and timedOut.
 func checkStatus(s Status) error {
 	if s.Valid() || s == timedOut {
 		return nil
@@ -198,6 +205,7 @@ func checkStatus(s Status) error {
 	return &InputError{"status", fmt.Sprintf("%q is not one of the six statuses", string(s))}
 }
 
+// checkAfter validates the event id after which a read begins.
 func checkAfter(after int64) error {
 	if after < 0 {
 		return &InputError{"after", "is negative"}
@@ -205,7 +213,7 @@ func checkAfter(after int64) error {
 	return nil
 }
 
-// checkLimit returns the limit that a caller means.
+// checkLimit validates a limit, and returns the default for 0.
 func checkLimit(limit int) (int, error) {
 	if limit < 0 || limit > maxLimit {
 		return 0, &InputError{"limit", fmt.Sprintf("is %d, but may be 0 to %d", limit, maxLimit)}
@@ -213,7 +221,7 @@ func checkLimit(limit int) (int, error) {
 	return cmp.Or(limit, defaultLimit), nil
 }
 
-// sanitize makes a program's output text that every engine stores, without refusing any of it.
+// sanitize replaces each byte of a command's output that not every engine can store, so that no output is refused.
 func sanitize(output string) string {
 	return strings.Map(func(r rune) rune {
 		if r == 0 {

@@ -1,16 +1,16 @@
-// Package remediation is the lifecycle of remediation actions: commands queued against servers, approved by a person or
-// automatically, executed by an agent, and kept as an audit trail.
+// Package remediation implements the lifecycle of remediation actions. An action is a command for a server. It is
+// queued, approved by a person or automatically, executed by an agent, and kept as an audit trail.
 //
-// A Ledger works on a Store, which an engine provides: see the packages sqlite and postgres. This package knows no
-// engine and imports only the standard library.
+// A Ledger works on a Store. The packages sqlite and postgres provide one each. This package imports only the standard
+// library and does not depend on an engine.
 //
-// Every method is safe for concurrent use, also from several processes on one database. Each change is one atomic
-// statement: when the method returns without an error the change is durable, and when it returns an error of this
-// package nothing was written. After a context ends in the middle of a call, or a connection is lost, the change may or
-// may not have happened; Get tells, on PostgreSQL once the server has noticed. To make the same transition again is always
-// safe: it happens once.
+// Every method is safe for concurrent use, even from several processes on one database. Each change is one atomic
+// statement. When a method returns without an error, the change is durable. When it returns an error of this package,
+// nothing was written. If the context ends during a call or the connection is lost, the change may or may not have
+// happened: Get shows which, on PostgreSQL as soon as the server has noticed. Retrying a transition is always safe,
+// because it happens at most once.
 //
-// A limit, of List and of every method that takes one, is 1 to 1,000, and 0 means 50; any other is an *InputError.
+// Every method with a limit, and Filter.Limit, accepts 1 to 1,000. 0 means 50. Any other limit is an *InputError.
 package remediation
 
 import (
@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// Ledger is the lifecycle of the actions in one Store.
+// Ledger manages the actions in one Store.
 type Ledger struct {
 	store Backend
 	clock func() time.Time
@@ -32,13 +32,13 @@ type Ledger struct {
 // Option changes how a Ledger works.
 type Option func(*Ledger)
 
-// WithClock makes the ledger read the time from clock instead of time.Now. It is read once for each change. A time outside
-// the years 1 to 9999 in UTC is an *InputError of that change.
+// WithClock makes the ledger read the time from clock instead of time.Now. It is read once for each change. If it
+// returns a time outside the years 1 to 9999 in UTC, the change returns an *InputError.
 func WithClock(clock func() time.Time) Option {
 	return func(l *Ledger) { l.clock = clock }
 }
 
-// New returns a Ledger on store.
+// New returns a Ledger that works on store.
 func New(store Store, opts ...Option) *Ledger {
 	l := &Ledger{store: store.Backend(), clock: time.Now}
 	for _, opt := range opts {
@@ -47,24 +47,28 @@ func New(store Store, opts ...Option) *Ledger {
 	return l
 }
 
-// now is the time in the resolution, and within the limits, that every engine can keep.
+// now returns the time of a change, in whole microseconds. A time that not every engine can store is an *InputError.
 func (l *Ledger) now() (time.Time, error) {
 	now := micros(l.clock())
 	return now, checkYear("clock", "says", now)
 }
 
-// Create queues an action. On a server in normal mode it is approved at once, by "auto" and at its created_at
-// (criterion AC2); on one in maintenance it is pending (criterion AC3). The mode is read in the statement that writes
-// the action, so a Pause falls wholly before or wholly after it.
+// Create queues an action. If its server is in normal mode, the action is approved at once: approved_by is "auto" and
+// approved_at equals created_at (criterion AC2). If its server is in maintenance, the action is pending (criterion
+// AC3). The statement that writes the action also reads the mode, so a concurrent Pause takes effect either before or
+// after it.
 //
-// ErrServerNotFound or ErrAlertNotFound if what it refers to doesn't exist, *InputError for text that is not clean or an
-// ExpiresAt that is not in the future, and *DuplicateError if an open action of that server has the same DedupeKey. Of
-// several callers that create with one DedupeKey at once exactly one succeeds, and the others learn its id.
+// ErrServerNotFound if the server doesn't exist, and ErrAlertNotFound if the server has no such alert. *InputError if a
+// field is not valid (see NewAction) or ExpiresAt is not in the future. Names must not contain control characters or
+// invisible characters, and no text may be blank, contain a NUL or be invalid UTF-8. *DuplicateError if an open action
+// of the server has the same DedupeKey. If several calls use the same DedupeKey at once, exactly one succeeds and the
+// others get the id of its action.
 //
-// An IdempotencyKey makes Create safe to repeat: after a timeout, a lost connection or a restart, call it again with the same
-// key and the same other fields. The first call that reaches the database creates the action. Every later one writes nothing
-// and returns that action in its present state, even if it has ended. If another field differs, the error is a
-// *DuplicateError. Deleting an action releases its key, so keep actions for longer than callers may repeat a Create.
+// An IdempotencyKey makes a retry of Create safe. After a timeout, a lost connection or a restart, call Create again
+// with the same key and the same other fields. The first call that reaches the database creates the action. Every later
+// call writes nothing and returns that action in its current state, even if it has ended. If another field differs, the
+// error is a *DuplicateError. Deleting an action releases its key, so keep actions for longer than callers may retry a
+// Create.
 func (l *Ledger) Create(ctx context.Context, a NewAction) (Action, error) {
 	a = a.truncate()
 	if err := a.check(); err != nil {
@@ -81,7 +85,8 @@ func (l *Ledger) Create(ctx context.Context, a NewAction) (Action, error) {
 	return created.utc(), nil
 }
 
-// create retries if ExplainCreate finds no reason any more, such as a key that was released meanwhile.
+// create inserts the action. If the insert writes no row, it reads the reason. It retries if the reason is gone by
+// then, for example because the other action with the same key was closed.
 func (l *Ledger) create(ctx context.Context, a NewAction, now time.Time) (Action, error) {
 	for range 100 {
 		created, err := l.store.CreateAction(ctx, a, now)
@@ -111,16 +116,17 @@ func (l *Ledger) create(ctx context.Context, a NewAction, now time.Time) (Action
 			return Action{}, fmt.Errorf("dedupe_key %q: %w", *a.DedupeKey, &DuplicateError{found.DuplicateOf})
 		}
 	}
-	// A trigger of the host program may skip the row without an error.
+	// This happens if a trigger of the host program skips the row without an error.
 	return Action{}, errors.New("the database did not store the action and gave no reason")
 }
 
-// Approve lets a pending action run; it fills approved_at and approved_by (criterion AC5). by is the person, 1 to 50
-// characters and not "auto".
+// Approve allows a pending action to run. It sets approved_at and approved_by (criterion AC5). by is the person who
+// approves, with 1 to 50 characters, and not "auto".
 //
-// ErrNotFound, or a *TransitionError if the action is not pending, has expired (ReasonExpired), or was created by the same
-// person on a server that forbids that (ReasonSelfApproval). Of several callers that decide one action at once, exactly one
-// succeeds and the others get the *TransitionError.
+// ErrNotFound if the action doesn't exist. *TransitionError if it is not pending, has expired (ReasonExpired), was
+// created by the same person on a server that forbids self-approval (ReasonSelfApproval), or predates the rules and
+// can't be approved (ReasonNoApproval). If several calls decide one action at once, exactly one succeeds and the others
+// get the *TransitionError.
 func (l *Ledger) Approve(ctx context.Context, id int64, by string) (Action, error) {
 	if err := checkActor("by", by); err != nil {
 		return Action{}, fmt.Errorf("approve action %d: %w", id, err)
@@ -130,11 +136,13 @@ func (l *Ledger) Approve(ctx context.Context, id int64, by string) (Action, erro
 	})
 }
 
-// Reject decides that a pending action never runs; it fills rejected_at, rejected_by and rejection_reason, and is
-// terminal (criterion AC4). by is the person, 1 to 50 characters and not "auto"; reason is at most 1 MiB and not empty.
+// Reject ends a pending action, so that it never runs. It sets rejected_at, rejected_by and rejection_reason. The new
+// status is terminal (criterion AC4). by is the person who rejects, with 1 to 50 characters, and not "auto". reason is
+// not empty and has at most 1 MiB.
 //
-// ErrNotFound, or a *TransitionError if the action is not pending; an approved one is taken back by Withdraw. What an older
-// program recorded of an end stays, here and in Withdraw, Finish and FailOverdue; only what is missing is filled.
+// ErrNotFound if the action doesn't exist. *TransitionError if it is not pending; use Withdraw for an approved action.
+// If an older program has already set some of the fields of an end, Reject, Withdraw, Finish and FailOverdue keep those
+// values and set only the missing ones.
 func (l *Ledger) Reject(ctx context.Context, id int64, by, reason string) (Action, error) {
 	if err := checkDecision(by, reason); err != nil {
 		return Action{}, fmt.Errorf("reject action %d: %w", id, err)
@@ -144,11 +152,11 @@ func (l *Ledger) Reject(ctx context.Context, id int64, by, reason string) (Actio
 	})
 }
 
-// Withdraw takes an approved action back before it runs. It fills the fields that Reject fills and keeps who approved
-// it. The arguments are those of Reject.
+// Withdraw rejects an approved action before it runs. It sets the same fields as Reject, and keeps approved_at and
+// approved_by. The arguments are those of Reject.
 //
-// ErrNotFound, or a *TransitionError if the action is not approved. Of a Withdraw and a Claim at once exactly one gets
-// the action: when Withdraw succeeds, the command did not run and never will.
+// ErrNotFound if the action doesn't exist. *TransitionError if it is not approved. If a Withdraw and a Claim compete
+// for an action, exactly one of them succeeds. When Withdraw succeeds, the command has not run and never will.
 func (l *Ledger) Withdraw(ctx context.Context, id int64, by, reason string) (Action, error) {
 	if err := checkDecision(by, reason); err != nil {
 		return Action{}, fmt.Errorf("withdraw action %d: %w", id, err)
@@ -158,12 +166,13 @@ func (l *Ledger) Withdraw(ctx context.Context, id int64, by, reason string) (Act
 	})
 }
 
-// Claim delivers the oldest approved action of a server, by id, and makes it executing; it fills executed_at. It passes over
-// what is not due yet and what has expired. While the server is in maintenance, what only "auto" approved is held back.
+// Claim returns the approved action of a server with the lowest id, and makes it executing. It sets executed_at. It
+// skips actions that are not due yet or have expired. While the server is in maintenance, it also skips actions that
+// only "auto" approved.
 //
-// ErrNothingToClaim if there is none that may run. However many agents claim at once, each action is delivered once. A
-// claim whose answer got lost is not repeated: the action stays executing. On PostgreSQL a claim passes over an action that
-// another call holds at this moment, also one that is then refused; the next claim finds it.
+// ErrNothingToClaim if no action may run. If several agents claim at once, each action is delivered to one of them. If
+// the result of a Claim is lost, the action stays executing and is not delivered again. On PostgreSQL Claim skips an
+// action that another call has locked, even if that call then fails; the next Claim finds the action.
 func (l *Ledger) Claim(ctx context.Context, serverID string) (Action, error) {
 	if err := checkName("server_id", serverID, maxServerID); err != nil {
 		return Action{}, fmt.Errorf("claim: %w", err)
@@ -179,23 +188,24 @@ func (l *Ledger) Claim(ctx context.Context, serverID string) (Action, error) {
 	return a.utc(), nil
 }
 
-// Start makes one approved action executing, by id, for programs that choose the order themselves; it fills
+// Start makes the approved action with this id executing. It is for programs that choose the order themselves. It sets
 // executed_at.
 //
-// ErrNotFound, or a *TransitionError if the action is not approved. If it is approved and held, Why says by what:
-// ReasonMaintenance, ReasonNotYetDue or ReasonExpired. Of several callers exactly one succeeds.
+// ErrNotFound if the action doesn't exist. *TransitionError if it is not approved, or is approved and must not run now:
+// then Why is ReasonMaintenance, ReasonNotYetDue, ReasonExpired or ReasonNoApproval. If several calls start one action
+// at once, exactly one succeeds.
 func (l *Ledger) Start(ctx context.Context, id int64) (Action, error) {
 	return l.transition(ctx, step{verb: "start", id: id, from: Approved, to: Executing}, func(now time.Time) (Action, error) {
 		return l.store.StartAction(ctx, id, now)
 	})
 }
 
-// Finish records the result of an executing action: completed if the exit code is 0, otherwise failed. It fills
-// completed_at, exit_code, stdout and stderr (criterion AC6).
+// Finish records the result of an executing action. The action becomes completed if the exit code is 0, otherwise
+// failed. It sets completed_at, exit_code, stdout and stderr (criterion AC6).
 //
-// serverID is the server that the agent speaks for: an action of another server is ErrNotFound. A second result changes
-// nothing and gets a *TransitionError whose From says how the first one ended. Output past the engine's own limit on a
-// value is an error of the engine, and the action stays executing.
+// serverID is the server of the agent; for an action of another server the error is ErrNotFound. A second result
+// changes nothing and returns a *TransitionError, whose From is the status that the first result set. If an output is
+// larger than the engine's limit on the size of a value, the engine's error is returned and the action stays executing.
 func (l *Ledger) Finish(ctx context.Context, serverID string, id int64, r Result) (Action, error) {
 	if err := checkName("server_id", serverID, maxServerID); err != nil {
 		return Action{}, fmt.Errorf("finish action %d: %w", id, err)
@@ -210,7 +220,7 @@ func (l *Ledger) Finish(ctx context.Context, serverID string, id int64, r Result
 	})
 }
 
-// Get returns one action with its outputs, or ErrNotFound.
+// Get returns one action with its stdout and stderr, or ErrNotFound.
 func (l *Ledger) Get(ctx context.Context, id int64) (Action, error) {
 	a, err := l.store.GetAction(ctx, id)
 	if err != nil {
@@ -219,8 +229,8 @@ func (l *Ledger) Get(ctx context.Context, id int64) (Action, error) {
 	return a.utc(), nil
 }
 
-// List returns actions newest first, without stdout and stderr. The next page is the one with Filter.Before set to the
-// last id of this one; actions created meanwhile don't shift it. An empty page is not an error.
+// List returns one page of actions, newest first, without stdout and stderr. To get the next page, set Filter.Before to
+// the last id of this page; actions that are created in between do not shift it. An empty page is not an error.
 func (l *Ledger) List(ctx context.Context, f Filter) ([]Action, error) {
 	if err := f.check(); err != nil {
 		return nil, fmt.Errorf("list actions: %w", err)
@@ -239,9 +249,9 @@ func (l *Ledger) List(ctx context.Context, f Filter) ([]Action, error) {
 	return actions, nil
 }
 
-// All returns every action that List would, newest first, reading a page of Filter.Limit at a time. It ends with the
-// first error. Actions created meanwhile are not returned, and those that change meanwhile are returned once, as they are
-// when their page is read.
+// All returns all actions that match the filter, newest first. It reads them with List, one page of Filter.Limit
+// actions at a time, and ends with the first error. Actions that are created during the iteration are not returned. An
+// action that changes during the iteration is returned once, in the state that it has when its page is read.
 func (l *Ledger) All(ctx context.Context, f Filter) iter.Seq2[Action, error] {
 	return func(yield func(Action, error) bool) {
 		for f := f; ; {
@@ -255,7 +265,7 @@ func (l *Ledger) All(ctx context.Context, f Filter) iter.Seq2[Action, error] {
 					return
 				}
 			}
-			if len(page) == 0 || page[len(page)-1].ID <= 1 { // 0 would mean any
+			if len(page) == 0 || page[len(page)-1].ID <= 1 { // Before = 0 would start again
 				return
 			}
 			f.Before = page[len(page)-1].ID
@@ -263,18 +273,18 @@ func (l *Ledger) All(ctx context.Context, f Filter) iter.Seq2[Action, error] {
 	}
 }
 
-// step is one edge of the lifecycle, as a caller asked for it. Heartbeat and RequestCancel are checked like steps, although
-// the status stays.
+// step is one transition that a caller asks for. Heartbeat and RequestCancel are checked like transitions, although
+// they do not change the status.
 type step struct {
 	verb     string
 	id       int64
 	serverID string // "" for any
 	from, to Status
-	by       string // who approves
+	by       string // the person who approves
 }
 
-// transition runs one guarded statement and, only if no row answered, reads the action to say why. It retries if the re-read
-// finds no reason any more.
+// transition runs one guarded statement. If the statement returns no row, it reads the action to find the reason. It
+// retries if the reason is gone by then.
 func (l *Ledger) transition(ctx context.Context, s step, apply func(now time.Time) (Action, error)) (Action, error) {
 	now, err := l.now()
 	if err != nil {
@@ -305,7 +315,7 @@ func (l *Ledger) transition(ctx context.Context, s step, apply func(now time.Tim
 	}
 }
 
-// refuse says why the action does not take the step.
+// refuse returns the error that says why the action can't make the transition.
 func (a Conditions) refuse(s step, now time.Time) *TransitionError {
 	refused := &TransitionError{ID: a.ID, From: a.Status, To: s.to}
 	if a.Status == s.from {

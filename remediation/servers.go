@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// Server is a server with its mode and its settings.
+// Server is a server with its mode and its settings. It is in normal mode or in maintenance (paused).
 type Server struct {
 	ID                  string     `json:"id"`
 	Paused              bool       `json:"paused"`                // in maintenance
-	PausedAt            *time.Time `json:"paused_at,omitempty"`   // since when; nil if it is not paused, or if that is unknown
+	PausedAt            *time.Time `json:"paused_at,omitempty"`   // when the maintenance began; nil if not paused or unknown
 	ForbidsSelfApproval bool       `json:"forbids_self_approval"` // see ForbidSelfApproval
 }
 
-// AddServer registers a server, in normal mode. Adding one that exists changes nothing, whoever registered it. The id
-// has 1 to 100 characters; otherwise the error is an *InputError.
+// AddServer adds a server in normal mode. It is a no-op if the server exists, even if another program added it. The id
+// has 1 to 100 characters, otherwise the error is an *InputError.
 func (l *Ledger) AddServer(ctx context.Context, id string) error {
 	if err := checkName("server_id", id, maxServerID); err != nil {
 		return fmt.Errorf("add server: %w", err)
@@ -26,12 +26,12 @@ func (l *Ledger) AddServer(ctx context.Context, id string) error {
 	return nil
 }
 
-// Pause puts a server into maintenance: actions created from now on wait for a person (criterion AC3), and what only
-// "auto" approved is held back from Claim and Start. Running actions are unaffected. Pausing a paused server
-// changes nothing, not even since when it is paused.
+// Pause puts a server into maintenance. New actions wait for a person (criterion AC3), and Claim and Start do not run
+// an action that only "auto" approved. Executing actions are unaffected. Pause is a no-op on a paused server: its
+// PausedAt stays.
 //
-// ErrServerNotFound if the server doesn't exist. A Create or Claim that runs at the same time falls wholly before the
-// pause or wholly after it.
+// ErrServerNotFound if the server doesn't exist. A concurrent Create, Claim or Start sees the server either before or
+// after the Pause.
 func (l *Ledger) Pause(ctx context.Context, id string) error {
 	if err := checkName("server_id", id, maxServerID); err != nil {
 		return fmt.Errorf("pause server: %w", err)
@@ -46,8 +46,10 @@ func (l *Ledger) Pause(ctx context.Context, id string) error {
 	return nil
 }
 
-// Unpause ends a server's maintenance; ErrServerNotFound if the server doesn't exist. Unpausing a server in normal mode
-// changes nothing. What waits for approval goes on waiting: it was asked for under maintenance.
+// Unpause ends the maintenance of a server. It is a no-op on a server in normal mode. Pending actions stay pending:
+// they were created during the maintenance, and a person still has to decide them.
+//
+// ErrServerNotFound if the server doesn't exist.
 func (l *Ledger) Unpause(ctx context.Context, id string) error {
 	if err := checkName("server_id", id, maxServerID); err != nil {
 		return fmt.Errorf("unpause server: %w", err)
@@ -58,8 +60,8 @@ func (l *Ledger) Unpause(ctx context.Context, id string) error {
 	return nil
 }
 
-// AddAlert records an alert of a server and returns its id, for NewAction.AlertID. The title has 1 to 255 characters.
-// ErrServerNotFound if the server doesn't exist.
+// AddAlert adds an alert of a server and returns its id, for NewAction.AlertID. The title has 1 to 255 characters,
+// otherwise the error is an *InputError. ErrServerNotFound if the server doesn't exist.
 func (l *Ledger) AddAlert(ctx context.Context, serverID, title string) (int64, error) {
 	if err := checkName("server_id", serverID, maxServerID); err != nil {
 		return 0, fmt.Errorf("add alert: %w", err)
@@ -75,8 +77,8 @@ func (l *Ledger) AddAlert(ctx context.Context, serverID, title string) (int64, e
 }
 
 // ForbidSelfApproval sets whether a person may approve an action of this server that they created. If forbid is true,
-// Approve returns a *TransitionError with ReasonSelfApproval when by is exactly the action's CreatedBy. The setting changes
-// no earlier decision. In normal mode actions are still approved automatically.
+// Approve returns a *TransitionError with ReasonSelfApproval when by equals the action's CreatedBy exactly. The setting
+// does not change earlier decisions. In normal mode actions are still approved automatically.
 //
 // ErrServerNotFound if the server doesn't exist.
 func (l *Ledger) ForbidSelfApproval(ctx context.Context, serverID string, forbid bool) error {
@@ -101,8 +103,8 @@ func (l *Ledger) Server(ctx context.Context, id string) (Server, error) {
 	return s.utc(), nil
 }
 
-// Servers returns up to limit servers, in the order of their ids, that come after the server with the id after. Start with
-// "", and get the next page with the last id of this one.
+// Servers returns up to limit servers whose ids come after the id after, in the order of their ids. Start with "", and
+// pass the last id of a page to get the next page.
 func (l *Ledger) Servers(ctx context.Context, after string, limit int) ([]Server, error) {
 	limit, err := checkLimit(limit)
 	if err == nil && after != "" {
@@ -121,6 +123,7 @@ func (l *Ledger) Servers(ctx context.Context, after string, limit int) ([]Server
 	return servers, nil
 }
 
+// utc converts PausedAt to UTC: a driver may return it in another time zone.
 func (s Server) utc() Server {
 	if s.PausedAt != nil {
 		*s.PausedAt = s.PausedAt.UTC()
