@@ -19,8 +19,8 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// onEngines runs a test on a store of each engine, with a server web-1 and nothing that looks at the feed by itself: what a
-// follower gets there, it is told of.
+// onEngines runs a test on a store of each engine, with a server web-1 and nothing that looks at the feed by itself:
+// what a follower gets there, it is told of.
 func onEngines(t *testing.T, test func(t *testing.T, store remediation.Store, closeStore func())) {
 	for name, open := range map[string]func(t *testing.T) (remediation.Store, func()){
 		"sqlite": func(t *testing.T) (remediation.Store, func()) {
@@ -177,7 +177,8 @@ func TestFollowerIsToldOfEveryChangeThroughItsStore(t *testing.T) {
 				t.Fatalf("%s: %v", change.name, err)
 			}
 			events += change.events
-			// On PostgreSQL an event may be held back for a moment, by autovacuum for example: another change tells of it.
+			// On PostgreSQL an event may be held back for a moment, by autovacuum for example: another change tells of
+			// it.
 			told := func() bool { return c.events[0].Load() >= int64(events) && c.events[1].Load() >= int64(events) }
 			for begin := time.Now(); !told(); time.Sleep(time.Millisecond) {
 				if time.Since(begin) > 10*time.Second {

@@ -1,5 +1,6 @@
-// Package batch lets calls that come at the same time be carried out together, as bbolt's Batch and the group commit of
-// databases do. It knows no database: one caller at a time leads, takes the calls that are queued, and answers them.
+// Package batch runs concurrent calls together, like bbolt's Batch and the group commit of databases. One caller at a
+// time is the leader: it takes the queued calls as one batch, runs them and answers each of them. The package does not
+// depend on a database.
 package batch
 
 import (
@@ -8,14 +9,15 @@ import (
 	"sync/atomic"
 )
 
-// Limit bounds how many calls are queued, and how many are one batch.
+// Limit is the maximum number of calls in the queue, and in one batch.
 const Limit = 256
 
-// Queue has at most one leader. It runs no goroutine: a call that is queued becomes the leader itself when there is none.
+// Queue is a queue of calls with at most one leader. It starts no goroutine: when there is no leader, the caller of a
+// queued call becomes the leader.
 type Queue[T any] struct {
-	leader chan struct{} // holds one token while somebody leads
+	leader chan struct{} // has a token while there is a leader
 	queued chan *Call[T]
-	last   int // the size of the last batch; the leader's
+	last   int // the size of the last batch; only the leader uses it
 }
 
 // NewQueue returns an empty Queue.
@@ -26,21 +28,22 @@ func NewQueue[T any]() *Queue[T] {
 // Call is a call that is queued or part of a batch.
 type Call[T any] struct {
 	Value T
-	Ctx   context.Context // the caller's
+	Ctx   context.Context // of the caller
 
 	state atomic.Int32
 	done  chan struct{} // closed when err is final
 	err   error
 }
 
+// The states of a call.
 const (
-	queued    = iota // may be taken, or given up by its caller
+	queued    = iota // waits in the queue
 	taken            // is part of a batch
-	abandoned        // its context ended while it was queued; it is never part of a batch
+	abandoned        // its context ended while it was queued, so it is never part of a batch
 	answered
 )
 
-// Answer ends the call, unless it has been answered already.
+// Answer ends the call with err. It is a no-op if the call has an answer already.
 func (c *Call[T]) Answer(err error) {
 	if c.state.CompareAndSwap(taken, answered) {
 		c.err = err
@@ -48,8 +51,9 @@ func (c *Call[T]) Answer(err error) {
 	}
 }
 
-// TryLead makes the caller the leader, who must call Release, if nobody leads, is queued, or is expected back from the
-// last batch.
+// TryLead reports whether the caller became the leader without waiting; the leader must call Release. It fails if there
+// is a leader, if a call is queued, or if the last batch had several calls, whose callers are likely to call again
+// soon.
 func (q *Queue[T]) TryLead() bool {
 	select {
 	case q.leader <- struct{}{}:
@@ -63,7 +67,8 @@ func (q *Queue[T]) TryLead() bool {
 	return false
 }
 
-// Lead makes the caller the leader, who must call Release, when nobody else is.
+// Lead waits until there is no leader and makes the caller the leader, which must call Release. If ctx ends first, Lead
+// returns its error.
 func (q *Queue[T]) Lead(ctx context.Context) error {
 	select {
 	case q.leader <- struct{}{}:
@@ -73,29 +78,30 @@ func (q *Queue[T]) Lead(ctx context.Context) error {
 	}
 }
 
-// Release lets the next caller lead.
+// Release ends the turn of the leader, so that another caller can become the leader.
 func (q *Queue[T]) Release() { <-q.leader }
 
-// Stat says whether there is a leader, and how many calls are queued.
-func (q *Queue[T]) Stat() (led bool, queued int) { return len(q.leader) > 0, len(q.queued) }
+// Stat returns whether there is a leader, and the number of queued calls.
+func (q *Queue[T]) Stat() (hasLeader bool, queued int) { return len(q.leader) > 0, len(q.queued) }
 
-// Do queues a call and returns when it is answered. If its caller becomes the leader, lead is run, which must call Release,
-// and answer own and what it got from Collect. A context that ends takes a call out of the queue, but not out of a batch.
+// Do queues a call and waits for its answer. If the caller becomes the leader, Do runs lead with its call (own). lead
+// must call Collect, answer every call of the batch, and call Release. If ctx ends, a queued call is removed from the
+// queue and Do returns the error of ctx. A call that is already part of a batch waits for its answer.
 func (q *Queue[T]) Do(ctx context.Context, value T, lead func(own *Call[T])) error {
 	if err := ctx.Err(); err != nil {
-		return err // select below would choose at random
+		return err // the select below could still queue the call: it chooses at random
 	}
 	own := &Call[T]{Value: value, Ctx: ctx, done: make(chan struct{})}
 	for queue := q.queued; ; {
 		select {
 		case queue <- own:
-			queue = nil // once is enough
+			queue = nil // queue the call only once
 			continue
 		case q.leader <- struct{}{}:
 			if own.state.CompareAndSwap(queued, taken) {
 				lead(own)
 			} else {
-				q.Release() // it became part of a batch meanwhile
+				q.Release() // another leader has taken the call into its batch
 			}
 		case <-own.done:
 		case <-ctx.Done():
@@ -108,8 +114,9 @@ func (q *Queue[T]) Do(ctx context.Context, value T, lead func(own *Call[T])) err
 	}
 }
 
-// AwaitCallers waits for the calls that were answered with the last batch and are about to come back. The leader may call it
-// before Collect; it does nothing after a batch of one.
+// AwaitCallers gives the callers of the last batch a moment to queue their next calls, so that the next batch is
+// larger. The leader may call it before Collect. It yields the processor until the queue stops growing, and is a no-op
+// after a batch of one.
 func (q *Queue[T]) AwaitCallers() {
 	if q.last > 1 {
 		for seen := -1; seen < len(q.queued); runtime.Gosched() {
@@ -118,7 +125,7 @@ func (q *Queue[T]) AwaitCallers() {
 	}
 }
 
-// Collect returns the batch: own, which is first, and the calls that are queued. Only the leader may call it.
+// Collect takes the queued calls and returns them as a batch, after the leader's own call. Only the leader may call it.
 func (q *Queue[T]) Collect(own *Call[T]) []*Call[T] {
 	batch := append(make([]*Call[T], 0, 1+len(q.queued)), own)
 	for len(batch) < Limit {

@@ -1,4 +1,5 @@
-// Package migration runs a schema's migrations through golang-migrate, as one unit of work per engine.
+// Package migration runs the migrations of a schema through golang-migrate, in one transaction. It also checks the
+// version of a database, and that no rule of the schema is missing.
 package migration
 
 import (
@@ -15,7 +16,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Latest returns the version of the newest migration in files, the one that the code is written for.
+// Latest returns the version of the newest migration in files. The code is written for this version.
 func Latest(files fs.FS) (int, error) {
 	src, err := iofs.New(files, ".")
 	if err != nil {
@@ -39,9 +40,9 @@ func latest(src source.Driver) (int, error) {
 	return int(version), nil
 }
 
-// Up brings the database behind drv to the latest version in files. The driver's Lock and Unlock are the transaction
-// around all of it. A database that is newer than files, or that the stock CLI left dirty, is refused with
-// remediation.ErrSchemaVersion.
+// Up migrates the database of drv to the latest version in files. Lock and Unlock of drv must begin and end a
+// transaction, in which all migrations run. Up returns remediation.ErrSchemaVersion if the database is newer than
+// files, or if the stock CLI left it dirty.
 func Up(files fs.FS, drv database.Driver) error {
 	src, err := iofs.New(files, ".")
 	if err != nil {
@@ -57,22 +58,23 @@ func Up(files fs.FS, drv database.Driver) error {
 	if err != nil {
 		return err
 	}
-	m.LockTimeout = math.MaxInt64 // the engine's own timeout and the caller's context end the wait
+	m.LockTimeout = math.MaxInt64 // the timeout of the engine and the caller's context end the wait instead
 	err = m.Up()
 	if dirty := (migrate.ErrDirty{}); errors.As(err, &dirty) {
 		return Check(newest, dirty.Version, true)
 	}
-	if errors.Is(err, migrate.ErrNoChange) { // alone, or joined with the error of Unlock
+	if errors.Is(err, migrate.ErrNoChange) { // it may be joined with the error of Unlock
 		return g.unlocked
 	}
 	return err
 }
 
-// guarded refuses a database that is newer than the migrations at hand, before golang-migrate looks for its file.
+// guarded is a driver that refuses a database newer than the migrations. golang-migrate would report a missing file
+// instead.
 type guarded struct {
 	database.Driver
 	newest   int
-	unlocked error // what Unlock returned
+	unlocked error // the result of Unlock
 }
 
 func (g *guarded) Unlock() error {
@@ -88,7 +90,8 @@ func (g *guarded) Version() (int, bool, error) {
 	return version, dirty, err
 }
 
-// Check says whether code written for version want can work on a database at version got (database.NilVersion: none).
+// Check returns nil if code for version want can work on a database at version got, otherwise an error that matches
+// remediation.ErrSchemaVersion. got is database.NilVersion if the database has no schema.
 func Check(want, got int, dirty bool) error {
 	switch {
 	case dirty:
