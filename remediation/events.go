@@ -49,8 +49,8 @@ type Event struct {
 // still write an earlier event has ended. A transaction with a transaction id delays the feed if it belongs to the same
 // database, or on a standby to any database of the cluster. A transaction has an id if it has written something or
 // locked rows; a prepared transaction counts as well. A transaction without an id delays nothing, even if it has
-// advisory or table locks. The feed is the same at every isolation level and on a standby. A transaction of the caller
-// does not see its own events.
+// advisory or table locks. The feed is the same at every isolation level and on a standby. Inside a transaction of the
+// caller, Events does not return the events that this transaction wrote.
 //
 // ErrSchemaVersion if the events were restored from another PostgreSQL cluster and Migrate has not run since.
 func (l *Ledger) Events(ctx context.Context, after int64, limit int) ([]Event, error) {

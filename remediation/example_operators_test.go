@@ -178,8 +178,9 @@ func ExampleLedger_Explain() {
 	}
 	explain()
 	// Output:
-	// action 2 waits behind action 1 on server "web-1" action 2 is held: server "web-1" has been in maintenance since
-	// 2026-01-19 12:01:00 UTC and only "auto" approved it unpause web-1 or withdraw the action
+	// action 2 waits behind action 1 on server "web-1"
+	// action 2 is held: server "web-1" has been in maintenance since 2026-01-19 12:01:00 UTC and only "auto" approved it
+	// unpause web-1 or withdraw the action
 }
 
 // A reader that keeps the last id it saw misses no event.

@@ -39,7 +39,7 @@ func (l *Ledger) Expire(ctx context.Context, limit int) ([]Action, error) {
 // serverID is the server of the agent; for an action of another server the error is ErrNotFound. The error is a
 // *TransitionError if the action is not executing, for example because FailOverdue has closed it. If Heartbeat and
 // FailOverdue run at once, either FailOverdue closes the action and Heartbeat fails, or Heartbeat succeeds and the
-// action stays open. An action whose MaxRuntimeSeconds have passed is closed in any case.
+// action stays open. A Heartbeat does not keep an action open whose MaxRuntimeSeconds have passed.
 func (l *Ledger) Heartbeat(ctx context.Context, serverID string, id int64) (Action, error) {
 	if err := checkName("server_id", serverID, maxServerID); err != nil {
 		return Action{}, fmt.Errorf("heartbeat action %d: %w", id, err)

@@ -85,8 +85,8 @@ func (q *Queue[T]) Release() { <-q.leader }
 func (q *Queue[T]) Stat() (hasLeader bool, queued int) { return len(q.leader) > 0, len(q.queued) }
 
 // Do queues a call and waits for its answer. If the caller becomes the leader, Do runs lead with its call (own). lead
-// must call Collect, answer every call of the batch, and call Release. If ctx ends, a queued call is removed from the
-// queue and Do returns the error of ctx. A call that is already part of a batch waits for its answer.
+// must call Collect, answer every call of the batch, and call Release. If ctx ends while the call is queued, the call
+// is abandoned and Do returns the error of ctx. A call that is already part of a batch waits for its answer.
 func (q *Queue[T]) Do(ctx context.Context, value T, lead func(own *Call[T])) error {
 	if err := ctx.Err(); err != nil {
 		return err // the select below could still queue the call: it chooses at random
