@@ -27,7 +27,7 @@ import (
 
 const (
 	web = "web-1" // in normal mode
-	db  = "db-1"  // soon in maintenance
+	db  = "db-1"  // goes into maintenance
 )
 
 func main() {
