@@ -89,7 +89,7 @@ func (e *TransitionError) Unwrap() error { return ErrInvalidTransition }
 
 // InputError says which argument is not valid and why. It matches ErrInvalidInput.
 type InputError struct {
-	Field   string // the column, such as "command", or an argument that is not a column, such as "by", "reason" or "limit"
+	Field   string // a column, such as "command", or another argument, such as "by", "reason" or "limit"
 	Problem string // completes the sentence that Field begins: "is empty"
 }
 

@@ -10,18 +10,21 @@ import (
 // Reason is the reason why an action is not running, or ReasonExecuting if it is.
 type Reason string
 
+// The reasons. Unpause or Withdraw resolves ReasonMaintenance. ReasonSelfApproval occurs only in a TransitionError: the
+// person who approves created the action, and its server forbids that. ReasonNoApproval is for a row that predates the
+// rules and whose audit fields are not those of a pending or approved action: it never runs.
 const (
 	ReasonAwaitingApproval Reason = "awaiting_approval" // a person must approve or reject it
-	ReasonMaintenance      Reason = "maintenance"       // its server is paused and only "auto" approved it: Unpause or Withdraw
-	ReasonBehind           Reason = "behind"            // another action of its server comes first: see Explanation.Behind
+	ReasonMaintenance      Reason = "maintenance"       // its server is paused and only "auto" approved it
+	ReasonBehind           Reason = "behind"            // another action of its server comes first, see Behind
 	ReasonUnclaimed        Reason = "unclaimed"         // it is next, and the agent of its server has not claimed it
 	ReasonExecuting        Reason = "executing"         // an agent has claimed or started it
 	ReasonFinished         Reason = "finished"          // it is completed, failed or "timed_out"
 	ReasonRejected         Reason = "rejected"          // it is rejected and never runs
 	ReasonExpired          Reason = "expired"           // its ExpiresAt has passed, so it never runs; Expire rejects it
 	ReasonNotYetDue        Reason = "not_yet_due"       // it is approved, and its NotBefore is in the future
-	ReasonSelfApproval     Reason = "self_approval"     // only in a TransitionError: the server forbids self-approval
-	ReasonNoApproval       Reason = "no_approval"       // it predates the rules, and its audit fields keep it from running
+	ReasonSelfApproval     Reason = "self_approval"     // its creator must not approve it
+	ReasonNoApproval       Reason = "no_approval"       // its audit fields keep it from running
 )
 
 // Explanation is the result of Explain. String returns it as a sentence for a person.
@@ -32,9 +35,11 @@ type Explanation struct {
 	Reason   Reason `json:"reason"`
 	// Since is when the action was created, approved, executed, completed or rejected, when it expired, or when its
 	// server was paused, depending on Reason. It is zero if that is unknown.
-	Since  time.Time `json:"since,omitzero"`
-	By     string    `json:"by,omitempty"`     // who approved it or, for ReasonRejected, rejected it; "" for none
-	Behind int64     `json:"behind,omitempty"` // for ReasonBehind: the executing action of the server, or the next to be claimed
+	Since time.Time `json:"since,omitzero"`
+	By    string    `json:"by,omitempty"` // who approved it or, for ReasonRejected, rejected it; "" for none
+	// Behind is set for ReasonBehind: the executing action of the server or, if none is executing, the next to be
+	// claimed.
+	Behind int64 `json:"behind,omitempty"`
 
 	// Detail depends on Reason, and is "" for the reasons that are not listed here:
 	//

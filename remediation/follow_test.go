@@ -382,7 +382,8 @@ func TestLeaderWhoseContextEndsDuringAPollDoesNotAffectOthers(t *testing.T) {
 func TestFollowersOfAClosedStoreGetAnError(t *testing.T) {
 	onEngines(t, func(t *testing.T, store remediation.Store, closeStore func()) {
 		if _, ok := store.(*sqlite.Store); !ok {
-			remediation.SetPollInterval(store, time.Millisecond) // postgres does not report that its pool was closed, so followers must poll
+			// A closed pool is not reported to the store, so the followers notice it only when they poll.
+			remediation.SetPollInterval(store, time.Millisecond)
 		}
 		c := newFollowers(t, store, 20)
 		closeStore()

@@ -10,7 +10,7 @@ import (
 type Server struct {
 	ID                  string     `json:"id"`
 	Paused              bool       `json:"paused"`                // in maintenance
-	PausedAt            *time.Time `json:"paused_at,omitempty"`   // when the maintenance began; nil if not paused or unknown
+	PausedAt            *time.Time `json:"paused_at,omitempty"`   // since when; nil if not paused or unknown
 	ForbidsSelfApproval bool       `json:"forbids_self_approval"` // see ForbidSelfApproval
 }
 

@@ -51,7 +51,7 @@ type Backend interface {
 	ListActions(ctx context.Context, f Filter) ([]Action, error)                    // f.Before and f.Limit are not 0
 	ActionStatuses(ctx context.Context, ids []int64) (map[int64]Status, error)      // only of ids that exist
 	ExplainAction(ctx context.Context, id int64, now time.Time) (Conditions, error) // ErrNotFound
-	CountActions(ctx context.Context, statuses []Status) (map[Status]int64, error)  // without statuses that have no action
+	CountActions(ctx context.Context, statuses []Status) (map[Status]int64, error)  // without zero counts
 	ListEvents(ctx context.Context, after int64, limit int) ([]Event, error)        // oldest first
 	ListActionEvents(ctx context.Context, actionID int64) ([]Event, error)          // oldest first
 
