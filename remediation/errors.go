@@ -38,7 +38,7 @@ var (
 	ErrBusy = errors.New("the database is busy")
 
 	// ErrSchemaVersion says that the schema is older or newer than the code, that some of the lifecycle's rules
-	// (triggers, unique indexes, views) were dropped or disabled, or that another tool left a migration half done.
+	// (triggers, indexes, views) were dropped or disabled, or that another tool left a migration half done.
 	// Migrate upgrades an older schema and restores rules. Events and Follow return it also for events from another
 	// PostgreSQL cluster.
 	ErrSchemaVersion = errors.New("schema version does not fit")
