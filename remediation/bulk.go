@@ -9,16 +9,16 @@ import (
 // Outcome is the result of a bulk decision for one id.
 type Outcome struct {
 	ID     int64
-	Action Action // after the decision; zero if Err is not nil
-	Err    error  // the error that a call for this id alone would return
+	Action Action // the action after the decision; zero if Err is not nil
+	Err    error  // what Approve or Reject would return for this id
 }
 
-// ApproveMany approves up to 1,000 pending actions in one statement and returns one Outcome for each id, in the given
-// order. An unknown or already decided id gets the same error as from Approve. An id that is given twice gets its
-// outcome twice. Of concurrent callers exactly one decides each action.
+// ApproveMany approves up to 1,000 pending actions in one statement. It returns one Outcome per id, in the order of
+// ids. An id that can't be approved gets the error that Approve returns for it. An id that occurs twice gets the same
+// outcome twice. If concurrent calls name the same action, exactly one of them approves it.
 //
-// The returned error is for the whole call, such as an *InputError for too many ids or for an invalid by. Then nothing
-// was decided.
+// The error that ApproveMany itself returns is about the whole call: no action was approved. It is an *InputError if
+// there are more than 1,000 ids, or if by is not valid, as in Approve.
 func (l *Ledger) ApproveMany(ctx context.Context, ids []int64, by string) ([]Outcome, error) {
 	if err := checkActor("by", by); err != nil {
 		return nil, fmt.Errorf("approve actions: %w", err)
@@ -28,8 +28,8 @@ func (l *Ledger) ApproveMany(ctx context.Context, ids []int64, by string) ([]Out
 	})
 }
 
-// RejectMany rejects up to 1,000 pending actions with one reason. It corresponds to Reject as ApproveMany does to
-// Approve.
+// RejectMany rejects up to 1,000 pending actions in one statement, all for the same reason. Its outcomes and its error
+// are like those of ApproveMany; an id that can't be rejected gets the error that Reject returns for it.
 func (l *Ledger) RejectMany(ctx context.Context, ids []int64, by, reason string) ([]Outcome, error) {
 	if err := checkDecision(by, reason); err != nil {
 		return nil, fmt.Errorf("reject actions: %w", err)
@@ -39,8 +39,8 @@ func (l *Ledger) RejectMany(ctx context.Context, ids []int64, by, reason string)
 	})
 }
 
-// decide runs one statement for all ids. If it does not return all of them, decide reads the others to explain why. No
-// action returns to pending, so their later status still explains the refusal.
+// decide runs one statement for all ids. It then reads only the ids that the statement did not return, to find out why.
+// No action becomes pending again, so a later read finds the same reason.
 func (l *Ledger) decide(ctx context.Context, s step, ids []int64, apply func(now time.Time) ([]Action, error)) ([]Outcome, error) {
 	if len(ids) > maxLimit {
 		return nil, fmt.Errorf("%s actions: %w", s.verb, &InputError{"ids", fmt.Sprintf("are %d, but may be at most %d", len(ids), maxLimit)})
@@ -67,7 +67,7 @@ func (l *Ledger) decide(ctx context.Context, s step, ids []int64, apply func(now
 		}
 	}
 	var statuses map[int64]Status
-	var unread error // concerns only the ids that were not decided
+	var unread error // an error of the other ids only: the first statement is committed
 	if len(others) > 0 {
 		statuses, unread = l.store.ActionStatuses(ctx, others)
 	}
@@ -87,6 +87,8 @@ func (l *Ledger) decide(ctx context.Context, s step, ids []int64, apply func(now
 	return outcomes, nil
 }
 
+// whyNotDecided returns the error of an action that the statement of a bulk decision did not change. from is its
+// status.
 func (l *Ledger) whyNotDecided(ctx context.Context, s step, id int64, from Status, now time.Time) error {
 	if from != s.from {
 		return &TransitionError{ID: id, From: from, To: s.to}
@@ -98,18 +100,22 @@ func (l *Ledger) whyNotDecided(ctx context.Context, s step, id int64, from Statu
 	return current.refuse(s, now)
 }
 
-// FailOverdue closes executing actions that have no result in time. Up to limit actions become failed: those whose last
-// Heartbeat, or start if there was none, is longer ago than olderThan, and those that have run for longer than their
-// MaxRuntimeSeconds, with or without heartbeats. They get no exit code, and stderr says how long no result came.
-// FailOverdue returns them, oldest first. It never runs a command again. A later result gets a *TransitionError whose
-// From is failed.
+// FailOverdue closes executing actions that have no result in time, and returns them in the order of their ids. At most
+// limit actions become failed. An action is overdue in two cases:
 //
-// Time is measured from the latest time of the action, so that a wrong clock closes nothing early. If an older program
-// recorded an exit code without ending the action, the exit code is kept and decides the status.
+//   - Its last Heartbeat, or its start if there was none, is longer ago than olderThan.
+//   - It has been executing for longer than its MaxRuntimeSeconds, with or without heartbeats.
 //
-// Concurrent callers close each action once, and an action that is finished in the meantime is unaffected. On
-// PostgreSQL an action that another transaction has locked is left to the next call. The error is an *InputError if
-// olderThan is not positive.
+// A closed action has no exit code, and its stderr says how long FailOverdue waited for the result. The command is not
+// run again. A Finish that comes later gets a *TransitionError whose From is failed.
+//
+// The age is measured from the latest time that the action has, so a clock that was wrong closes no action too early.
+// If an older program recorded an exit code without ending the action, the exit code stays and decides the status.
+//
+// FailOverdue may run in several processes at once: each action is closed once, and an action that is finished at the
+// same time is not changed. On PostgreSQL an action that another transaction has locked is skipped until the next call.
+//
+// *InputError if olderThan is not positive.
 func (l *Ledger) FailOverdue(ctx context.Context, olderThan time.Duration, limit int) ([]Action, error) {
 	limit, err := checkLimit(limit)
 	if olderThan <= 0 {

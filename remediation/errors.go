@@ -5,53 +5,57 @@ import (
 	"fmt"
 )
 
-// Sentinels for errors.Is. The message of every error that a Ledger returns also says what was being done.
+// The sentinels, for errors.Is. The text of an error that a Ledger returns is one sentence and begins with the
+// operation that failed.
 var (
-	// ErrNotFound means that the action does not exist, or belongs to another server than the given one.
+	// ErrNotFound says that the action doesn't exist, or belongs to another server than the one named.
 	ErrNotFound = errors.New("no such action")
 
-	// ErrServerNotFound means that the server does not exist. Nothing was written.
+	// ErrServerNotFound says that the server doesn't exist; nothing was written.
 	ErrServerNotFound = errors.New("no such server")
 
-	// ErrAlertNotFound means that the server has no such alert. Nothing was written.
+	// ErrAlertNotFound says that the server has no such alert; nothing was written.
 	ErrAlertNotFound = errors.New("no such alert")
 
-	// ErrNothingToClaim means that the server has no approved action that may run now. This is the normal result on an
-	// idle server, not a failure.
+	// ErrNothingToClaim says that the server has no approved action that may run now. This is the normal result of a
+	// claim on an idle server.
 	ErrNothingToClaim = errors.New("nothing to claim")
 
-	// ErrInvalidTransition means that the transition is not allowed. Nothing was written. errors.As finds a
+	// ErrInvalidTransition says that the action can't make this transition now; nothing was written. errors.As finds a
 	// *TransitionError.
 	ErrInvalidTransition = errors.New("invalid transition")
 
-	// ErrInvalidInput means that an argument is invalid. Nothing was written. errors.As finds an *InputError.
+	// ErrInvalidInput says that an argument is not valid; nothing was written. errors.As finds an *InputError.
 	ErrInvalidInput = errors.New("invalid input")
 
-	// ErrDuplicate means that an open action of the server has the same DedupeKey, or that an action with other content
-	// has the same IdempotencyKey. Nothing was written. errors.As finds a *DuplicateError.
+	// ErrDuplicate says that an open action of the server has the same DedupeKey, or that an action with different
+	// content has the same IdempotencyKey; nothing was written. errors.As finds a *DuplicateError.
 	ErrDuplicate = errors.New("duplicate action")
 
-	// ErrBusy means that the call timed out waiting for a lock or a connection: the write lock of an SQLite file, a row
-	// lock, or a connection of the pool. Nothing was written. The same call may succeed later.
+	// ErrBusy says that the call timed out waiting for a lock: the write lock of an SQLite file, or a lock on
+	// PostgreSQL. It also stands for a deadlock, a serialization failure and too many connections on PostgreSQL.
+	// Nothing was written, and a retry may succeed.
 	ErrBusy = errors.New("the database is busy")
 
-	// ErrSchemaVersion means that the database is older or newer than the code, that rules were dropped or disabled, or
-	// that another tool left a migration half done. Migrate upgrades an older database and restores rules.
+	// ErrSchemaVersion says that the schema is older or newer than the code, that some of the lifecycle's rules
+	// (triggers, indexes, views) were dropped or disabled, or that another tool left a migration half done.
+	// Migrate upgrades an older schema and restores rules. Events and Follow return it also for events from another
+	// PostgreSQL cluster.
 	ErrSchemaVersion = errors.New("schema version does not fit")
 )
 
-// TransitionError describes a refused transition. It matches ErrInvalidTransition.
+// TransitionError says which transition was refused. It matches ErrInvalidTransition.
 type TransitionError struct {
 	ID   int64
-	From Status // the current status
-	To   Status // the requested status; Executing for Heartbeat, Rejected for RequestCancel
+	From Status // the status that the action has
+	To   Status // the status that the call asked for; Heartbeat has Executing here, RequestCancel has Rejected
 
-	// Why is "" if the lifecycle does not allow the transition. Otherwise it is the reason why this action may not make
-	// it now: ReasonMaintenance, ReasonExpired, ReasonNotYetDue, ReasonSelfApproval or ReasonNoApproval.
+	// Why is "" if the lifecycle forbids the transition. If the lifecycle allows it, Why is what prevents it now:
+	// ReasonMaintenance, ReasonExpired, ReasonNotYetDue, ReasonSelfApproval or ReasonNoApproval.
 	Why Reason
 }
 
-// Error returns one sentence: the status of the action and, if another method applies to it, which.
+// Error returns one sentence with the status of the action and, where another method applies to that status, its name.
 func (e *TransitionError) Error() string {
 	switch e.Why {
 	case ReasonMaintenance:
@@ -83,10 +87,10 @@ func (e *TransitionError) Error() string {
 // Unwrap returns ErrInvalidTransition.
 func (e *TransitionError) Unwrap() error { return ErrInvalidTransition }
 
-// InputError names the invalid argument and the problem. It matches ErrInvalidInput.
+// InputError says which argument is not valid and why. It matches ErrInvalidInput.
 type InputError struct {
-	Field   string // the column, such as "command", or the argument, such as "by", "reason" or "limit"
-	Problem string // continues the sentence that Field begins: "is empty"
+	Field   string // a column, such as "command", or another argument, such as "by", "reason" or "limit"
+	Problem string // completes the sentence that Field begins: "is empty"
 }
 
 // Error returns the field and its problem: "command is empty".
@@ -95,13 +99,13 @@ func (e *InputError) Error() string { return e.Field + " " + e.Problem }
 // Unwrap returns ErrInvalidInput.
 func (e *InputError) Unwrap() error { return ErrInvalidInput }
 
-// DuplicateError has the id of the action that already has the key: an open action with the same DedupeKey, or an
-// action with the same IdempotencyKey and other content. It matches ErrDuplicate.
+// DuplicateError says which action has the key already: an open action with the same DedupeKey, or an action with the
+// same IdempotencyKey and different content. It matches ErrDuplicate.
 type DuplicateError struct {
 	ExistingID int64
 }
 
-// Error names the action that already has the key.
+// Error returns a sentence that names the action that has the key.
 func (e *DuplicateError) Error() string {
 	return fmt.Sprintf("action %d has this key already", e.ExistingID)
 }

@@ -11,7 +11,7 @@ import (
 var sentinels = []error{remediation.ErrNotFound, remediation.ErrServerNotFound, remediation.ErrAlertNotFound,
 	remediation.ErrNothingToClaim, remediation.ErrInvalidTransition, remediation.ErrInvalidInput, remediation.ErrSchemaVersion}
 
-// onlyMatches expects err to match one sentinel and no other.
+// onlyMatches checks that err matches the sentinel want and no other sentinel.
 func onlyMatches(t *testing.T, err, want error) {
 	t.Helper()
 	for _, sentinel := range sentinels {
@@ -21,7 +21,7 @@ func onlyMatches(t *testing.T, err, want error) {
 	}
 }
 
-func TestSentinelsMatchThemselvesOnly(t *testing.T) {
+func TestSentinelsMatchOnlyThemselves(t *testing.T) {
 	for _, sentinel := range sentinels {
 		onlyMatches(t, fmt.Errorf("approve action 7: %w", sentinel), sentinel)
 	}
@@ -60,7 +60,7 @@ func TestTransitionErrorSaysWhatToDo(t *testing.T) {
 			t.Errorf("errors.As finds %+v, want %+v", transition, c.err)
 		}
 		if got := transition.Error(); got != c.want {
-			t.Errorf("it reads %q, want %q", got, c.want)
+			t.Errorf("the text is %q, want %q", got, c.want)
 		}
 	}
 }
@@ -74,6 +74,6 @@ func TestInputErrorNamesTheField(t *testing.T) {
 		t.Errorf("errors.As finds %+v, want %+v", input, want)
 	}
 	if got := err.Error(); got != "create action: command is empty" {
-		t.Errorf("it reads %q", got)
+		t.Errorf("the text is %q", got)
 	}
 }

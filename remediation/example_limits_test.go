@@ -10,7 +10,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// What nobody approved in time never runs. Expire rejects it.
+// An action that nobody approved before its ExpiresAt never runs. Expire rejects it.
 func ExampleLedger_Expire() {
 	ctx := context.Background()
 	now := time.Date(2026, 1, 19, 12, 0, 0, 0, time.UTC)
@@ -84,7 +84,8 @@ func ExampleLedger_RequestCancel() {
 	// failed
 }
 
-// With a key, a Create whose answer was lost is repeated and makes no second action.
+// With an IdempotencyKey, a program can retry a Create whose result was lost. The retry does not create a second
+// action.
 func ExampleLedger_Create_idempotency() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("web-1")
@@ -129,7 +130,7 @@ func createOnce(ctx context.Context, ledger *remediation.Ledger, a remediation.N
 
 // endregion
 
-// Four eyes: the one who asked for an action does not approve it.
+// Four eyes: an action can't be approved by the person who created it.
 func ExampleLedger_ForbidSelfApproval() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("db-1")

@@ -10,7 +10,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// While an action with the key is open on the server, Create makes no other one.
+// While an action of the server with the same DedupeKey is open, Create does not create another one.
 func ExampleLedger_Create_dedupe() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("web-1")
@@ -39,7 +39,7 @@ func ExampleLedger_Create_dedupe() {
 	// already queued as action 1
 }
 
-// One decision on many actions: each id has its own outcome.
+// ApproveMany approves many actions in one statement, and returns one outcome per id.
 func ExampleLedger_ApproveMany() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("db-1")
@@ -69,6 +69,7 @@ func ExampleLedger_ApproveMany() {
 	// approve action 99: no such action
 }
 
+// RejectMany rejects many actions for the same reason.
 func ExampleLedger_RejectMany() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("db-1")
@@ -87,7 +88,7 @@ func ExampleLedger_RejectMany() {
 	// 2 rejected by alice
 }
 
-// What an agent never reports is closed by a sweep, which a program runs now and then.
+// FailOverdue closes an action whose agent never reports a result. Run it regularly.
 func ExampleLedger_FailOverdue() {
 	ctx := context.Background()
 	now := time.Date(2026, 1, 19, 12, 0, 0, 0, time.UTC)
@@ -98,7 +99,7 @@ func ExampleLedger_FailOverdue() {
 		log.Fatal(err)
 	}
 
-	now = now.Add(45 * time.Minute) // the agent's machine has gone down
+	now = now.Add(45 * time.Minute) // meanwhile the machine of the agent has failed
 	// region: overdue
 	closed, err := ledger.FailOverdue(ctx, 30*time.Minute, 100)
 	if err != nil {
@@ -116,6 +117,7 @@ func ExampleLedger_FailOverdue() {
 	// finish: action 1 is failed and can't become completed
 }
 
+// All reads page after page, so the loop gets every action.
 func ExampleLedger_All() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("web-1")
@@ -136,6 +138,7 @@ func ExampleLedger_All() {
 	// 1 uptime
 }
 
+// Counts shows how much work is waiting.
 func ExampleLedger_Counts() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("web-1")
@@ -151,6 +154,7 @@ func ExampleLedger_Counts() {
 	// Output: 0 wait for a person, 2 for the agent
 }
 
+// Explain says what an action is waiting for, as a sentence and as a Reason.
 func ExampleLedger_Explain() {
 	ctx := context.Background()
 	now := time.Date(2026, 1, 19, 12, 0, 0, 0, time.UTC)
@@ -183,7 +187,7 @@ func ExampleLedger_Explain() {
 	// unpause web-1 or withdraw the action
 }
 
-// A reader that keeps the last id it saw misses no event.
+// A reader that passes the last id that it saw to the next call misses no event.
 func ExampleLedger_Events() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("web-1")
@@ -200,7 +204,7 @@ func ExampleLedger_Events() {
 			log.Fatal(err)
 		}
 		if len(events) == 0 {
-			break // come again later
+			break // no new events yet
 		}
 		for _, event := range events {
 			fmt.Println(event.ID, event.Kind, "by", *event.Actor)
@@ -213,7 +217,7 @@ func ExampleLedger_Events() {
 	// 3 executing by web-1
 }
 
-// A follower gets what was there before, then each event as it happens, until its context ends.
+// A follower first gets the existing events, then each new event, until its context ends.
 func ExampleLedger_Follow() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -250,7 +254,7 @@ func ExampleLedger_Follow() {
 	// stopped: context canceled
 }
 
-// The history of an action stays after the action itself was deleted.
+// The history of an action stays after the action is deleted.
 func ExampleLedger_History() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("web-1")
@@ -278,7 +282,7 @@ func ExampleLedger_History() {
 	// 4 deleted
 }
 
-// Outputs are the larger part of a long history; what was run, by whom and with which result stays.
+// ClearOutput saves space by deleting only the outputs. The command, the people and the exit code stay.
 func ExampleLedger_ClearOutput() {
 	ctx := context.Background()
 	now := time.Date(2026, 1, 19, 12, 0, 0, 0, time.UTC)

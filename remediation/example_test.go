@@ -16,7 +16,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// On a server in normal mode an action is approved at once; in maintenance it waits for a person.
+// An action is approved at once on a server in normal mode, and waits for a person on a server in maintenance.
 func ExampleLedger_Create() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("web-1")
@@ -53,6 +53,7 @@ func ExampleLedger_Create() {
 	// pending
 }
 
+// A person approves an action of a server in maintenance.
 func ExampleLedger_Approve() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("db-1")
@@ -67,6 +68,7 @@ func ExampleLedger_Approve() {
 	// Output: approved by alice: vacuumdb --all
 }
 
+// A person rejects an action, with a reason.
 func ExampleLedger_Reject() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("db-1")
@@ -81,7 +83,7 @@ func ExampleLedger_Reject() {
 	// Output: rejected by alice: the backup still runs
 }
 
-// What was approved can be taken back as long as no agent has claimed it.
+// An approved action can be withdrawn until an agent claims it.
 func ExampleLedger_Withdraw() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("db-1")
@@ -103,7 +105,8 @@ func ExampleLedger_Withdraw() {
 	// claim for server "db-1": nothing to claim
 }
 
-// Maintenance holds back what no person approved, also what was approved automatically before it began.
+// During maintenance no action runs unless a person approved it, even if it was approved automatically before the
+// maintenance.
 func ExampleLedger_Pause() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("web-1")
@@ -129,7 +132,8 @@ func ExampleLedger_Pause() {
 	// after it: executing
 }
 
-// An agent takes what may run, oldest first, until there is nothing left; then it waits and asks again.
+// An agent claims one action after another, oldest first, until there is nothing to claim. A real agent then waits and
+// claims again.
 func ExampleLedger_Claim() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("web-1")
@@ -146,7 +150,7 @@ func ExampleLedger_Claim() {
 			log.Fatal(err)
 		}
 		fmt.Println(action.Command)
-		result := remediation.Result{ExitCode: 0} // what the command gave
+		result := remediation.Result{ExitCode: 0} // the result of the command
 		if _, err := ledger.Finish(ctx, "web-1", action.ID, result); err != nil {
 			log.Fatal(err)
 		}
@@ -156,7 +160,7 @@ func ExampleLedger_Claim() {
 	// df -h
 }
 
-// A dispatcher that chooses the order itself starts an action by its id.
+// A program that chooses the order itself starts an action by its id.
 func ExampleLedger_Start() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("web-1")
@@ -172,7 +176,7 @@ func ExampleLedger_Start() {
 	// Output: executing systemctl restart nginx
 }
 
-// The first result stands: an agent that reports again is told how the action ended.
+// The first result is final. An agent that reports a second one gets an error with the status of the action.
 func ExampleLedger_Finish() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("web-1")
@@ -199,7 +203,7 @@ func ExampleLedger_Finish() {
 	// it was over already: failed
 }
 
-// Get loads everything, the outputs too.
+// Get loads an action with its outputs.
 func ExampleLedger_Get() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("web-1")
@@ -219,7 +223,7 @@ func ExampleLedger_Get() {
 	// get action 2: no such action true
 }
 
-// The last id of one page is where the next one begins, so nothing that is created meanwhile shifts the pages.
+// The next page begins after the last id of a page, so actions that are created in between do not shift the pages.
 func ExampleLedger_List() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("web-1")
@@ -251,7 +255,7 @@ func ExampleLedger_List() {
 	//  #1
 }
 
-// Of several people who decide one action, the first one does; the error tells the others what became of it.
+// If several people decide one action, the first decision counts. The error tells the others the status of the action.
 func ExampleTransitionError() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("db-1")
@@ -276,7 +280,7 @@ func ExampleTransitionError() {
 	// Output: too late: approve: action 1 is rejected and can't become approved
 }
 
-// An API answers with the action, or with the error and its details.
+// An HTTP API can answer with the JSON of the action, or of the error with its details.
 func ExampleTransitionError_json() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("db-1")
@@ -305,7 +309,7 @@ func ExampleTransitionError_json() {
 	// Output: 409 {"error":"action 1 is rejected and can't become approved","id":1,"from":"rejected","to":"approved"}
 }
 
-// Field and Problem are what a form shows beside its input.
+// A form can show Problem next to the input named by Field.
 func ExampleInputError() {
 	ctx := context.Background()
 	ledger, done := exampleLedger("db-1")
@@ -323,7 +327,7 @@ func ExampleInputError() {
 	// approve action 1: by is "auto", which is reserved for automatic approval
 }
 
-// A test of the host program decides what time it is.
+// A test can set the time.
 func ExampleWithClock() {
 	ctx := context.Background()
 	noon := time.Date(2026, 1, 19, 12, 0, 0, 0, time.UTC)
@@ -338,7 +342,7 @@ func ExampleWithClock() {
 	// Output: 2026-01-19 12:00:00 +0000 UTC
 }
 
-// exampleLedger returns a ledger in a new file, with one server.
+// exampleLedger returns a ledger in a new file, with one server. done deletes the file.
 func exampleLedger(server string, opts ...remediation.Option) (ledger *remediation.Ledger, done func()) {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "actionledger-example-")

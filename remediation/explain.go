@@ -7,41 +7,52 @@ import (
 	"time"
 )
 
-// Reason is why an action is not running, or that it is.
+// Reason is the reason why an action is not running, or ReasonExecuting if it is.
 type Reason string
 
+// The reasons. Unpause or Withdraw resolves ReasonMaintenance. ReasonSelfApproval occurs only in a TransitionError: the
+// person who approves created the action, and its server forbids that. ReasonNoApproval is for a row that predates the
+// rules and whose audit fields are not those of a pending or approved action: it never runs.
 const (
 	ReasonAwaitingApproval Reason = "awaiting_approval" // a person must approve or reject it
-	ReasonMaintenance      Reason = "maintenance"       // only "auto" approved it and its server is paused: Unpause or Withdraw
-	ReasonBehind           Reason = "behind"            // its server's agent has another action to run first: see Behind
-	ReasonUnclaimed        Reason = "unclaimed"         // it is next, and its server's agent has not claimed it
-	ReasonExecuting        Reason = "executing"         // it runs
-	ReasonFinished         Reason = "finished"          // it has run
-	ReasonRejected         Reason = "rejected"          // it never runs
+	ReasonMaintenance      Reason = "maintenance"       // its server is paused and only "auto" approved it
+	ReasonBehind           Reason = "behind"            // another action of its server comes first, see Behind
+	ReasonUnclaimed        Reason = "unclaimed"         // it is next, and the agent of its server has not claimed it
+	ReasonExecuting        Reason = "executing"         // an agent has claimed or started it
+	ReasonFinished         Reason = "finished"          // it is completed, failed or "timed_out"
+	ReasonRejected         Reason = "rejected"          // it is rejected and never runs
 	ReasonExpired          Reason = "expired"           // its ExpiresAt has passed, so it never runs; Expire rejects it
-	ReasonNotYetDue        Reason = "not_yet_due"       // it is approved, but its NotBefore has not passed
-	ReasonSelfApproval     Reason = "self_approval"     // its creator tried to approve it, and its server forbids that; only in a TransitionError
-	ReasonNoApproval       Reason = "no_approval"       // it predates the rules and has no valid approval, so it never runs
+	ReasonNotYetDue        Reason = "not_yet_due"       // it is approved, and its NotBefore is in the future
+	ReasonSelfApproval     Reason = "self_approval"     // its creator must not approve it
+	ReasonNoApproval       Reason = "no_approval"       // its audit fields keep it from running
 )
 
-// Explanation is the result of Explain. String returns it as a sentence.
+// Explanation is the result of Explain. String returns it as a sentence for a person.
 type Explanation struct {
-	ActionID int64     `json:"action_id"`
-	ServerID string    `json:"server_id"`
-	Status   Status    `json:"status"`
-	Reason   Reason    `json:"reason"`
-	Since    time.Time `json:"since,omitzero"`   // when it was created, paused, approved, executed, completed, rejected or expired, by Reason; zero if unknown
-	By       string    `json:"by,omitempty"`     // who approved or rejected it
-	Behind   int64     `json:"behind,omitempty"` // for ReasonBehind: the action that the server runs or claims first
+	ActionID int64  `json:"action_id"`
+	ServerID string `json:"server_id"`
+	Status   Status `json:"status"`
+	Reason   Reason `json:"reason"`
+	// Since is when the action was created, approved, executed, completed or rejected, when it expired, or when its
+	// server was paused, depending on Reason. It is zero if that is unknown.
+	Since time.Time `json:"since,omitzero"`
+	By    string    `json:"by,omitempty"` // who approved it or, for ReasonRejected, rejected it; "" for none
+	// Behind is set for ReasonBehind: the executing action of the server or, if none is executing, the next to be
+	// claimed.
+	Behind int64 `json:"behind,omitempty"`
 
-	// Detail depends on Reason. ReasonRejected: the reason for the rejection. ReasonFinished: the exit code, or "".
-	// ReasonNotYetDue: when the action is due. ReasonExecuting: who asked to cancel it, or what an older program left
-	// in it. ReasonNoApproval: what an older program left in it, or "".
+	// Detail depends on Reason, and is "" for the reasons that are not listed here:
+	//
+	//   - ReasonRejected: the rejection reason.
+	//   - ReasonFinished: the exit code, or "" if there is none.
+	//   - ReasonNotYetDue: the time from which it may run.
+	//   - ReasonExecuting: who asked to cancel it and when, or that an older program recorded its result; often "".
+	//   - ReasonNoApproval: that the values can't be read; often "".
 	Detail string `json:"detail,omitempty"`
 }
 
-// Conditions are an action and everything that decides whether it may run. A Backend reads them in one statement. If
-// the action predates the rules and its values can't be read, every pointer is nil.
+// Conditions is an action with everything that decides whether it may run, as a Backend reads it in one statement. If
+// the action predates the rules and its values can't be read, every pointer to a field of the action is nil.
 type Conditions struct {
 	ID                  int64
 	ServerID            string
@@ -63,16 +74,16 @@ type Conditions struct {
 	IsPaused            bool
 	PausedAt            *time.Time
 	ForbidsSelfApproval bool
-	Approvable          bool  // it may be approved, if its limits and its server allow it
-	Startable           bool  // it may be started, if its limits and its server allow it
-	BehindExecuting     int64 // the executing action of its server with the lowest id, or 0
-	NextToClaim         int64 // the action that Claim would return for its server, or 0
+	Approvable          bool  // its audit fields are those of a pending action
+	Startable           bool  // its audit fields are those of an approved action
+	BehindExecuting     int64 // the oldest executing action of its server, 0 if there is none
+	NextToClaim         int64 // the action of its server that Claim would return, 0 if there is none
 }
 
-// Explain returns why an action isn't running, or ErrNotFound. It is one read: all that it reports is true at one
-// moment.
+// Explain says why an action is not running, so that a person knows what to do, or returns ErrNotFound. It reads
+// everything in one statement, so the explanation is consistent.
 func (l *Ledger) Explain(ctx context.Context, id int64) (Explanation, error) {
-	now := clampYear(l.clock()) // Explain changes nothing, so a wrong clock is no error
+	now := clampYear(l.clock()) // Explain changes nothing, so it does not refuse a wrong clock
 	s, err := l.store.ExplainAction(ctx, id, now)
 	if err != nil {
 		return Explanation{}, fmt.Errorf("explain action %d: %w", id, err)
@@ -80,7 +91,7 @@ func (l *Ledger) Explain(ctx context.Context, id int64) (Explanation, error) {
 	return s.explain(now), nil
 }
 
-// heldFrom returns what keeps the action from a status that the lifecycle allows, or "".
+// heldFrom returns the reason that keeps an action from a status that the lifecycle allows, or "".
 func (s Conditions) heldFrom(to Status, by string, now time.Time) Reason {
 	switch {
 	case s.CreatedAt == nil, to == Approved && !s.Approvable, to == Executing && s.Status == Approved && !s.Startable:
@@ -99,6 +110,7 @@ func (s Conditions) heldFrom(to Status, by string, now time.Time) Reason {
 	return ""
 }
 
+// explain finds the Reason, and the fields that go with it.
 func (s Conditions) explain(now time.Time) Explanation {
 	e := Explanation{ActionID: s.ID, ServerID: s.ServerID, Status: s.Status, By: value(s.ApprovedBy)}
 	if s.CreatedAt == nil && (s.Status == Pending || s.Status == Approved) {
@@ -192,6 +204,7 @@ func (e Explanation) String() string {
 	return fmt.Sprintf("action %d is %s", e.ActionID, e.Status)
 }
 
+// value returns *s, or "" if s is nil.
 func value(s *string) string {
 	if s == nil {
 		return ""
@@ -199,6 +212,7 @@ func value(s *string) string {
 	return *s
 }
 
+// at returns *t in UTC, or the zero time if t is nil.
 func at(t *time.Time) time.Time {
 	if t == nil {
 		return time.Time{}

@@ -2,8 +2,9 @@ package remediation
 
 import "time"
 
-// SetPollInterval sets how often followers of a store look for what others wrote, before there are any.
+// SetPollInterval sets the time between two polls of the followers of a store, for tests in package remediation_test.
+// Call it before the first follower starts.
 func SetPollInterval(s Store, d time.Duration) { s.Backend().feed().interval = d }
 
-// Waiting is how many followers of a store wait for events.
+// Waiting returns the number of followers of a store that wait for events.
 func Waiting(s Store) int64 { return s.Backend().feed().waiting.Load() }

@@ -3,6 +3,7 @@ package remediation_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"runtime/pprof"
 	"strings"
@@ -19,8 +20,8 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// onEngines runs a test on a store of each engine, with a server web-1 and nothing that looks at the feed by itself: what a
-// follower gets there, it is told of.
+// onEngines runs a test on a store of each engine, with a server web-1. The followers poll once an hour unless a change
+// is reported, so every event that they get was reported through Changed.
 func onEngines(t *testing.T, test func(t *testing.T, store remediation.Store, closeStore func())) {
 	for name, open := range map[string]func(t *testing.T) (remediation.Store, func()){
 		"sqlite": func(t *testing.T) (remediation.Store, func()) {
@@ -50,28 +51,29 @@ func onEngines(t *testing.T, test func(t *testing.T, store remediation.Store, cl
 	}
 }
 
-// until waits for what must come.
-func until(t *testing.T, what string, come func() bool) {
+// waitFor waits until condition is true, and fails the test after a minute.
+func waitFor(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for begin := time.Now(); !come(); time.Sleep(time.Millisecond) {
+	for begin := time.Now(); !condition(); time.Sleep(time.Millisecond) {
 		if time.Since(begin) > time.Minute {
-			t.Fatalf("%s: not within a minute", what)
+			t.Fatalf("timed out after a minute: %s", what)
 		}
 	}
 }
 
-// crowd is many followers of one store.
-type crowd struct {
+// followerGroup is a number of followers of one store.
+type followerGroup struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	events []atomic.Int64 // how many each has got
+	events []atomic.Int64 // the number of events that each follower got
 	mu     sync.Mutex
 	errs   []error
 }
 
-func newCrowd(t *testing.T, store remediation.Store, n int) *crowd {
+// newFollowers starts n followers, and returns when all of them wait for events.
+func newFollowers(t *testing.T, store remediation.Store, n int) *followerGroup {
 	ctx, cancel := context.WithCancel(t.Context())
-	c := &crowd{cancel: cancel, events: make([]atomic.Int64, n)}
+	c := &followerGroup{cancel: cancel, events: make([]atomic.Int64, n)}
 	for i := range n {
 		c.wg.Go(func() {
 			for _, err := range remediation.New(store).Follow(ctx, 0) {
@@ -79,19 +81,19 @@ func newCrowd(t *testing.T, store remediation.Store, n int) *crowd {
 					c.mu.Lock()
 					c.errs = append(c.errs, err)
 					c.mu.Unlock()
-					continue // it must end by itself
+					continue // the sequence must end by itself after an error
 				}
 				c.events[i].Add(1)
 			}
 		})
 	}
 	t.Cleanup(func() { cancel(); c.wg.Wait() })
-	until(t, "all wait", func() bool { return remediation.Waiting(store) == int64(n) })
+	waitFor(t, "all followers wait", func() bool { return remediation.Waiting(store) == int64(n) })
 	return c
 }
 
 // wait waits until every follower has ended.
-func (c *crowd) wait(t *testing.T) {
+func (c *followerGroup) wait(t *testing.T) {
 	t.Helper()
 	ended := make(chan struct{})
 	go func() {
@@ -106,10 +108,10 @@ func (c *crowd) wait(t *testing.T) {
 }
 
 // wantEach waits until every follower has got n events.
-func (c *crowd) wantEach(t *testing.T, n int) {
+func (c *followerGroup) wantEach(t *testing.T, n int) {
 	t.Helper()
 	for i := range c.events {
-		until(t, "a follower's events", func() bool { return c.events[i].Load() >= int64(n) })
+		waitFor(t, fmt.Sprintf("a follower gets %d events", n), func() bool { return c.events[i].Load() >= int64(n) })
 		if got := c.events[i].Load(); got != int64(n) {
 			t.Errorf("a follower got %d events, want %d", got, n)
 		}
@@ -127,17 +129,17 @@ func create(t *testing.T, store remediation.Store) remediation.Action {
 	return a
 }
 
-func TestFollowerIsToldOfEveryChangeThroughItsStore(t *testing.T) {
+func TestFollowerGetsEveryChangeThroughItsStore(t *testing.T) {
 	onEngines(t, func(t *testing.T, store remediation.Store, _ func()) {
 		ctx := t.Context()
 		now := time.Now()
 		l := remediation.New(store, remediation.WithClock(func() time.Time { return now }))
-		c := newCrowd(t, store, 2)
+		c := newFollowers(t, store, 2)
 		var id int64
 		do := func(a remediation.Action, err error) error { id = a.ID; return err }
 		add := func() error { return do(create(t, store), nil) }
-		many := func(_ []remediation.Outcome, err error) error { return err }
-		events, retold := 0, 0
+		bulk := func(_ []remediation.Outcome, err error) error { return err }
+		events, repeats := 0, 0
 		for _, change := range []struct {
 			name   string
 			events int
@@ -169,20 +171,21 @@ func TestFollowerIsToldOfEveryChangeThroughItsStore(t *testing.T) {
 			{"Create in maintenance", 1, add},
 			{"Reject", 1, func() error { return do(l.Reject(ctx, id, "bob", "no")) }},
 			{"Create in maintenance", 1, add},
-			{"ApproveMany", 1, func() error { return many(l.ApproveMany(ctx, []int64{id}, "bob")) }},
+			{"ApproveMany", 1, func() error { return bulk(l.ApproveMany(ctx, []int64{id}, "bob")) }},
 			{"Create in maintenance", 1, add},
-			{"RejectMany", 1, func() error { return many(l.RejectMany(ctx, []int64{id}, "bob", "no")) }},
+			{"RejectMany", 1, func() error { return bulk(l.RejectMany(ctx, []int64{id}, "bob", "no")) }},
 		} {
 			if err := change.call(); err != nil {
 				t.Fatalf("%s: %v", change.name, err)
 			}
 			events += change.events
-			// On PostgreSQL an event may be held back for a moment, by autovacuum for example: another change tells of it.
-			told := func() bool { return c.events[0].Load() >= int64(events) && c.events[1].Load() >= int64(events) }
-			for begin := time.Now(); !told(); time.Sleep(time.Millisecond) {
+			// On PostgreSQL another transaction, such as autovacuum, can delay an event past its poll. AddServer then
+			// causes another poll.
+			received := func() bool { return c.events[0].Load() >= int64(events) && c.events[1].Load() >= int64(events) }
+			for begin := time.Now(); !received(); time.Sleep(time.Millisecond) {
 				if time.Since(begin) > 10*time.Second {
-					if retold++; retold > 2 {
-						t.Fatalf("%s tells no follower", change.name)
+					if repeats++; repeats > 2 {
+						t.Fatalf("the followers got no event of %s", change.name)
 					}
 					if err := l.AddServer(ctx, "web-1"); err != nil {
 						t.Fatal(err)
@@ -195,9 +198,9 @@ func TestFollowerIsToldOfEveryChangeThroughItsStore(t *testing.T) {
 	})
 }
 
-func TestFollowerIsToldOfTheLastOfManyChangesAtOnce(t *testing.T) {
+func TestFollowersGetAllOfManyConcurrentChanges(t *testing.T) {
 	onEngines(t, func(t *testing.T, store remediation.Store, _ func()) {
-		c := newCrowd(t, store, 3)
+		c := newFollowers(t, store, 3)
 		var wg sync.WaitGroup
 		for range 64 {
 			wg.Go(func() {
@@ -211,7 +214,7 @@ func TestFollowerIsToldOfTheLastOfManyChangesAtOnce(t *testing.T) {
 	})
 }
 
-// countingStore counts the reads of the feed.
+// countingStore counts the calls of ListEvents.
 type countingStore struct {
 	backend
 	reads atomic.Int64
@@ -226,15 +229,15 @@ func (s *countingStore) ListEvents(ctx context.Context, after int64, limit int) 
 	return s.backend.ListEvents(ctx, after, limit)
 }
 
-func TestFollowersInOnePlaceShareReads(t *testing.T) {
+func TestFollowersWithTheSameLastEventShareReads(t *testing.T) {
 	onEngines(t, func(t *testing.T, store remediation.Store, _ func()) {
 		const followers, changes = 300, 5
 		counting := &countingStore{backend: store.Backend()}
-		c := newCrowd(t, counting, followers)
+		c := newFollowers(t, counting, followers)
 		for i := range changes {
 			create(t, store)
 			c.wantEach(t, 2*(i+1))
-			until(t, "all wait again", func() bool { return remediation.Waiting(store) == followers })
+			waitFor(t, "all followers wait again", func() bool { return remediation.Waiting(store) == followers })
 		}
 		t.Logf("%d reads for %d followers and %d changes", counting.reads.Load(), followers, changes)
 		if n := counting.reads.Load(); n > 10*(changes+1) {
@@ -250,7 +253,7 @@ func TestFollowersShareNoPointers(t *testing.T) {
 			wg.Go(func() {
 				for e, err := range remediation.New(store).Follow(t.Context(), 0) {
 					if err != nil || *e.Actor != "ann" || *e.Detail != "uptime" {
-						t.Errorf("the first event is %v, %v", e, err)
+						t.Errorf("the first event is %v, error %v", e, err)
 						return
 					}
 					*e.Actor, *e.Detail = "redacted", "redacted"
@@ -258,13 +261,13 @@ func TestFollowersShareNoPointers(t *testing.T) {
 				}
 			})
 		}
-		until(t, "all wait", func() bool { return remediation.Waiting(store) == 8 })
+		waitFor(t, "all followers wait", func() bool { return remediation.Waiting(store) == 8 })
 		create(t, store)
 		wg.Wait()
 	})
 }
 
-// feedGoroutines is how many goroutines are inside the function of this package.
+// feedGoroutines returns the number of goroutines that run the given function of package remediation.
 func feedGoroutines(t *testing.T, function string) int {
 	t.Helper()
 	var stacks strings.Builder
@@ -280,31 +283,31 @@ func feedGoroutines(t *testing.T, function string) int {
 	return n
 }
 
-func TestOneFollowerAsksForAllAndNoGoroutineIsLeft(t *testing.T) {
+func TestOneFollowerLeadsAndNoGoroutineIsLeft(t *testing.T) {
 	onEngines(t, func(t *testing.T, store remediation.Store, _ func()) {
-		c := newCrowd(t, store, 40)
-		until(t, "one leads", func() bool { return feedGoroutines(t, "(*Feed).lead") == 1 })
+		c := newFollowers(t, store, 40)
+		waitFor(t, "there is a leader", func() bool { return feedGoroutines(t, "(*Feed).lead") == 1 })
 		if n := feedGoroutines(t, "(*Feed).next"); n != 40 {
-			t.Errorf("%d goroutines for 40 followers", n)
+			t.Errorf("%d goroutines wait for 40 followers", n)
 		}
 		c.cancel()
 		c.wait(t)
 		if n := feedGoroutines(t, "Feed"); n != 0 || len(c.errs) > 0 {
-			t.Errorf("%d goroutines are left, and %v", n, c.errs)
+			t.Errorf("%d goroutines are left, and the followers got %v", n, c.errs)
 		}
 	})
 }
 
-// stoppedStore answers for the feed what a test wants.
-type stoppedStore struct {
+// stubStore lets a test make ListEvents fail.
+type stubStore struct {
 	backend
-	answer func(ctx context.Context) error // nil: the real one
+	fail func(ctx context.Context) error // if it returns nil, ListEvents reads from the backend
 }
 
-func (s *stoppedStore) Backend() remediation.Backend { return s }
+func (s *stubStore) Backend() remediation.Backend { return s }
 
-func (s *stoppedStore) ListEvents(ctx context.Context, after int64, limit int) ([]remediation.Event, error) {
-	if err := s.answer(ctx); err != nil {
+func (s *stubStore) ListEvents(ctx context.Context, after int64, limit int) ([]remediation.Event, error) {
+	if err := s.fail(ctx); err != nil {
 		return nil, err
 	}
 	return s.backend.ListEvents(ctx, after, limit)
@@ -314,13 +317,13 @@ func TestErrorOfTheStoreReachesEachFollowerOnce(t *testing.T) {
 	onEngines(t, func(t *testing.T, store remediation.Store, _ func()) {
 		var broken atomic.Bool
 		lost := errors.New("connection lost")
-		stopped := &stoppedStore{store.Backend(), func(context.Context) error {
+		stub := &stubStore{store.Backend(), func(context.Context) error {
 			if broken.Load() {
 				return lost
 			}
 			return nil
 		}}
-		c := newCrowd(t, stopped, 30)
+		c := newFollowers(t, stub, 30)
 		broken.Store(true)
 		create(t, store)
 		c.wait(t)
@@ -329,18 +332,18 @@ func TestErrorOfTheStoreReachesEachFollowerOnce(t *testing.T) {
 		}
 		for _, err := range c.errs {
 			if !errors.Is(err, lost) || !strings.HasPrefix(err.Error(), "follow events: ") {
-				t.Errorf("a follower got %v", err)
+				t.Errorf("a follower got %v, want the error of the store after \"follow events: \"", err)
 			}
 		}
 		broken.Store(false)
-		newCrowd(t, stopped, 30).wantEach(t, 2)
+		newFollowers(t, stub, 30).wantEach(t, 2)
 	})
 }
 
-func TestFollowerThatLeavesDuringItsReadDisturbsNoOther(t *testing.T) {
+func TestLeaderWhoseContextEndsDuringAPollDoesNotAffectOthers(t *testing.T) {
 	onEngines(t, func(t *testing.T, store remediation.Store, _ func()) {
 		reading, first := make(chan struct{}), sync.Once{}
-		stopped := &stoppedStore{store.Backend(), func(ctx context.Context) (err error) {
+		stub := &stubStore{store.Backend(), func(ctx context.Context) (err error) {
 			first.Do(func() {
 				close(reading)
 				<-ctx.Done()
@@ -352,41 +355,42 @@ func TestFollowerThatLeavesDuringItsReadDisturbsNoOther(t *testing.T) {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			for e, err := range remediation.New(stopped).Follow(ctx, 0) {
-				t.Errorf("the follower that left got %v, %v", e, err)
+			for e, err := range remediation.New(stub).Follow(ctx, 0) {
+				t.Errorf("the leader got %v, error %v; want nothing", e, err)
 			}
 		}()
 		<-reading
 		var others sync.WaitGroup
 		for range 10 {
 			others.Go(func() {
-				for e, err := range remediation.New(stopped).Follow(t.Context(), 0) {
+				for e, err := range remediation.New(stub).Follow(t.Context(), 0) {
 					if err != nil || e.Kind != remediation.EventCreated {
-						t.Errorf("another follower got %v, %v", e, err)
+						t.Errorf("another follower got %v, error %v; want a created event", e, err)
 					}
 					return
 				}
 			})
 		}
-		until(t, "all wait", func() bool { return remediation.Waiting(store) == 11 })
-		create(t, store) // while nobody but the one that hangs looks
+		waitFor(t, "all followers wait", func() bool { return remediation.Waiting(store) == 11 })
+		create(t, store) // while the leader hangs in its poll
 		cancel()
 		<-ended
 		others.Wait()
 	})
 }
 
-func TestFollowersOfAClosedStoreAreTold(t *testing.T) {
+func TestFollowersOfAClosedStoreGetAnError(t *testing.T) {
 	onEngines(t, func(t *testing.T, store remediation.Store, closeStore func()) {
 		if _, ok := store.(*sqlite.Store); !ok {
-			remediation.SetPollInterval(store, time.Millisecond) // a pool is closed without the store's knowing
+			// A closed pool is not reported to the store, so the followers notice it only when they poll.
+			remediation.SetPollInterval(store, time.Millisecond)
 		}
-		c := newCrowd(t, store, 20)
+		c := newFollowers(t, store, 20)
 		closeStore()
 		c.wait(t)
 		for e, err := range remediation.New(store).Follow(t.Context(), 0) {
 			if c.errs = append(c.errs, err); err == nil {
-				t.Errorf("a closed store gives %v", e)
+				t.Errorf("a follower of a closed store got %v", e)
 			}
 		}
 		if len(c.errs) != 21 {

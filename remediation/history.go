@@ -5,13 +5,13 @@ import (
 	"fmt"
 )
 
-// History returns the events of one action, oldest first, also after the action was deleted, for example by Prune. It
-// returns all events that are committed; on PostgreSQL these may be more than Events returns yet.
+// History returns all events of one action, oldest first, even after the action was deleted, for example by Prune. It
+// shows every event that is committed when it reads. On PostgreSQL Events may show some of them later.
 //
-// The error is ErrNotFound if neither the action nor an event of it exists. The list is empty if the action predates
-// the events and its values could not be read when the events were introduced.
+// ErrNotFound if there is no such action and no event of it. The list is empty for an action that predates the table of
+// events and whose values could not be read when that table was created.
 func (l *Ledger) History(ctx context.Context, actionID int64) ([]Event, error) {
-	// The action is read first: if it is created between the two reads, the second one finds its events.
+	// The status is read first: if the action is created between the two reads, the second read finds its events.
 	statuses, err := l.store.ActionStatuses(ctx, []int64{actionID})
 	if err != nil {
 		return nil, fmt.Errorf("read history of action %d: %w", actionID, err)

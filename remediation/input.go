@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// Lengths of the columns, in characters. SQLite itself does not enforce them.
+// The maximum lengths of the input, in characters. They are those of the columns, which SQLite does not enforce itself.
 const (
 	maxServerID    = 100
 	maxActionType  = 50
@@ -18,15 +18,16 @@ const (
 	maxActor       = 50
 	maxTitle       = 255
 	maxKey         = 255
-	maxText        = 1 << 20 // bytes of a command or a reason, whose columns have no length
+	maxText        = 1 << 20 // in bytes: of a command or a reason, whose columns have no maximum
 )
 
 const (
 	defaultLimit = 50
-	maxLimit     = 1000 // for every limit, and for the ids of a bulk decision
+	maxLimit     = 1000 // also for the ids of a bulk decision
 )
 
-// checkName refuses what checkTitle refuses, and names that could look like another name on a screen.
+// checkName validates a name. Unlike checkTitle it refuses control characters and invisible characters, with which two
+// different names could look the same on a screen.
 func checkName(field, s string, max int) error {
 	if err := checkTitle(field, s, max); err != nil {
 		return err
@@ -39,8 +40,8 @@ func checkName(field, s string, max int) error {
 	return nil
 }
 
-// checkTitle refuses text that is not valid or not 1 to max characters. Text is never altered, because the approved
-// text must be the stored text.
+// checkTitle validates a text of 1 to max characters. It refuses a text and never changes it, because the stored text
+// must be the one that a person approved.
 func checkTitle(field, s string, max int) error {
 	if err := checkText(field, s); err != nil {
 		return err
@@ -51,6 +52,7 @@ func checkTitle(field, s string, max int) error {
 	return nil
 }
 
+// checkText validates a text of up to maxText bytes.
 func checkText(field, s string) error {
 	switch {
 	case strings.TrimSpace(s) == "":
@@ -65,7 +67,8 @@ func checkText(field, s string) error {
 	return nil
 }
 
-// checkActor also refuses "auto" in other cases and with spaces around it. It does not compare look-alike letters.
+// checkActor validates the name of a person. It refuses "auto", also in upper case and between spaces. It does not
+// detect other letters that look like those of "auto".
 func checkActor(field, s string) error {
 	if err := checkName(field, s, maxActor); err != nil {
 		return err
@@ -76,6 +79,7 @@ func checkActor(field, s string) error {
 	return nil
 }
 
+// checkDecision validates the arguments of Reject, Withdraw and RequestCancel.
 func checkDecision(by, reason string) error {
 	if err := checkActor("by", by); err != nil {
 		return err
@@ -83,6 +87,7 @@ func checkDecision(by, reason string) error {
 	return checkText("reason", reason)
 }
 
+// check validates the input of Create. The times must have been truncated.
 func (a NewAction) check() error {
 	if err := checkName("server_id", a.ServerID, maxServerID); err != nil {
 		return err
@@ -134,7 +139,7 @@ func (a NewAction) checkLimits() error {
 	return nil
 }
 
-// truncate reduces the times to microseconds, which every engine can store. The other checks rely on it.
+// truncate truncates the times to microseconds, which every engine stores.
 func (a NewAction) truncate() NewAction {
 	for _, t := range []**time.Time{&a.NotBefore, &a.ExpiresAt} {
 		if *t != nil {
@@ -144,7 +149,8 @@ func (a NewAction) truncate() NewAction {
 	return a
 }
 
-// checkYear refuses a time that an engine can't store. verb joins the field and the time: "is" or "says".
+// checkYear refuses a time that not every engine can store. verb joins the field and the time in the error: "is" or
+// "says".
 func checkYear(field, verb string, t time.Time) error {
 	if clampYear(t).Equal(t) {
 		return nil
@@ -152,8 +158,8 @@ func checkYear(field, verb string, t time.Time) error {
 	return &InputError{field, fmt.Sprintf("%s %s, which is not in the years 1 to 9999", verb, t.Format(time.DateTime))}
 }
 
-// matches reports whether first was created from the same content. alertGone means that the alert of a no longer
-// exists; first then has no alert.
+// matches reports whether first was created from the same content as a. If the alert of a was deleted (alertGone),
+// first has no alert any more and still matches.
 func (a NewAction) matches(first Action, alertGone bool) bool {
 	return a.ServerID == first.ServerID && a.ActionType == first.ActionType && a.Command == first.Command &&
 		a.CreatedBy == first.CreatedBy && equal(a.ServiceName, first.ServiceName) &&
@@ -162,12 +168,12 @@ func (a NewAction) matches(first Action, alertGone bool) bool {
 		equal(a.NotBefore, first.NotBefore) && equal(a.ExpiresAt, first.ExpiresAt)
 }
 
-// equal compares two optional values. Times must be in UTC.
+// equal compares the values of two optional fields. Times must be in UTC on both sides.
 func equal[T comparable](a, b *T) bool {
 	return a == b || a != nil && b != nil && *a == *b
 }
 
-// check refuses a filter that no row can match, so that a mistake in it does not look like an empty ledger.
+// check refuses a filter that no row can match, so that a mistake in it is not taken for an empty ledger.
 func (f Filter) check() error {
 	if f.ServerID != "" {
 		if err := checkName("server_id", f.ServerID, maxServerID); err != nil {
@@ -191,7 +197,7 @@ func (f Filter) check() error {
 	return err
 }
 
-// checkStatus accepts the statuses of the ledger, and those that only the Python original writes.
+// checkStatus accepts the six statuses and timedOut.
 func checkStatus(s Status) error {
 	if s.Valid() || s == timedOut {
 		return nil
@@ -199,6 +205,7 @@ func checkStatus(s Status) error {
 	return &InputError{"status", fmt.Sprintf("%q is not one of the six statuses", string(s))}
 }
 
+// checkAfter validates the event id after which a read begins.
 func checkAfter(after int64) error {
 	if after < 0 {
 		return &InputError{"after", "is negative"}
@@ -206,7 +213,7 @@ func checkAfter(after int64) error {
 	return nil
 }
 
-// checkLimit validates a limit and applies the default.
+// checkLimit validates a limit, and returns the default for 0.
 func checkLimit(limit int) (int, error) {
 	if limit < 0 || limit > maxLimit {
 		return 0, &InputError{"limit", fmt.Sprintf("is %d, but may be 0 to %d", limit, maxLimit)}
@@ -214,12 +221,12 @@ func checkLimit(limit int) (int, error) {
 	return cmp.Or(limit, defaultLimit), nil
 }
 
-// sanitize converts the output of a program to text that every engine can store. It refuses none.
+// sanitize replaces each byte of a command's output that not every engine can store, so that no output is refused.
 func sanitize(output string) string {
 	return strings.Map(func(r rune) rune {
 		if r == 0 {
 			return utf8.RuneError
 		}
-		return r // Map has replaced each byte that is not valid UTF-8 with U+FFFD
+		return r // Map has turned each byte that is not UTF-8 into U+FFFD
 	}, output)
 }

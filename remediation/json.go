@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// errorJSON is an error as JSON: its sentence, and what a program needs to decide.
+// errorJSON is an error in JSON: its text, and the fields that let a program decide what to do.
 type errorJSON struct {
 	Error      string `json:"error"`
 	ID         *int64 `json:"id,omitempty"`
@@ -17,7 +17,7 @@ type errorJSON struct {
 	ExistingID *int64 `json:"existing_id,omitempty"`
 }
 
-// asJSON finds the details in what err wraps; its sentence is the whole one.
+// asJSON returns the text of err, with the fields of the errors that it wraps.
 func asJSON(err error) errorJSON {
 	j := errorJSON{Error: err.Error()}
 	if e, ok := errors.AsType[*TransitionError](err); ok {
@@ -32,18 +32,17 @@ func asJSON(err error) errorJSON {
 	return j
 }
 
-// MarshalJSON gives {"error": "<sentence>", "id": 7, "from": "rejected", "to": "approved"}, and "why"
-// if the action is held.
+// MarshalJSON returns {"error": "<sentence>", "id": 7, "from": "rejected", "to": "approved"}, with "why" if Why is set.
 func (e *TransitionError) MarshalJSON() ([]byte, error) { return json.Marshal(asJSON(e)) }
 
-// MarshalJSON gives {"error": "command is empty", "field": "command", "problem": "is empty"}.
+// MarshalJSON returns {"error": "command is empty", "field": "command", "problem": "is empty"}.
 func (e *InputError) MarshalJSON() ([]byte, error) { return json.Marshal(asJSON(e)) }
 
-// MarshalJSON gives {"error": "<sentence>", "existing_id": 7}.
+// MarshalJSON returns {"error": "<sentence>", "existing_id": 7}.
 func (e *DuplicateError) MarshalJSON() ([]byte, error) { return json.Marshal(asJSON(e)) }
 
-// MarshalJSON gives {"id": 7, "action": {…}}, or {"id": 7, "error": {…}} with the details of the error that Err wraps, as
-// that error itself gives them, and the sentence of Err.
+// MarshalJSON returns {"id": 7, "action": {…}} or, if Err is not nil, {"id": 7, "error": {…}}. The error has the text
+// of Err and the fields of the error that Err wraps, as in the JSON of that error.
 func (o Outcome) MarshalJSON() ([]byte, error) {
 	if o.Err != nil {
 		return json.Marshal(struct {

@@ -15,7 +15,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-func TestValuesMarshalInSnakeCaseWithoutWhatIsNotSet(t *testing.T) {
+func TestValuesMarshalInSnakeCaseWithoutUnsetFields(t *testing.T) {
 	at := time.Date(2026, 1, 19, 15, 36, 1, 617957000, time.UTC)
 	action := remediation.Action{
 		ID: 7, ServerID: "web-1", ActionType: "check", Status: remediation.Completed, ServiceName: new("nginx"), Command: "true",
@@ -103,13 +103,13 @@ func TestEveryFieldHasAJSONName(t *testing.T) {
 				t.Errorf("%T.%s is %q in JSON", value, field.Name, tag)
 			}
 			if field.Type.Kind() == reflect.Pointer && option != "omitempty" {
-				t.Errorf("%T.%s is there when it is nil", value, field.Name)
+				t.Errorf("%T.%s is a pointer without omitempty", value, field.Name)
 			}
 		}
 	}
 }
 
-func TestValuesComeBackFromTheirJSON(t *testing.T) {
+func TestActionSurvivesARoundTripThroughJSON(t *testing.T) {
 	at := time.Date(2026, 1, 19, 15, 36, 1, 617957000, time.UTC)
 	want := remediation.Action{ID: 7, ServerID: "web-1", Status: remediation.Completed, CreatedAt: at, CompletedAt: &at, ExitCode: new(int64(0)),
 		Stdout: new("")}
@@ -122,6 +122,6 @@ func TestValuesComeBackFromTheirJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
+		t.Errorf("the action (-want +got):\n%s", diff)
 	}
 }

@@ -1,16 +1,16 @@
-// Package remediation is the lifecycle of remediation actions: commands queued against servers, approved by a person or
-// automatically, executed by an agent, and kept as an audit trail.
+// Package remediation implements the lifecycle of remediation actions. An action is a command for a server. It is
+// queued, approved by a person or automatically, executed by an agent, and kept as an audit trail.
 //
-// A Ledger works on a Store, which an engine provides: see the packages sqlite and postgres. This package depends on no
-// engine and imports only the standard library.
+// A Ledger works on a Store. The packages sqlite and postgres provide one each. This package imports only the standard
+// library and does not depend on an engine.
 //
-// Every method is safe for concurrent use, also from several processes on one database. Each change is one atomic
-// statement. When a method returns no error its change is durable; when it returns an error of this package nothing was
-// written. If a context ends during a call, or a connection is lost, the change may or may not have been made. Get
-// tells which; on PostgreSQL only after the server has noticed the lost connection. Repeating a transition is always
-// safe: it is made once.
+// Every method is safe for concurrent use, even from several processes on one database. Each change is one atomic
+// statement. When a method returns without an error, the change is durable. When it returns an error of this package,
+// nothing was written. If the context ends during a call or the connection is lost, the change may or may not have
+// happened: Get shows which, on PostgreSQL as soon as the server has noticed. Retrying a transition is always safe,
+// because it happens at most once.
 //
-// A limit, of List and of every other method, is 1 to 1,000, and 0 means 50. Any other limit is an *InputError.
+// Every method with a limit, and Filter.Limit, accepts 1 to 1,000. 0 means 50. Any other limit is an *InputError.
 package remediation
 
 import (
@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// Ledger is the lifecycle of the actions in one Store.
+// Ledger manages the actions in one Store.
 type Ledger struct {
 	store Backend
 	clock func() time.Time
@@ -32,13 +32,13 @@ type Ledger struct {
 // Option changes how a Ledger works.
 type Option func(*Ledger)
 
-// WithClock makes the ledger read the time from clock instead of time.Now, once for each change. If the time is outside
-// the years 1 to 9999 in UTC, the change fails with an *InputError.
+// WithClock makes the ledger read the time from clock instead of time.Now. It is read once for each change. If it
+// returns a time outside the years 1 to 9999 in UTC, the change returns an *InputError.
 func WithClock(clock func() time.Time) Option {
 	return func(l *Ledger) { l.clock = clock }
 }
 
-// New returns a Ledger on store.
+// New returns a Ledger that works on store.
 func New(store Store, opts ...Option) *Ledger {
 	l := &Ledger{store: store.Backend(), clock: time.Now}
 	for _, opt := range opts {
@@ -47,24 +47,27 @@ func New(store Store, opts ...Option) *Ledger {
 	return l
 }
 
-// now returns the time in microseconds, and an error if an engine could not store it.
+// now returns the time of a change, in whole microseconds. A time that not every engine can store is an *InputError.
 func (l *Ledger) now() (time.Time, error) {
 	now := micros(l.clock())
 	return now, checkYear("clock", "says", now)
 }
 
-// Create queues an action. In normal mode it is approved immediately, by "auto" and at its created_at (criterion AC2).
-// In maintenance it is pending (criterion AC3). One statement reads the mode and writes the action, so a concurrent
-// Pause comes either before the Create or after it.
+// Create queues an action. If its server is in normal mode, the action is approved at once: approved_by is "auto" and
+// approved_at equals created_at (criterion AC2). If its server is in maintenance, the action is pending (criterion
+// AC3). The statement that writes the action also reads the mode, so a concurrent Pause takes effect either before or
+// after it.
 //
-// The error is ErrServerNotFound or ErrAlertNotFound if the server or the alert doesn't exist, and an *InputError for
-// invalid text or an ExpiresAt that is not in the future. It is a *DuplicateError if an open action of the server has
-// the same DedupeKey. Of concurrent callers with one DedupeKey exactly one succeeds, and the others get its id.
+// ErrServerNotFound if the server doesn't exist, and ErrAlertNotFound if the server has no such alert. *InputError if a
+// field is not valid (see NewAction) or ExpiresAt is not in the future. Names must not contain control characters or
+// invisible characters, and no text may be blank, contain a NUL or be invalid UTF-8. *DuplicateError if an open action
+// of the server has the same DedupeKey. If several calls use the same DedupeKey at once, exactly one succeeds and the
+// others get the id of its action.
 //
-// An IdempotencyKey makes Create safe to repeat: after a timeout, a lost connection or a restart, call it again with
-// the same key and the same other fields. The first call that reaches the database creates the action. Later calls
-// write nothing and return that action in its current state, even if it has ended. If another field differs, the error
-// is a *DuplicateError. Deleting an action releases its key, so keep actions for longer than callers may repeat a
+// An IdempotencyKey makes a retry of Create safe. After a timeout, a lost connection or a restart, call Create again
+// with the same key and the same other fields. The first call that reaches the database creates the action. Every later
+// call writes nothing and returns that action in its current state, even if it has ended. If another field differs, the
+// error is a *DuplicateError. Deleting an action releases its key, so keep actions for longer than callers may retry a
 // Create.
 func (l *Ledger) Create(ctx context.Context, a NewAction) (Action, error) {
 	a = a.truncate()
@@ -82,7 +85,8 @@ func (l *Ledger) Create(ctx context.Context, a NewAction) (Action, error) {
 	return created.utc(), nil
 }
 
-// create retries if ExplainCreate finds no reason, for example because a key was released in the meantime.
+// create inserts the action. If the insert writes no row, it reads the reason. It retries if the reason is gone by
+// then, for example because the other action with the same key was closed.
 func (l *Ledger) create(ctx context.Context, a NewAction, now time.Time) (Action, error) {
 	for range 100 {
 		created, err := l.store.CreateAction(ctx, a, now)
@@ -112,16 +116,17 @@ func (l *Ledger) create(ctx context.Context, a NewAction, now time.Time) (Action
 			return Action{}, fmt.Errorf("dedupe_key %q: %w", *a.DedupeKey, &DuplicateError{found.DuplicateOf})
 		}
 	}
-	// A trigger of the host program may skip the row without an error.
+	// This happens if a trigger of the host program skips the row without an error.
 	return Action{}, errors.New("the database did not store the action and gave no reason")
 }
 
-// Approve allows a pending action to run. It fills approved_at and approved_by (criterion AC5). by is the person: 1 to
-// 50 characters and not "auto".
+// Approve allows a pending action to run. It sets approved_at and approved_by (criterion AC5). by is the person who
+// approves, with 1 to 50 characters, and not "auto".
 //
-// The error is ErrNotFound, or a *TransitionError if the action is not pending, has expired (ReasonExpired), or was
-// created by the same person on a server that forbids self-approval (ReasonSelfApproval). Of concurrent callers that
-// decide one action, exactly one succeeds and the others get the *TransitionError.
+// ErrNotFound if the action doesn't exist. *TransitionError if it is not pending, has expired (ReasonExpired), was
+// created by the same person on a server that forbids self-approval (ReasonSelfApproval), or predates the rules and
+// can't be approved (ReasonNoApproval). If several calls decide one action at once, exactly one succeeds and the others
+// get the *TransitionError.
 func (l *Ledger) Approve(ctx context.Context, id int64, by string) (Action, error) {
 	if err := checkActor("by", by); err != nil {
 		return Action{}, fmt.Errorf("approve action %d: %w", id, err)
@@ -131,12 +136,13 @@ func (l *Ledger) Approve(ctx context.Context, id int64, by string) (Action, erro
 	})
 }
 
-// Reject ends a pending action without running it. It fills rejected_at, rejected_by and rejection_reason; the action
-// is then terminal (criterion AC4). by is the person: 1 to 50 characters and not "auto". reason is 1 byte to 1 MiB.
+// Reject ends a pending action, so that it never runs. It sets rejected_at, rejected_by and rejection_reason. The new
+// status is terminal (criterion AC4). by is the person who rejects, with 1 to 50 characters, and not "auto". reason is
+// not empty and has at most 1 MiB.
 //
-// The error is ErrNotFound, or a *TransitionError if the action is not pending. Use Withdraw for an approved action. If
-// an older program recorded part of an end, then Reject, Withdraw, Finish and FailOverdue keep it and fill only the
-// missing fields.
+// ErrNotFound if the action doesn't exist. *TransitionError if it is not pending; use Withdraw for an approved action.
+// If an older program has already set some of the fields of an end, Reject, Withdraw, Finish and FailOverdue keep those
+// values and set only the missing ones.
 func (l *Ledger) Reject(ctx context.Context, id int64, by, reason string) (Action, error) {
 	if err := checkDecision(by, reason); err != nil {
 		return Action{}, fmt.Errorf("reject action %d: %w", id, err)
@@ -146,11 +152,11 @@ func (l *Ledger) Reject(ctx context.Context, id int64, by, reason string) (Actio
 	})
 }
 
-// Withdraw rejects an approved action before it runs. It fills the same fields as Reject and keeps who approved the
-// action. The arguments are those of Reject.
+// Withdraw rejects an approved action before it runs. It sets the same fields as Reject, and keeps approved_at and
+// approved_by. The arguments are those of Reject.
 //
-// The error is ErrNotFound, or a *TransitionError if the action is not approved. Of a concurrent Withdraw and Claim
-// exactly one succeeds. If Withdraw succeeds, the command has not run and never will.
+// ErrNotFound if the action doesn't exist. *TransitionError if it is not approved. If a Withdraw and a Claim compete
+// for an action, exactly one of them succeeds. When Withdraw succeeds, the command has not run and never will.
 func (l *Ledger) Withdraw(ctx context.Context, id int64, by, reason string) (Action, error) {
 	if err := checkDecision(by, reason); err != nil {
 		return Action{}, fmt.Errorf("withdraw action %d: %w", id, err)
@@ -160,12 +166,13 @@ func (l *Ledger) Withdraw(ctx context.Context, id int64, by, reason string) (Act
 	})
 }
 
-// Claim returns the approved action of a server with the lowest id and makes it executing. It fills executed_at. It
-// skips actions that are not yet due or have expired. In maintenance it also skips actions that only "auto" approved.
+// Claim returns the approved action of a server with the lowest id, and makes it executing. It sets executed_at. It
+// skips actions that are not due yet or have expired. While the server is in maintenance, it also skips actions that
+// only "auto" approved.
 //
-// The error is ErrNothingToClaim if no action may run. Concurrent agents never get the same action. A claim whose
-// answer was lost is not repeated: the action stays executing. On PostgreSQL a claim skips an action that another call
-// has locked, even if that call is then refused. The next claim finds it.
+// ErrNothingToClaim if no action may run. If several agents claim at once, each action is delivered to one of them. If
+// the result of a Claim is lost, the action stays executing and is not delivered again. On PostgreSQL Claim skips an
+// action that another call has locked, even if that call then fails; the next Claim finds the action.
 func (l *Ledger) Claim(ctx context.Context, serverID string) (Action, error) {
 	if err := checkName("server_id", serverID, maxServerID); err != nil {
 		return Action{}, fmt.Errorf("claim: %w", err)
@@ -181,23 +188,24 @@ func (l *Ledger) Claim(ctx context.Context, serverID string) (Action, error) {
 	return a.utc(), nil
 }
 
-// Start makes the approved action with this id executing, for programs that choose the order themselves. It fills
+// Start makes the approved action with this id executing. It is for programs that choose the order themselves. It sets
 // executed_at.
 //
-// The error is ErrNotFound, or a *TransitionError if the action is not approved. If it is approved but may not run yet,
-// Why is ReasonMaintenance, ReasonNotYetDue or ReasonExpired. Of concurrent callers exactly one succeeds.
+// ErrNotFound if the action doesn't exist. *TransitionError if it is not approved, or is approved and must not run now:
+// then Why is ReasonMaintenance, ReasonNotYetDue, ReasonExpired or ReasonNoApproval. If several calls start one action
+// at once, exactly one succeeds.
 func (l *Ledger) Start(ctx context.Context, id int64) (Action, error) {
 	return l.transition(ctx, step{verb: "start", id: id, from: Approved, to: Executing}, func(now time.Time) (Action, error) {
 		return l.store.StartAction(ctx, id, now)
 	})
 }
 
-// Finish records the result of an executing action, which becomes completed if the exit code is 0 and failed otherwise.
-// It fills completed_at, exit_code, stdout and stderr (criterion AC6).
+// Finish records the result of an executing action. The action becomes completed if the exit code is 0, otherwise
+// failed. It sets completed_at, exit_code, stdout and stderr (criterion AC6).
 //
-// serverID is the agent's server: an action of another server is ErrNotFound. A second result changes nothing and gets
-// a *TransitionError whose From is the status after the first one. If the output exceeds the engine's limit for a
-// value, the error is the engine's and the action stays executing.
+// serverID is the server of the agent; for an action of another server the error is ErrNotFound. A second result
+// changes nothing and returns a *TransitionError, whose From is the status that the first result set. If an output is
+// larger than the engine's limit on the size of a value, the engine's error is returned and the action stays executing.
 func (l *Ledger) Finish(ctx context.Context, serverID string, id int64, r Result) (Action, error) {
 	if err := checkName("server_id", serverID, maxServerID); err != nil {
 		return Action{}, fmt.Errorf("finish action %d: %w", id, err)
@@ -212,7 +220,7 @@ func (l *Ledger) Finish(ctx context.Context, serverID string, id int64, r Result
 	})
 }
 
-// Get returns one action with its outputs, or ErrNotFound.
+// Get returns one action with its stdout and stderr, or ErrNotFound.
 func (l *Ledger) Get(ctx context.Context, id int64) (Action, error) {
 	a, err := l.store.GetAction(ctx, id)
 	if err != nil {
@@ -221,8 +229,8 @@ func (l *Ledger) Get(ctx context.Context, id int64) (Action, error) {
 	return a.utc(), nil
 }
 
-// List returns actions, newest first, without stdout and stderr. For the next page set Filter.Before to the last id of
-// this page; actions that are created in the meantime do not shift it. An empty page is not an error.
+// List returns one page of actions, newest first, without stdout and stderr. To get the next page, set Filter.Before to
+// the last id of this page; actions that are created in between do not shift it. An empty page is not an error.
 func (l *Ledger) List(ctx context.Context, f Filter) ([]Action, error) {
 	if err := f.check(); err != nil {
 		return nil, fmt.Errorf("list actions: %w", err)
@@ -241,9 +249,9 @@ func (l *Ledger) List(ctx context.Context, f Filter) ([]Action, error) {
 	return actions, nil
 }
 
-// All returns every action that List would return, newest first. It reads pages of Filter.Limit actions and ends at the
-// first error. It does not return actions that are created in the meantime. An action that changes is returned once, as
-// it is when its page is read.
+// All returns all actions that match the filter, newest first. It reads them with List, one page of Filter.Limit
+// actions at a time, and ends with the first error. Actions that are created during the iteration are not returned. An
+// action that changes during the iteration is returned once, in the state that it has when its page is read.
 func (l *Ledger) All(ctx context.Context, f Filter) iter.Seq2[Action, error] {
 	return func(yield func(Action, error) bool) {
 		for f := f; ; {
@@ -257,7 +265,7 @@ func (l *Ledger) All(ctx context.Context, f Filter) iter.Seq2[Action, error] {
 					return
 				}
 			}
-			if len(page) == 0 || page[len(page)-1].ID <= 1 { // 0 would mean any
+			if len(page) == 0 || page[len(page)-1].ID <= 1 { // Before = 0 would start again
 				return
 			}
 			f.Before = page[len(page)-1].ID
@@ -265,17 +273,18 @@ func (l *Ledger) All(ctx context.Context, f Filter) iter.Seq2[Action, error] {
 	}
 }
 
-// step is a requested transition. Heartbeat and RequestCancel are checked like steps, although they keep the status.
+// step is one transition that a caller asks for. Heartbeat and RequestCancel are checked like transitions, although
+// they do not change the status.
 type step struct {
 	verb     string
 	id       int64
 	serverID string // "" for any
 	from, to Status
-	by       string // who approves
+	by       string // the person who approves
 }
 
-// transition runs one guarded statement. Only if it returns no row, transition reads the action to explain why. It
-// retries if the re-read finds no reason.
+// transition runs one guarded statement. If the statement returns no row, it reads the action to find the reason. It
+// retries if the reason is gone by then.
 func (l *Ledger) transition(ctx context.Context, s step, apply func(now time.Time) (Action, error)) (Action, error) {
 	now, err := l.now()
 	if err != nil {
@@ -306,7 +315,7 @@ func (l *Ledger) transition(ctx context.Context, s step, apply func(now time.Tim
 	}
 }
 
-// refuse returns the error that explains why the action does not take the step.
+// refuse returns the error that says why the action can't make the transition.
 func (a Conditions) refuse(s step, now time.Time) *TransitionError {
 	refused := &TransitionError{ID: a.ID, From: a.Status, To: s.to}
 	if a.Status == s.from {

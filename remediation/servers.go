@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// Server is a server with its mode and its settings.
+// Server is a server with its mode and its settings. It is in normal mode or in maintenance (paused).
 type Server struct {
 	ID                  string     `json:"id"`
 	Paused              bool       `json:"paused"`                // in maintenance
-	PausedAt            *time.Time `json:"paused_at,omitempty"`   // start of the maintenance; nil in normal mode or if unknown
+	PausedAt            *time.Time `json:"paused_at,omitempty"`   // since when; nil if not paused or unknown
 	ForbidsSelfApproval bool       `json:"forbids_self_approval"` // see ForbidSelfApproval
 }
 
-// AddServer adds a server in normal mode. It is a no-op if the server exists, also if another program added it. The id
-// has 1 to 100 characters; otherwise the error is an *InputError.
+// AddServer adds a server in normal mode. It is a no-op if the server exists, even if another program added it. The id
+// has 1 to 100 characters, otherwise the error is an *InputError.
 func (l *Ledger) AddServer(ctx context.Context, id string) error {
 	if err := checkName("server_id", id, maxServerID); err != nil {
 		return fmt.Errorf("add server: %w", err)
@@ -26,11 +26,12 @@ func (l *Ledger) AddServer(ctx context.Context, id string) error {
 	return nil
 }
 
-// Pause puts a server into maintenance. New actions wait for a person (criterion AC3), and Claim and Start hold actions
-// that only "auto" approved. Running actions are unaffected. Pausing a paused server is a no-op and keeps PausedAt.
+// Pause puts a server into maintenance. New actions wait for a person (criterion AC3), and Claim and Start do not run
+// an action that only "auto" approved. Executing actions are unaffected. Pause is a no-op on a paused server: its
+// PausedAt stays.
 //
-// The error is ErrServerNotFound if the server doesn't exist. A concurrent Create or Claim comes either before the
-// Pause or after it.
+// ErrServerNotFound if the server doesn't exist. A concurrent Create, Claim or Start sees the server either before or
+// after the Pause.
 func (l *Ledger) Pause(ctx context.Context, id string) error {
 	if err := checkName("server_id", id, maxServerID); err != nil {
 		return fmt.Errorf("pause server: %w", err)
@@ -45,8 +46,10 @@ func (l *Ledger) Pause(ctx context.Context, id string) error {
 	return nil
 }
 
-// Unpause ends the maintenance of a server. In normal mode it is a no-op. Pending actions stay pending, because they
-// were created under maintenance. The error is ErrServerNotFound if the server doesn't exist.
+// Unpause ends the maintenance of a server. It is a no-op on a server in normal mode. Pending actions stay pending:
+// they were created during the maintenance, and a person still has to decide them.
+//
+// ErrServerNotFound if the server doesn't exist.
 func (l *Ledger) Unpause(ctx context.Context, id string) error {
 	if err := checkName("server_id", id, maxServerID); err != nil {
 		return fmt.Errorf("unpause server: %w", err)
@@ -57,8 +60,8 @@ func (l *Ledger) Unpause(ctx context.Context, id string) error {
 	return nil
 }
 
-// AddAlert adds an alert to a server and returns its id, for NewAction.AlertID. The title has 1 to 255 characters. The
-// error is ErrServerNotFound if the server doesn't exist.
+// AddAlert adds an alert of a server and returns its id, for NewAction.AlertID. The title has 1 to 255 characters,
+// otherwise the error is an *InputError. ErrServerNotFound if the server doesn't exist.
 func (l *Ledger) AddAlert(ctx context.Context, serverID, title string) (int64, error) {
 	if err := checkName("server_id", serverID, maxServerID); err != nil {
 		return 0, fmt.Errorf("add alert: %w", err)
@@ -73,11 +76,11 @@ func (l *Ledger) AddAlert(ctx context.Context, serverID, title string) (int64, e
 	return id, nil
 }
 
-// ForbidSelfApproval sets whether a server forbids a person to approve an action that they created. If forbid is true,
-// Approve returns a *TransitionError with ReasonSelfApproval when by equals the action's CreatedBy. Earlier decisions
-// are kept. In normal mode actions are still approved automatically.
+// ForbidSelfApproval sets whether a person may approve an action of this server that they created. If forbid is true,
+// Approve returns a *TransitionError with ReasonSelfApproval when by equals the action's CreatedBy exactly. The setting
+// does not change earlier decisions. In normal mode actions are still approved automatically.
 //
-// The error is ErrServerNotFound if the server doesn't exist.
+// ErrServerNotFound if the server doesn't exist.
 func (l *Ledger) ForbidSelfApproval(ctx context.Context, serverID string, forbid bool) error {
 	if err := checkName("server_id", serverID, maxServerID); err != nil {
 		return fmt.Errorf("forbid self-approval: %w", err)
@@ -100,8 +103,8 @@ func (l *Ledger) Server(ctx context.Context, id string) (Server, error) {
 	return s.utc(), nil
 }
 
-// Servers returns up to limit servers whose ids come after the id after, in the order of their ids. Start with "". For
-// the next page pass the last id of this page.
+// Servers returns up to limit servers whose ids come after the id after, in the order of their ids. Start with "", and
+// pass the last id of a page to get the next page.
 func (l *Ledger) Servers(ctx context.Context, after string, limit int) ([]Server, error) {
 	limit, err := checkLimit(limit)
 	if err == nil && after != "" {
@@ -120,6 +123,7 @@ func (l *Ledger) Servers(ctx context.Context, after string, limit int) ([]Server
 	return servers, nil
 }
 
+// utc converts PausedAt to UTC: a driver may return it in another time zone.
 func (s Server) utc() Server {
 	if s.PausedAt != nil {
 		*s.PausedAt = s.PausedAt.UTC()

@@ -1,26 +1,26 @@
 package remediation
 
-// Status is where an action stands in its lifecycle:
+// Status is the state of an action in its lifecycle:
 //
 //	pending -> approved -> executing -> completed | failed
 //	pending -> rejected
 //	approved -> rejected (withdrawn before it ran)
 //
-// The database enforces the same transitions, so the ledger only writes these six (criterion AC1). Rows that another program
-// wrote may have a different status, such as "timed_out".
+// The ledger writes only these six statuses (criterion AC1), and the database enforces the same transitions. A row that
+// another program wrote may have a different status. One is "timed_out", which is terminal: the newest version of the
+// Python program that the schema comes from (the Python original) writes it when a result does not come in time.
 type Status string
 
 const (
-	Pending   Status = "pending"   // waits for a person
+	Pending   Status = "pending"   // waits for a person to approve or reject it
 	Approved  Status = "approved"  // may be claimed by its server's agent
 	Rejected  Status = "rejected"  // never runs; terminal
-	Executing Status = "executing" // delivered to an agent, no result yet
+	Executing Status = "executing" // delivered to an agent, has no result yet
 	Completed Status = "completed" // ran and exited with 0; terminal
-	Failed    Status = "failed"    // ran and exited with another code, or gave no result; terminal
+	Failed    Status = "failed"    // ran and exited with another code, or its agent reported no result; terminal
 )
 
-// timedOut is the status with which the newest version of the Python original ends an action that had no result in
-// time. It is terminal. The ledger never writes it.
+// timedOut is a status that the ledger reads and never writes: see Status.
 const timedOut Status = "timed_out"
 
 // Statuses returns the six statuses in lifecycle order.
@@ -37,14 +37,13 @@ func (s Status) Valid() bool {
 	return false
 }
 
-// Terminal reports whether an action in status s never changes again (criterion AC4). "timed_out", which only the Python
-// original writes, is terminal too.
+// Terminal reports whether s is a final status (criterion AC4): rejected, completed, failed or "timed_out".
 func (s Status) Terminal() bool {
 	return s == Rejected || s == Completed || s == Failed || s == timedOut
 }
 
-// CanTransition reports whether the lifecycle allows an action to go from s to the status to. Staying where it is is no
-// transition.
+// CanTransition reports whether the lifecycle allows an action to go from status s to status to. It is false if both
+// are the same.
 func (s Status) CanTransition(to Status) bool {
 	switch s {
 	case Pending:

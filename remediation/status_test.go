@@ -24,7 +24,7 @@ func TestAC1_StatusesAreTheSixInLifecycleOrder(t *testing.T) {
 	}
 }
 
-func TestValidKnowsTheSixAndNoOther(t *testing.T) {
+func TestOnlyTheSixStatusesAreValid(t *testing.T) {
 	for _, s := range remediation.Statuses() {
 		if !s.Valid() {
 			t.Errorf("%q is not valid", s)
@@ -37,20 +37,20 @@ func TestValidKnowsTheSixAndNoOther(t *testing.T) {
 	}
 }
 
-// A program that waits for an end must see the end that the newest Python original writes.
-func TestTimedOutIsAnEndOfAnotherProgram(t *testing.T) {
+// A program that waits until an action is terminal must not wait for ever for one that the Python original timed out.
+func TestTimedOutIsTerminalAndNotValid(t *testing.T) {
 	timedOut := remediation.Status("timed_out")
 	if !timedOut.Terminal() || timedOut.Valid() {
-		t.Errorf("terminal %t, one of the six %t", timedOut.Terminal(), timedOut.Valid())
+		t.Errorf("timed_out: Terminal is %t, want true; Valid is %t, want false", timedOut.Terminal(), timedOut.Valid())
 	}
 	for _, s := range remediation.Statuses() {
 		if s.CanTransition(timedOut) || timedOut.CanTransition(s) {
-			t.Errorf("the lifecycle leads from or to %s by %s", s, timedOut)
+			t.Errorf("the lifecycle allows a transition between %s and %s", s, timedOut)
 		}
 	}
 }
 
-// The whole lifecycle; internal/conformance holds every engine to it, through Status.
+// This is the whole lifecycle. internal/conformance compares every engine with CanTransition.
 func TestAC1_AC4_CanTransitionIsTheLifecycle(t *testing.T) {
 	next := map[remediation.Status][]remediation.Status{
 		remediation.Pending:   {remediation.Approved, remediation.Rejected},
@@ -68,11 +68,11 @@ func TestAC1_AC4_CanTransitionIsTheLifecycle(t *testing.T) {
 			t.Errorf("after %s (-want +got):\n%s", from, diff)
 		}
 		if from.Terminal() != (len(got) == 0) {
-			t.Errorf("%s: Terminal is %t, but it leads to %v", from, from.Terminal(), got)
+			t.Errorf("%s: Terminal is %t, but its next statuses are %v", from, from.Terminal(), got)
 		}
 		for _, unknown := range []remediation.Status{"", "paused", "Approved"} {
 			if from.CanTransition(unknown) || unknown.CanTransition(from) || unknown.Terminal() {
-				t.Errorf("%q takes part in the lifecycle", unknown)
+				t.Errorf("the unknown status %q is part of the lifecycle", unknown)
 			}
 		}
 	}

@@ -5,18 +5,21 @@ import (
 	"time"
 )
 
-// Store is a database for New: the result of sqlite.Open, sqlite.New, sqlite.Tx or postgres.New.
+// Store is a database for a Ledger. sqlite.Open, sqlite.New, sqlite.Tx and postgres.New return one. A program passes it
+// to New.
 type Store interface {
 	Backend() Backend
 }
 
-// Backend is the interface between a Ledger and an engine. It is not stable and not for use by programs: its methods do
-// not validate input, and only the engines of this module implement it.
+// Backend is the interface between a Ledger and an engine. Only the engines of this module implement it. It is not
+// stable, and programs must not call it, because its methods do not validate their input.
 //
-// Each change is one statement; a read may be several. The Ledger validates the input and reads the clock. Times are in
-// UTC and whole microseconds. A method that finds no row returns the sentinel in its comment, unwrapped.
+// Each change is one statement; a read may need several. The Ledger has validated the input and read the clock. Times
+// are in UTC and in whole microseconds. A method that finds no row returns the sentinel named beside it, without
+// wrapping it.
 type Backend interface {
-	feed() *Feed // of an embedded Feed; the engine calls its Changed after each change
+	feed() *Feed // an engine embeds a Feed and calls its Changed after each change
+
 	AddServer(ctx context.Context, id string) error
 	PauseServer(ctx context.Context, id string, at time.Time) error             // ErrServerNotFound
 	UnpauseServer(ctx context.Context, id string) error                         // ErrServerNotFound
@@ -25,10 +28,10 @@ type Backend interface {
 	GetServer(ctx context.Context, id string) (Server, error)                   // ErrServerNotFound
 	ListServers(ctx context.Context, after string, limit int) ([]Server, error)
 
-	CreateAction(ctx context.Context, a NewAction, at time.Time) (Action, error) // ErrNotFound if nothing was written; see ExplainCreate
+	CreateAction(ctx context.Context, a NewAction, at time.Time) (Action, error) // ErrNotFound: ExplainCreate says why
 	ExplainCreate(ctx context.Context, a NewAction) (Obstacles, error)
 
-	// The transitions return ErrNotFound if no action with this id has the status that they start from.
+	// The transitions return ErrNotFound when no such action has the status that they require.
 	ApproveAction(ctx context.Context, id int64, by string, at time.Time) (Action, error)
 	RejectAction(ctx context.Context, id int64, by, reason string, at time.Time) (Action, error)
 	WithdrawAction(ctx context.Context, id int64, by, reason string, at time.Time) (Action, error)
@@ -45,10 +48,10 @@ type Backend interface {
 
 	ClaimAction(ctx context.Context, serverID string, at time.Time) (Action, error) // ErrNothingToClaim
 	GetAction(ctx context.Context, id int64) (Action, error)                        // ErrNotFound
-	ListActions(ctx context.Context, f Filter) ([]Action, error)                    // f.Before and f.Limit are set
-	ActionStatuses(ctx context.Context, ids []int64) (map[int64]Status, error)      // only of actions that exist
+	ListActions(ctx context.Context, f Filter) ([]Action, error)                    // f.Before and f.Limit are not 0
+	ActionStatuses(ctx context.Context, ids []int64) (map[int64]Status, error)      // only of ids that exist
 	ExplainAction(ctx context.Context, id int64, now time.Time) (Conditions, error) // ErrNotFound
-	CountActions(ctx context.Context, statuses []Status) (map[Status]int64, error)  // without statuses that have no actions
+	CountActions(ctx context.Context, statuses []Status) (map[Status]int64, error)  // without zero counts
 	ListEvents(ctx context.Context, after int64, limit int) ([]Event, error)        // oldest first
 	ListActionEvents(ctx context.Context, actionID int64) ([]Event, error)          // oldest first
 
@@ -56,7 +59,7 @@ type Backend interface {
 	ClearOutput(ctx context.Context, before time.Time, limit int) (int64, error)
 }
 
-// Obstacles are the conditions that may keep an action from being created. A Backend reads them in one statement.
+// Obstacles are the reasons that can keep Create from creating an action, as a Backend reads them in one statement.
 type Obstacles struct {
 	Servers     int64 // 0 if the server doesn't exist
 	Alerts      int64 // 0 if the server has no such alert

@@ -1,5 +1,6 @@
-// Package batch groups concurrent calls, as bbolt's Batch and the group commit of databases do. It is independent of
-// the database: one caller at a time leads, takes the queued calls, and answers them.
+// Package batch runs concurrent calls together, like bbolt's Batch and the group commit of databases. One caller at a
+// time is the leader: it takes the queued calls as one batch, runs them and answers each of them. The package does not
+// depend on a database.
 package batch
 
 import (
@@ -8,14 +9,15 @@ import (
 	"sync/atomic"
 )
 
-// Limit is the maximum number of queued calls, and of calls in a batch.
+// Limit is the maximum number of calls in the queue, and in one batch.
 const Limit = 256
 
-// Queue has at most one leader. It starts no goroutine: a queued caller becomes the leader if there is none.
+// Queue is a queue of calls with at most one leader. It starts no goroutine: when there is no leader, the caller of a
+// queued call becomes the leader.
 type Queue[T any] struct {
-	leader chan struct{} // has one token while a caller leads
+	leader chan struct{} // has a token while there is a leader
 	queued chan *Call[T]
-	last   int // size of the last batch; only the leader uses it
+	last   int // the size of the last batch; only the leader uses it
 }
 
 // NewQueue returns an empty Queue.
@@ -26,21 +28,22 @@ func NewQueue[T any]() *Queue[T] {
 // Call is a call that is queued or part of a batch.
 type Call[T any] struct {
 	Value T
-	Ctx   context.Context // the caller's
+	Ctx   context.Context // of the caller
 
 	state atomic.Int32
 	done  chan struct{} // closed when err is final
 	err   error
 }
 
+// The states of a call.
 const (
-	queued    = iota // may be taken by the leader or abandoned by its caller
+	queued    = iota // waits in the queue
 	taken            // is part of a batch
-	abandoned        // its context ended while it was queued; it is never part of a batch
+	abandoned        // its context ended while it was queued, so it is never part of a batch
 	answered
 )
 
-// Answer returns err to the caller. It is a no-op if the call was already answered.
+// Answer ends the call with err. It is a no-op if the call has an answer already.
 func (c *Call[T]) Answer(err error) {
 	if c.state.CompareAndSwap(taken, answered) {
 		c.err = err
@@ -48,8 +51,9 @@ func (c *Call[T]) Answer(err error) {
 	}
 }
 
-// TryLead makes the caller the leader if there is no leader, no queued call, and no caller of the last batch that may
-// be about to call again. The leader must call Release.
+// TryLead reports whether the caller became the leader without waiting; the leader must call Release. It fails if there
+// is a leader, if a call is queued, or if the last batch had several calls, whose callers are likely to call again
+// soon.
 func (q *Queue[T]) TryLead() bool {
 	select {
 	case q.leader <- struct{}{}:
@@ -63,7 +67,8 @@ func (q *Queue[T]) TryLead() bool {
 	return false
 }
 
-// Lead waits until there is no leader and makes the caller the leader, who must call Release.
+// Lead waits until there is no leader and makes the caller the leader, which must call Release. If ctx ends first, Lead
+// returns its error.
 func (q *Queue[T]) Lead(ctx context.Context) error {
 	select {
 	case q.leader <- struct{}{}:
@@ -73,30 +78,30 @@ func (q *Queue[T]) Lead(ctx context.Context) error {
 	}
 }
 
-// Release ends the lead.
+// Release ends the turn of the leader, so that another caller can become the leader.
 func (q *Queue[T]) Release() { <-q.leader }
 
-// Stat reports whether there is a leader, and the number of queued calls.
-func (q *Queue[T]) Stat() (led bool, queued int) { return len(q.leader) > 0, len(q.queued) }
+// Stat returns whether there is a leader, and the number of queued calls.
+func (q *Queue[T]) Stat() (hasLeader bool, queued int) { return len(q.leader) > 0, len(q.queued) }
 
-// Do queues a call and returns when it is answered. If its caller becomes the leader, Do runs lead, which must call
-// Release and answer own and all calls from Collect. A context that ends removes a queued call, but not one that is
-// part of a batch.
+// Do queues a call and waits for its answer. If the caller becomes the leader, Do runs lead with its call (own). lead
+// must call Collect, answer every call of the batch, and call Release. If ctx ends while the call is queued, the call
+// is abandoned and Do returns the error of ctx. A call that is already part of a batch waits for its answer.
 func (q *Queue[T]) Do(ctx context.Context, value T, lead func(own *Call[T])) error {
 	if err := ctx.Err(); err != nil {
-		return err // the select below would choose at random
+		return err // the select below could still queue the call: it chooses at random
 	}
 	own := &Call[T]{Value: value, Ctx: ctx, done: make(chan struct{})}
 	for queue := q.queued; ; {
 		select {
 		case queue <- own:
-			queue = nil // it is queued
+			queue = nil // queue the call only once
 			continue
 		case q.leader <- struct{}{}:
 			if own.state.CompareAndSwap(queued, taken) {
 				lead(own)
 			} else {
-				q.Release() // another leader has taken it
+				q.Release() // another leader has taken the call into its batch
 			}
 		case <-own.done:
 		case <-ctx.Done():
@@ -109,8 +114,9 @@ func (q *Queue[T]) Do(ctx context.Context, value T, lead func(own *Call[T])) err
 	}
 }
 
-// AwaitCallers lets the callers of the last batch queue their next calls. The leader may call it before Collect. After
-// a batch of one it does nothing.
+// AwaitCallers gives the callers of the last batch a moment to queue their next calls, so that the next batch is
+// larger. The leader may call it before Collect. It yields the processor until the queue stops growing, and is a no-op
+// after a batch of one.
 func (q *Queue[T]) AwaitCallers() {
 	if q.last > 1 {
 		for seen := -1; seen < len(q.queued); runtime.Gosched() {
@@ -119,7 +125,7 @@ func (q *Queue[T]) AwaitCallers() {
 	}
 }
 
-// Collect returns the batch: own first, then the queued calls. Only the leader may call it.
+// Collect takes the queued calls and returns them as a batch, after the leader's own call. Only the leader may call it.
 func (q *Queue[T]) Collect(own *Call[T]) []*Call[T] {
 	batch := append(make([]*Call[T], 0, 1+len(q.queued)), own)
 	for len(batch) < Limit {

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// sizes runs n calls at once, and returns the sizes of the batches in which they were answered.
+// sizes runs n concurrent calls, and returns the sizes of the batches that answered them.
 func sizes(t *testing.T, q *Queue[int], n int) (sizes []int) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -47,7 +47,7 @@ func sizes(t *testing.T, q *Queue[int], n int) (sizes []int) {
 	return sizes
 }
 
-func TestCallsThatAreQueuedAreOneBatch(t *testing.T) {
+func TestQueuedCallsFormOneBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		if diff := cmp.Diff([]int{64}, sizes(t, NewQueue[int](), 64)); diff != "" {
 			t.Errorf("batches (-want +got):\n%s", diff)
@@ -55,7 +55,7 @@ func TestCallsThatAreQueuedAreOneBatch(t *testing.T) {
 	})
 }
 
-func TestBatchHasALimit(t *testing.T) {
+func TestBatchSizeIsLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		if got := slices.Max(sizes(t, NewQueue[int](), 3*Limit)); got != Limit {
 			t.Errorf("the largest batch has %d calls, want %d", got, Limit)
@@ -63,41 +63,41 @@ func TestBatchHasALimit(t *testing.T) {
 	})
 }
 
-func TestCallIsAloneUnlessOthersAreQueuedOrExpected(t *testing.T) {
+func TestTryLeadFailsWithALeaderOrAfterALargerBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := NewQueue[int]()
 		if !q.TryLead() {
-			t.Error("a new queue has somebody else")
+			t.Error("TryLead fails on a new queue")
 		}
 		if q.TryLead() {
-			t.Error("two callers lead")
+			t.Error("there are two leaders")
 		}
 		q.Release()
 		sizes(t, q, 2)
 		if q.TryLead() {
-			t.Error("those of the last batch are not expected back")
+			t.Error("TryLead succeeds after a batch of two")
 		}
 		sizes(t, q, 1)
 		if !q.TryLead() {
-			t.Error("somebody is expected back after a batch of one")
+			t.Error("TryLead fails after a batch of one")
 		}
 	})
 }
 
-func TestContextTakesACallOutOfTheQueueButNotOutOfABatch(t *testing.T) {
+func TestContextEndsAQueuedCallButNotACallInABatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := NewQueue[int]()
 		if err := q.Lead(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		never := func(*Call[int]) { t.Error("a call that had given up leads") }
+		never := func(*Call[int]) { t.Error("an abandoned call became the leader") }
 		errs := make(chan error, 2)
 		go func() { errs <- q.Do(ctx, 1, never) }()
 		synctest.Wait()
 		cancel()
 		if err := <-errs; !errors.Is(err, context.Canceled) {
-			t.Errorf("the queued call: %v, want context.Canceled", err)
+			t.Errorf("the queued call returned %v, want context.Canceled", err)
 		}
 
 		ctx, cancel = context.WithCancel(t.Context())
@@ -106,18 +106,18 @@ func TestContextTakesACallOutOfTheQueueButNotOutOfABatch(t *testing.T) {
 		synctest.Wait()
 		batch := q.Collect(own)
 		if len(batch) != 2 || batch[1].Value != 2 {
-			t.Fatalf("a batch of %d calls, want own and 2", len(batch))
+			t.Fatalf("the batch has %d calls, want own and call 2", len(batch))
 		}
 		cancel()
 		synctest.Wait()
 		batch[1].Answer(nil)
-		batch[1].Answer(errors.New("the first answer counts"))
+		batch[1].Answer(errors.New("a second answer"))
 		if err := <-errs; err != nil {
-			t.Errorf("the call in the batch: %v", err)
+			t.Errorf("the call in the batch returned %v, want the first answer, nil", err)
 		}
 		q.Release()
 		if err := q.Do(ctx, 3, never); !errors.Is(err, context.Canceled) {
-			t.Errorf("a call whose context has ended: %v, want context.Canceled", err)
+			t.Errorf("a call whose context has ended returned %v, want context.Canceled", err)
 		}
 	})
 }

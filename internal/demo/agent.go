@@ -15,6 +15,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// work lets the agent of each server run its actions, then shows that Start refuses the one that is held.
 func (d *demo) work(ctx context.Context) error {
 	for _, server := range []string{web, db} {
 		if err := d.agent(ctx, server); err != nil {
@@ -32,7 +33,8 @@ func (d *demo) endMaintenance(ctx context.Context) error {
 	return d.agent(ctx, db)
 }
 
-// agent does what a real one does on its server, which would wait a moment and claim again where this one returns.
+// agent runs the approved actions of a server like a real agent. A real agent waits and claims again when there is
+// nothing to claim; this one returns.
 func (d *demo) agent(ctx context.Context, server string) error {
 	for {
 		a, err := d.ledger.Claim(ctx, server)

@@ -15,7 +15,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// newAgent is an agent of web-1 that prints nothing, on a ledger of its own.
+// newAgent returns a demo with a new ledger and the server web-1. It prints nothing.
 func newAgent(t *testing.T) *demo {
 	t.Helper()
 	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "ledger.db"))
@@ -37,7 +37,7 @@ func newAgent(t *testing.T) *demo {
 	return d
 }
 
-// ended expects that the agent reported an action as killed, for a reason that its stderr gives.
+// ended checks that the agent reported the action as killed, and that its stderr contains the reason.
 func (d *demo) ended(t *testing.T, id int64, why string) {
 	t.Helper()
 	a, err := d.ledger.Get(t.Context(), id)
@@ -49,7 +49,8 @@ func (d *demo) ended(t *testing.T, id int64, why string) {
 	}
 }
 
-// Every process of the command holds the pipe open, so the pipe ends when all of them have.
+// Every process of the command has the pipe open, so the test reads the end of the pipe only when all of them have
+// ended.
 func TestCancelledCommandLeavesNoProcess(t *testing.T) {
 	d := newAgent(t)
 	pipe := filepath.Join(t.TempDir(), "pipe")
@@ -65,7 +66,7 @@ func TestCancelledCommandLeavesNoProcess(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- d.agent(t.Context(), web) }()
 
-	processes, err := os.Open(pipe) // waits for the command
+	processes, err := os.Open(pipe) // blocks until the command opens the pipe
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +84,7 @@ func TestCancelledCommandLeavesNoProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadAll(processes); err != nil {
-		t.Errorf("a process of the command is still there: %v", err)
+		t.Errorf("a process of the command still runs: %v", err)
 	}
 	d.ended(t, a.ID, "alice asked to stop it: the wrong server")
 }

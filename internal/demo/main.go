@@ -1,11 +1,12 @@
 //go:build unix
 
-// Command demo shows what the library is for: commands are queued against two servers, approved by a person or
-// automatically, really executed, and kept as an audit trail in an SQLite file that stays there to be looked at.
+// Command demo shows the whole lifecycle. It queues commands for two servers, approves them automatically or as a
+// person, executes them, and keeps the audit trail in an SQLite file. It does not delete the file, so that you can look
+// at it.
 //
 //	go run ./internal/demo [path of a new file]
 //
-// The commands are harmless (uname, df, ls, date, echo, sleep) and run on this machine, whatever the servers are called.
+// The commands are harmless (uname, df, ls, date, echo, sleep). All of them run on this machine, for both servers.
 package main
 
 import (
@@ -26,7 +27,7 @@ import (
 
 const (
 	web = "web-1" // in normal mode
-	db  = "db-1"  // in maintenance
+	db  = "db-1"  // goes into maintenance
 )
 
 func main() {
@@ -36,12 +37,13 @@ func main() {
 	}
 }
 
+// run plays the demo, then prints how to open the file.
 func run(ctx context.Context, stdout io.Writer, args []string) error {
 	path, err := newPath(args)
 	if err != nil {
 		return err
 	}
-	out := bufio.NewWriter(stdout) // keeps the first write error until Flush, so no line has to check it
+	out := bufio.NewWriter(stdout) // keeps the first write error for Flush, so no print has to check it
 	err = story(ctx, out, path)
 	if err == nil {
 		fmt.Fprintf(out, "\nThe file stays: %s\nOpen it with\n\n    %s\n", path, openLine(path))
@@ -49,7 +51,8 @@ func run(ctx context.Context, stdout io.Writer, args []string) error {
 	return errors.Join(err, out.Flush())
 }
 
-// newPath refuses a file that exists: the agents would execute what a real ledger has approved for its own servers.
+// newPath returns the path for the ledger. It refuses a file that exists: in a real ledger, the agents of the demo
+// would execute commands that were approved for real servers.
 func newPath(args []string) (string, error) {
 	switch {
 	case len(args) == 0:
@@ -75,12 +78,13 @@ func newPath(args []string) (string, error) {
 	return path, nil
 }
 
-// openLine is a line for a shell, whatever characters the path has.
+// openLine returns a shell command that prints the ledger. It quotes the path.
 func openLine(path string) string {
 	return fmt.Sprintf("sqlite3 '%s' 'SELECT id, server_id, status, exit_code, command FROM remediation_actions'",
 		strings.ReplaceAll(path, "'", `'\''`))
 }
 
+// story runs all steps of the demo on a new ledger, and prints a title before each one.
 func story(ctx context.Context, out io.Writer, path string) (err error) {
 	store, err := sqlite.Open(ctx, path)
 	if err != nil {
@@ -116,12 +120,13 @@ func story(ctx context.Context, out io.Writer, path string) (err error) {
 	return nil
 }
 
-// demo carries from step to step which actions they are about.
+// demo is the state that the steps share.
 type demo struct {
 	ledger *remediation.Ledger
 	out    io.Writer
-	ahead  time.Duration // of the ledger's clock before this machine's
+	ahead  time.Duration // how far the clock of the ledger is ahead of this machine's
 
+	// The ids of the actions that later steps need.
 	held, finished                            int64
 	toApprove, toReject, toWithdraw, toExpire int64
 }
@@ -228,7 +233,8 @@ func (d *demo) expire(ctx context.Context) error {
 	return err
 }
 
-// cancel has alice cancel a command as soon as it runs, while the agent of web-1 waits for the command's end.
+// cancel requests a cancel as alice as soon as a command runs, while the agent of web-1 waits for the end of the
+// command.
 func (d *demo) cancel(ctx context.Context) error {
 	a, err := d.queue(ctx, remediation.NewAction{ServerID: web, ActionType: "cleanup", Command: "sleep 60 & wait"})
 	if err != nil {
@@ -265,6 +271,7 @@ func (d *demo) refuse(ctx context.Context) error {
 	return d.refused("Approving what was rejected", err)
 }
 
+// refused prints err, which must be a refused transition.
 func (d *demo) refused(what string, err error) error {
 	if !errors.Is(err, remediation.ErrInvalidTransition) {
 		return fmt.Errorf("%s should have been refused, but the error is: %v", what, err)

@@ -15,7 +15,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
-// demonstrate runs the demo on a path that only a well quoted shell line reaches.
+// demonstrate runs the demo with a path that a shell command must quote.
 func demonstrate(t *testing.T) (printed, path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "it's the $HOME ledger?.db")
@@ -26,7 +26,7 @@ func demonstrate(t *testing.T) (printed, path string) {
 	return out.String(), path
 }
 
-func TestDemoTellsWhatHappens(t *testing.T) {
+func TestDemoPrintsEveryStep(t *testing.T) {
 	printed, path := demonstrate(t)
 	rest := printed
 	for _, want := range []string{
@@ -58,13 +58,13 @@ func TestDemoTellsWhatHappens(t *testing.T) {
 	} {
 		_, after, found := strings.Cut(rest, want)
 		if !found {
-			t.Fatalf("the demo does not print, after what came before it:\n%s\nall of it:\n%s", want, printed)
+			t.Fatalf("the demo does not print this line in its place:\n%s\nthe whole output:\n%s", want, printed)
 		}
 		rest = after
 	}
 }
 
-func TestDemoLeavesTheLedgerItTellsOf(t *testing.T) {
+func TestDemoLedgerHasThePrintedActions(t *testing.T) {
 	_, path := demonstrate(t)
 	store, err := sqlite.Open(t.Context(), path)
 	if err != nil {
@@ -102,16 +102,15 @@ func TestDemoLeavesTheLedgerItTellsOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a, err := ledger.Get(t.Context(), 2); err != nil || *a.Stdout != string(uname) {
-		t.Errorf("uname printed %q, the ledger has %v (error %v)", uname, a.Stdout, err)
+		t.Errorf("the stdout of uname is %q, but the ledger has %v (error %v)", uname, a.Stdout, err)
 	}
 	a, err := ledger.Get(t.Context(), 4)
 	if err != nil || *a.ExitCode == 0 || !strings.Contains(*a.Stderr, "/no/such/place") {
-		t.Errorf("the listing that fails is kept as %+v (error %v)", a, err)
+		t.Errorf("the failed ls is stored as %+v (error %v)", a, err)
 	}
 }
 
-// The shell gets the line as a person would paste it, with a function in the place of sqlite3, which not every machine
-// has.
+// The test runs the printed command in a shell. A shell function replaces sqlite3, which not every machine has.
 func TestOpenLineWorksWhenPasted(t *testing.T) {
 	printed, path := demonstrate(t)
 	line := strings.TrimSpace(printed[strings.LastIndex(printed, "sqlite3 "):])
@@ -121,7 +120,7 @@ func TestOpenLineWorksWhenPasted(t *testing.T) {
 	}
 	got := strings.Split(strings.TrimSpace(string(args)), "\n")
 	if len(got) != 3 || got[1] != path {
-		t.Fatalf("the shell hands sqlite3 %q, want the path %q and one query", got, path)
+		t.Fatalf("the shell passes %q to sqlite3, want the path %q and one query", got, path)
 	}
 
 	db, err := sql.Open("sqlite", "file:"+strings.ReplaceAll(path, "?", "%3f"))
@@ -141,18 +140,18 @@ func TestOpenLineWorksWhenPasted(t *testing.T) {
 
 func TestDemoRefusesAFileThatExists(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "real.db")
-	if err := os.WriteFile(path, nil, 0o600); err != nil { // an empty file is an SQLite database like any other
+	if err := os.WriteFile(path, nil, 0o600); err != nil { // SQLite accepts an empty file as a database
 		t.Fatal(err)
 	}
 	if err := run(t.Context(), &strings.Builder{}, []string{path}); err == nil {
-		t.Error("the demo wrote into a file that existed")
+		t.Error("the demo accepts a file that exists")
 	}
 	if kept, err := os.ReadFile(path); err != nil || len(kept) > 0 {
-		t.Errorf("the file has %d bytes now (error %v)", len(kept), err)
+		t.Errorf("the demo wrote %d bytes into the file (error %v)", len(kept), err)
 	}
 }
 
-func TestDemoWithoutAPathMakesOne(t *testing.T) {
+func TestDemoWithoutAPathCreatesANewFile(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	var first, second strings.Builder
 	for _, out := range []*strings.Builder{&first, &second} {
@@ -162,16 +161,16 @@ func TestDemoWithoutAPathMakesOne(t *testing.T) {
 	}
 	made, err := filepath.Glob(filepath.Join(os.TempDir(), "*", "ledger.db"))
 	if err != nil || len(made) != 2 {
-		t.Errorf("two runs left %q (error %v), want two files", made, err)
+		t.Errorf("two runs created %q (error %v), want two files", made, err)
 	}
 }
 
-func TestOutputIsShownAsOneSafeLine(t *testing.T) {
+func TestOneLineRemovesControlCharacters(t *testing.T) {
 	for given, want := range map[string]string{
 		"\nfirst\tcell\nsecond\n": "first cell",
 		"red \x1b[31m\u202ealert": "red [31m alert",
-		strings.Repeat("ä", 50):   strings.Repeat("ä", widest-1) + "…",
-		strings.Repeat("ä", 44):   strings.Repeat("ä", widest),
+		strings.Repeat("ä", 50):   strings.Repeat("ä", maxOutput-1) + "…",
+		strings.Repeat("ä", 44):   strings.Repeat("ä", maxOutput),
 		"":                        "",
 	} {
 		if got := oneLine(given); got != want {
@@ -180,13 +179,13 @@ func TestOutputIsShownAsOneSafeLine(t *testing.T) {
 	}
 }
 
-// failing is a terminal that went away.
-type failing struct{}
+// closedOutput is a writer whose every write fails, like a terminal that was closed.
+type closedOutput struct{}
 
-func (failing) Write([]byte) (int, error) { return 0, os.ErrClosed }
+func (closedOutput) Write([]byte) (int, error) { return 0, os.ErrClosed }
 
 func TestDemoFailsWhenItCannotPrint(t *testing.T) {
-	if err := run(t.Context(), failing{}, []string{filepath.Join(t.TempDir(), "ledger.db")}); err == nil {
-		t.Error("the demo could not print and reported no error")
+	if err := run(t.Context(), closedOutput{}, []string{filepath.Join(t.TempDir(), "ledger.db")}); err == nil {
+		t.Error("the demo returns no error although it could not print")
 	}
 }

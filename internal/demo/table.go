@@ -14,19 +14,20 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// widest is how many characters of a result the table shows.
-const widest = 44
+// maxOutput is the maximum number of characters of an output or a reason in the printed table.
+const maxOutput = 44
 
+// print prints all actions as a table, oldest first.
 func (d *demo) print(ctx context.Context) error {
 	actions, err := d.ledger.List(ctx, remediation.Filter{})
 	if err != nil {
 		return err
 	}
-	slices.Reverse(actions) // List is newest first; a story reads better from its beginning
+	slices.Reverse(actions) // List returns the newest first
 	table := tabwriter.NewWriter(d.out, 0, 0, 2, ' ', 0)
 	fmt.Fprint(table, "\nID\tSERVER\tSTATUS\tCOMMAND\tDECIDED BY\tEXIT\tOUTPUT OR REASON\n")
 	for _, a := range actions {
-		if a, err = d.ledger.Get(ctx, a.ID); err != nil { // List leaves the outputs out
+		if a, err = d.ledger.Get(ctx, a.ID); err != nil { // List does not load the outputs
 			return err
 		}
 		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n",
@@ -35,6 +36,7 @@ func (d *demo) print(ctx context.Context) error {
 	return table.Flush()
 }
 
+// deciders names who approved or rejected an action.
 func deciders(a remediation.Action) string {
 	switch {
 	case a.ApprovedBy != nil && a.RejectedBy != nil:
@@ -54,6 +56,7 @@ func exitCode(a remediation.Action) string {
 	return strconv.FormatInt(*a.ExitCode, 10)
 }
 
+// outcome returns the rejection reason or the output of an action.
 func outcome(a remediation.Action) string {
 	for _, text := range []*string{a.RejectionReason, a.Stdout, a.Stderr} {
 		if text != nil && *text != "" {
@@ -63,8 +66,8 @@ func outcome(a remediation.Action) string {
 	return "-"
 }
 
-// oneLine is the first line of what a program printed, safe to show: tabs would break the table, and escape sequences
-// could rewrite the reader's terminal.
+// oneLine returns the first line of an output, shortened and without control characters: tabs would break the table,
+// and escape sequences could change the terminal.
 func oneLine(text string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
 	printable := strings.Map(func(r rune) rune {
@@ -74,8 +77,8 @@ func oneLine(text string) string {
 		return r
 	}, line)
 	shown := []rune(strings.Join(strings.Fields(printable), " "))
-	if len(shown) > widest {
-		return string(shown[:widest-1]) + "…"
+	if len(shown) > maxOutput {
+		return string(shown[:maxOutput-1]) + "…"
 	}
 	return string(shown)
 }

@@ -1,4 +1,5 @@
-// Package migration runs the migrations of a schema through golang-migrate, in one transaction.
+// Package migration runs the migrations of a schema through golang-migrate, in one transaction. It also checks the
+// version of a database, and that no rule of the schema is missing.
 package migration
 
 import (
@@ -15,7 +16,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Latest returns the version of the newest migration in files, which is the version of the code.
+// Latest returns the version of the newest migration in files. The code is written for this version.
 func Latest(files fs.FS) (int, error) {
 	src, err := iofs.New(files, ".")
 	if err != nil {
@@ -39,9 +40,9 @@ func latest(src source.Driver) (int, error) {
 	return int(version), nil
 }
 
-// Up upgrades the database of drv to the latest version in files. Lock and Unlock of the driver begin and end the
-// transaction. If the database is newer than files, or was left dirty by the stock CLI, the error is
-// remediation.ErrSchemaVersion.
+// Up migrates the database of drv to the latest version in files. Lock and Unlock of drv must begin and end a
+// transaction, in which all migrations run. Up returns remediation.ErrSchemaVersion if the database is newer than
+// files, or if the stock CLI left it dirty.
 func Up(files fs.FS, drv database.Driver) error {
 	src, err := iofs.New(files, ".")
 	if err != nil {
@@ -57,7 +58,7 @@ func Up(files fs.FS, drv database.Driver) error {
 	if err != nil {
 		return err
 	}
-	m.LockTimeout = math.MaxInt64 // the engine's own timeout and the caller's context end the wait
+	m.LockTimeout = math.MaxInt64 // the timeout of the engine and the caller's context end the wait instead
 	err = m.Up()
 	if dirty := (migrate.ErrDirty{}); errors.As(err, &dirty) {
 		return Check(newest, dirty.Version, true)
@@ -68,12 +69,12 @@ func Up(files fs.FS, drv database.Driver) error {
 	return err
 }
 
-// guarded refuses a database that is newer than the migrations, before golang-migrate looks for the file of its
-// version.
+// guarded is a driver that refuses a database newer than the migrations. golang-migrate would report a missing file
+// instead.
 type guarded struct {
 	database.Driver
 	newest   int
-	unlocked error // what Unlock returned
+	unlocked error // the result of Unlock
 }
 
 func (g *guarded) Unlock() error {
@@ -89,7 +90,8 @@ func (g *guarded) Version() (int, bool, error) {
 	return version, dirty, err
 }
 
-// Check returns an error unless code for version want can use a database at version got (database.NilVersion: none).
+// Check returns nil if code for version want can work on a database at version got, otherwise an error that matches
+// remediation.ErrSchemaVersion. got is database.NilVersion if the database has no schema.
 func Check(want, got int, dirty bool) error {
 	switch {
 	case dirty:

@@ -10,13 +10,13 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Rule is a statement of the migrations that the ledger can't work without: a trigger, a unique index or a view.
-// Without it the database would accept what the lifecycle forbids, or return wrong results. An index that a query names
-// is a rule too, because the query fails without it.
+// Rule is an object that the migrations create and that the code needs. Without a trigger, a unique index or a view the
+// database would accept changes that the lifecycle forbids, or return wrong results. Without an index that a query
+// names, the query would fail.
 type Rule struct {
 	Name  string
-	Table string // the table of a trigger
-	SQL   string
+	Table string // the table of a trigger, otherwise ""
+	SQL   string // the statement that creates it
 }
 
 var (
@@ -24,14 +24,14 @@ var (
 	onTable   = regexp.MustCompile(`\sON (\w+)`)
 )
 
-// stepMark is the prefix of views that record the steps that were applied to this database. An adopted database lacks
-// some.
-const stepMark = "remediation_step_"
+// stepPrefix begins the names of the views that mark which migration steps ran in a database. They are no rules: an
+// adopted database does not have all of them.
+const stepPrefix = "remediation_step_"
 
-// namedIndexes is the prefix of the indexes that queries name with INDEXED BY.
-const namedIndexes = "remediation_actions_claim"
+// namedIndexPrefix begins the names of the indexes that queries name in INDEXED BY.
+const namedIndexPrefix = "remediation_actions_claim"
 
-// Rules returns the rules that the migrations in files create, in their order.
+// Rules returns the rules that the migrations in files create, in the order of their creation.
 func Rules(files fs.FS) ([]Rule, error) {
 	paths, err := fs.Glob(files, "*.up.sql")
 	if err != nil {
@@ -45,7 +45,7 @@ func Rules(files fs.FS) ([]Rule, error) {
 		}
 		for _, at := range ruleStart.FindAllSubmatchIndex(text, -1) {
 			kind, name := string(text[at[2]:at[3]]), string(text[at[4]:at[5]])
-			if strings.HasPrefix(name, stepMark) || kind == "INDEX" && !strings.HasPrefix(name, namedIndexes) {
+			if strings.HasPrefix(name, stepPrefix) || kind == "INDEX" && !strings.HasPrefix(name, namedIndexPrefix) {
 				continue
 			}
 			rule := Rule{Name: name, SQL: statement(string(text[at[0]:]))}
@@ -58,8 +58,8 @@ func Rules(files fs.FS) ([]Rule, error) {
 	return rules, nil
 }
 
-// statement returns the statement at the start of text, with a GRANT that follows it directly. A statement ends with a
-// line that ends in a semicolon. A trigger of SQLite contains such lines, and ends with the line END;.
+// statement returns the first statement of text, and the GRANT that may follow it. A statement ends at the first
+// semicolon at the end of a line. A trigger of SQLite contains statements, so it ends at the line "END;".
 func statement(text string) string {
 	end := strings.Index(text, ";\n") + 1
 	if strings.Contains(text[:end], "\nBEGIN\n") {
@@ -71,7 +71,7 @@ func statement(text string) string {
 	return text[:end]
 }
 
-// Missing returns the rules that are not present, by name.
+// Missing returns the rules whose names are not in present, the names of the objects in a database.
 func Missing(rules []Rule, present []string) (missing []Rule) {
 	for _, rule := range rules {
 		if !slices.Contains(present, rule.Name) {
@@ -81,7 +81,8 @@ func Missing(rules []Rule, present []string) (missing []Rule) {
 	return missing
 }
 
-// CheckRules returns remediation.ErrSchemaVersion if rules are missing or disabled.
+// CheckRules returns an error that matches remediation.ErrSchemaVersion and names the missing rules, or nil if missing
+// is empty. missing may contain disabled rules too.
 func CheckRules(missing []Rule) error {
 	if len(missing) == 0 {
 		return nil
