@@ -17,8 +17,8 @@ type Outcome struct {
 // ids. An id that can't be approved gets the error that Approve returns for it. An id that occurs twice gets the same
 // outcome twice. If concurrent calls name the same action, exactly one of them approves it.
 //
-// The error that ApproveMany itself returns is about the whole call: no action was approved. It is an *InputError if
-// there are more than 1,000 ids, or if by is not valid, as in Approve.
+// The error that ApproveMany itself returns is about the whole call: no action was approved, unless the context ended or
+// the connection was lost. It is an *InputError if there are more than 1,000 ids, or if by is not valid, as in Approve.
 func (l *Ledger) ApproveMany(ctx context.Context, ids []int64, by string) ([]Outcome, error) {
 	if err := checkActor("by", by); err != nil {
 		return nil, fmt.Errorf("approve actions: %w", err)
