@@ -8,6 +8,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// sentinels are all errors that errors.Is is for.
 var sentinels = []error{remediation.ErrNotFound, remediation.ErrServerNotFound, remediation.ErrAlertNotFound,
 	remediation.ErrNothingToClaim, remediation.ErrInvalidTransition, remediation.ErrInvalidInput, remediation.ErrSchemaVersion}
 

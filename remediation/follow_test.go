@@ -18,6 +18,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
+// The followers of a store share its polls. These tests count them.
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // onEngines runs a test on a store of each engine, with a server web-1. The followers poll once an hour unless a change

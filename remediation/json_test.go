@@ -15,6 +15,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// Every value that a Ledger returns marshals to JSON in the spelling of the columns.
 func TestValuesMarshalInSnakeCaseWithoutUnsetFields(t *testing.T) {
 	at := time.Date(2026, 1, 19, 15, 36, 1, 617957000, time.UTC)
 	action := remediation.Action{

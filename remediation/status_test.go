@@ -8,6 +8,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
+// The statuses and the transitions that the lifecycle allows.
 func TestAC1_StatusesAreTheSixInLifecycleOrder(t *testing.T) {
 	want := []remediation.Status{"pending", "approved", "rejected", "executing", "completed", "failed"}
 	if diff := cmp.Diff(want, remediation.Statuses()); diff != "" {

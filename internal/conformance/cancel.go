@@ -7,7 +7,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation"
 )
 
-// Tests of RequestCancel, which records a wish and does not stop the action.
+// Tests of RequestCancel, which records a request and does not stop the action.
 
 func (l *ledger) TestCancelRequestIsRecordedAndAdvisory(t *testing.T) {
 	for _, end := range []step{complete, fail} {

@@ -19,14 +19,13 @@ import (
 	"github.com/homelab-cmd/actionledger/schema"
 )
 
+// The plan of each query on both engines searches by index. Tests read the queries with these patterns.
 var (
 	queryName = regexp.MustCompile(`(?m)^-- name: (\w+) :\w+$`)
 	comment   = regexp.MustCompile(`(?m)--.*$`)
 	indexedBy = regexp.MustCompile(`INDEXED BY (\w+)`)
 	parameter = regexp.MustCompile(`@(\w+)|sqlc\.narg\('(\w+)'\)`)
 )
-
-// These tests check the plan of each query on both engines: it searches by index.
 
 // query is a query with numbered parameters, such as ?1 or $1.
 type query struct {

@@ -348,11 +348,11 @@ func TestContextEndsOnlyItsOwnCallOfABatch(t *testing.T) {
 	same(t, "commands", f.commands(t), []string{"b", "c"})
 }
 
-// whileAsleep starts hangs, which makes the server sleep, and then runs wakes, which must end that.
-func (f *fleet) whileAsleep(t *testing.T, wakes, hangs func()) {
+// whileAsleep starts calls that make the server sleep, and runs wake once it does. Here wake must cancel the calls.
+func (f *fleet) whileAsleep(t *testing.T, wake, calls func()) {
 	t.Helper()
 	var wg sync.WaitGroup
-	wg.Go(hangs)
+	wg.Go(calls)
 	asleep := func() int64 {
 		return column[int64](t, f.pool,
 			"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'")[0]
@@ -362,7 +362,7 @@ func (f *fleet) whileAsleep(t *testing.T, wakes, hangs func()) {
 			t.Fatal("the server does not sleep after a minute")
 		}
 	}
-	wakes()
+	wake()
 	wg.Wait()
 	for begin := time.Now(); asleep() != 0; {
 		if time.Since(begin) > time.Minute {

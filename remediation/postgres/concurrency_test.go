@@ -50,7 +50,7 @@ func (m *lockTest) waitsForCommit(t *testing.T, call func(ctx context.Context) e
 	return m.waitsFor(t, m.tx.Commit, call)
 }
 
-// waitsFor is waitsForCommit with another end of the transaction.
+// waitsFor is like waitsForCommit, but end ends the transaction.
 func (m *lockTest) waitsFor(t *testing.T, end func(context.Context) error, call func(ctx context.Context) error) error {
 	t.Helper()
 	ctx := bounded(t)

@@ -22,7 +22,7 @@ import (
 
 // This file has helpers for tests on a database.
 
-// bounded returns a context that ends a call that hangs. No test needs it to end.
+// bounded returns a context with a timeout, for calls that could hang. No test relies on the timeout.
 func bounded(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -70,7 +70,7 @@ func with(t testing.TB, databaseURL, key, value string) string {
 	return u.String()
 }
 
-// connect returns a plain connection, as a person at a shell has it.
+// connect returns a plain connection, like that of a person at a shell.
 func connect(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
 	conn := must[*pgx.Conn](t)(pgx.Connect(t.Context(), url))

@@ -15,7 +15,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// Only the triggers on remediation_actions write events. An INSERT into remediation_events is refused.
+// The triggers on remediation_actions write the events. An INSERT into remediation_events by hand is refused.
 func TestEventsAreWrittenOnlyByChangesOfActions(t *testing.T) {
 	t.Parallel()
 	pool, ledger, reader := newFeed(t)
@@ -106,7 +106,7 @@ func TestTruncateOfActionsIsRecordedAndOfEventsRefused(t *testing.T) {
 				t.Errorf("%s: %v, want it refused", refused, err)
 			}
 		}
-		same(t, "after the refusals", one[int64](t, pool, "SELECT count(*) FROM remediation_actions"), int64(2))
+		same(t, "actions after the refusals", one[int64](t, pool, "SELECT count(*) FROM remediation_actions"), int64(2))
 		run(t, pool, statement)
 		last := reader.after
 		same(t, "new events", reader.poll(t), 2)

@@ -90,7 +90,7 @@ func ExampleNew_transaction() {
 	// endregion
 }
 
-// Import moves a ledger from an SQLite file to PostgreSQL, with its ids and its history.
+// Import copies a ledger from an SQLite file to PostgreSQL, with its ids and its history.
 func ExampleImport() {
 	ctx := context.Background()
 	pool, err := pgxpool.New(ctx, os.Getenv("LEDGER_URL"))

@@ -42,8 +42,8 @@ func openSQLite(t *testing.T, path, params string) *sql.DB {
 	return db
 }
 
-// oldSQLiteRows are rows that the Python program, which the ledger replaces, may have written: times without a zone or
-// finer than a microsecond, results without approval, and outputs that are not valid text.
+// oldSQLiteRows are rows that the Python original of the ledger may have written: times without a zone or finer than a
+// microsecond, results without approval, and outputs that are not valid text.
 const oldSQLiteRows = `
 	INSERT INTO servers (id, is_paused, paused_at) VALUES ('alt-ü', TRUE, '2026-01-18 08:00:00.000001'), ('nas', FALSE, NULL);
 	INSERT INTO alerts (id, server_id, title) VALUES (7, 'alt-ü', 'Festplatte überfüllt');

@@ -86,8 +86,8 @@ func (cli stockCLI) run(t *testing.T, databaseURL string, args ...string) string
 	return must[string](t)(cli.start(bounded(t), t, databaseURL, args...)())
 }
 
-// stepsKeepEveryRow goes down to every version and up again, one version at a time. At each version, every value is
-// kept whose column exists there.
+// stepsKeepEveryRow goes down to every version and up again, one version at a time. At each version it expects the
+// values of all columns that the version has.
 func stepsKeepEveryRow(t *testing.T, cli stockCLI) {
 	url := pgtest.EmptyURL(t)
 	conn := connect(t, url)

@@ -14,7 +14,8 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
-// interruption counts the statements of a connection, and calls do right before statement number at is sent.
+// interruption counts the statements of a connection. It calls do right before a statement is sent; at says which one,
+// counted from 1.
 type interruption struct {
 	at, seen int
 	do       func()

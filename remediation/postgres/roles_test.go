@@ -19,6 +19,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/postgres"
 )
 
+// denied is the SQLSTATE of a statement that needs a right which the role does not have.
 const denied = "42501" // insufficient_privilege
 
 // roles is a database with the roles and grants of the README.
@@ -171,8 +172,8 @@ var ownerOnly = []string{
 	"SET ROLE postgres",
 }
 
-// reading are the methods that every role of the README may call.
-var reading = []string{"Get", "List", "Counts", "Explain", "Events", "Follow", "History", "Servers", "Server"}
+// readMethods are the methods that every role of the README may call.
+var readMethods = []string{"Get", "List", "Counts", "Explain", "Events", "Follow", "History", "Servers", "Server"}
 
 // hubOnly are statements that the hub's role may run, if the rules allow them, and the other roles may not.
 var hubOnly = []string{
@@ -244,8 +245,8 @@ func TestAgentRoleExecutesAndNothingElse(t *testing.T) {
 	}
 	// ClearOutput is allowed here because it finds nothing to clear at this time. Below it finds something and is
 	// refused.
-	may := append([]string{"Claim", "Start", "Heartbeat", "Finish", "FailOverdue", "ClearOutput"}, reading...)
-	r.wantDenied(t, "ledger_agent", may, forbidden, map[string]string{
+	allowed := append([]string{"Claim", "Start", "Heartbeat", "Finish", "FailOverdue", "ClearOutput"}, readMethods...)
+	r.wantDenied(t, "ledger_agent", allowed, forbidden, map[string]string{
 		"UPDATE remediation_actions SET status = 'approved' WHERE status = 'pending'":                       "23514",
 		"UPDATE remediation_actions SET status = 'rejected' WHERE status = 'approved'":                      "23514",
 		"UPDATE remediation_actions SET status = 'executing', executed_at = now() WHERE status = 'pending'": "23514",
@@ -259,7 +260,7 @@ func TestAgentRoleExecutesAndNothingElse(t *testing.T) {
 		t.Errorf("the agent clears outputs: %v", err)
 	}
 	calls := calls(agent)
-	for _, name := range append([]string{"FailOverdue"}, reading...) {
+	for _, name := range append([]string{"FailOverdue"}, readMethods...) {
 		if err := calls[name](t.Context()); err != nil {
 			t.Errorf("the agent calls %s: %v", name, err)
 		}
@@ -310,12 +311,12 @@ func TestReaderRoleOnlyReads(t *testing.T) {
 	visible := contentsOf(t, r.owner)
 	delete(visible, "remediation_events_gone") // only the functions of the feed read it
 	same(t, "rows that the reader can read", contentsOf(t, reader), visible)
-	for _, name := range reading {
+	for _, name := range readMethods {
 		if err := calls(newLedger(postgres.New(reader)))[name](t.Context()); err != nil {
 			t.Errorf("the reader calls %s: %v", name, err)
 		}
 	}
-	r.wantDenied(t, "ledger_reader", reading, slices.Concat(ownerOnly, hubOnly, []string{
+	r.wantDenied(t, "ledger_reader", readMethods, slices.Concat(ownerOnly, hubOnly, []string{
 		"UPDATE remediation_actions SET status = 'executing', executed_at = now() WHERE status = 'approved'",
 		"UPDATE remediation_actions SET stdout = 'fine'",
 		"UPDATE remediation_actions SET heartbeat_at = now()",

@@ -14,6 +14,7 @@ import (
 	"github.com/homelab-cmd/actionledger/remediation/sqlite"
 )
 
+// ExampleOpen and the others are the examples of the package and of its README.
 func ExampleOpen() {
 	ctx := context.Background()
 	path, remove := exampleFile()
