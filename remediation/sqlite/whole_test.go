@@ -80,8 +80,9 @@ func TestRowWithAnUnreadableTimeStaysUnchangedAndBlocksNoOthers(t *testing.T) {
 			_, approveErr := ledger.Approve(t.Context(), id, "bob")
 			_, startErr := ledger.Start(t.Context(), id)
 			_, finishErr := ledger.Finish(t.Context(), "web-2", id, remediation.Result{})
-			if approveErr == nil || startErr == nil || finishErr == nil {
-				t.Errorf("action %s: Approve %v, Start %v, Finish %v, want errors", before[id-1], approveErr, startErr, finishErr)
+			if !errors.Is(approveErr, remediation.ErrInvalidTransition) || !errors.Is(startErr, remediation.ErrInvalidTransition) ||
+				finishErr == nil {
+				t.Errorf("action %s: Approve %v, Start %v, Finish %v, want refusals", before[id-1], approveErr, startErr, finishErr)
 			}
 		}
 		if diff := cmp.Diff(before, rawColumn(t, raw, statuses)); diff != "" {
