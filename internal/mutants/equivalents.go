@@ -70,6 +70,10 @@ var equivalents = []struct {
 		"NOT EXISTS checks the same, and SQLite has one writer, so nothing changes in between",
 	},
 	{
+		regexp.MustCompile(`^sqlite ApproveAction without NOT CAST\(\?\d AS BOOLEAN\)$`),
+		"a row that can't be read is refused at the first try instead of the second; the condition only saves a lookup",
+	},
+	{
 		regexp.MustCompile(`^sqlite Export\w+ without LIMIT `),
 		"Import copies pages of any size; the limit only bounds its memory",
 	},
