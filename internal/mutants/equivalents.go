@@ -74,6 +74,10 @@ var equivalents = []struct {
 		"a row that can't be read is refused at the first try instead of the second; the condition only saves a lookup",
 	},
 	{
+		regexp.MustCompile(`^postgres remediation_approvable without a\.status = 'pending'$`),
+		"single and bulk approvals check the status too; a batch is refused by the trigger, and its calls then run one by one",
+	},
+	{
 		regexp.MustCompile(`^sqlite Export\w+ without LIMIT `),
 		"Import copies pages of any size; the limit only bounds its memory",
 	},
