@@ -33,7 +33,7 @@ var (
 	ErrDuplicate = errors.New("duplicate action")
 
 	// ErrBusy says that the call timed out waiting for a lock: the write lock of an SQLite file, or a lock on
-	// PostgreSQL. It also stands for a deadlock, a serialization failure and too many connections on PostgreSQL.
+	// PostgreSQL. It also covers a deadlock, a serialization failure and too many connections on PostgreSQL.
 	// Nothing was written, and a retry may succeed.
 	ErrBusy = errors.New("the database is busy")
 

@@ -228,9 +228,9 @@ type CreateEachParams struct {
 	MaxRuntimeSeconds []int64
 }
 
-// Each statement here runs a batch of calls of the statement that its name begins with. It skips calls that must be
-// refused and calls whose rows are locked by another transaction; they are run again one by one. SKIP LOCKED keeps a
-// batch from waiting for one of its calls and from deadlocking with another batch.
+// Each statement here makes one kind of change for a batch of calls. It skips calls that must be refused and calls
+// whose rows another transaction has locked; those calls then run one by one. SKIP LOCKED keeps a batch from waiting
+// for one of its calls and from deadlocking with another batch.
 //
 // Each statement is planned once, perhaps while the tables are empty, and without sequential scans. LATERAL, and
 // ANY(ARRAY(…)) beside the join, leave the planner no choice but an index lookup for each row.

@@ -78,7 +78,7 @@ func (q *Queue[T]) Lead(ctx context.Context) error {
 	}
 }
 
-// Release ends the turn of the leader, so that another caller can become the leader.
+// Release ends the lead, so that another caller can become the leader.
 func (q *Queue[T]) Release() { <-q.leader }
 
 // Stat returns whether there is a leader, and the number of queued calls.

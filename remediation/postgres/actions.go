@@ -19,11 +19,11 @@ func (s *store) AddServer(ctx context.Context, id string) error {
 }
 
 func (s *store) PauseServer(ctx context.Context, id string, at time.Time) error {
-	return server(change(ctx, s, (*queries).PauseServer, postgresdb.PauseServerParams{ID: id, PausedAt: &at}))
+	return oneServer(change(ctx, s, (*queries).PauseServer, postgresdb.PauseServerParams{ID: id, PausedAt: &at}))
 }
 
 func (s *store) UnpauseServer(ctx context.Context, id string) error {
-	return server(change(ctx, s, (*queries).UnpauseServer, id))
+	return oneServer(change(ctx, s, (*queries).UnpauseServer, id))
 }
 
 func (s *store) AddAlert(ctx context.Context, serverID, title string) (int64, error) {
@@ -32,7 +32,7 @@ func (s *store) AddAlert(ctx context.Context, serverID, title string) (int64, er
 }
 
 func (s *store) ForbidSelfApproval(ctx context.Context, serverID string, forbid bool) error {
-	return server(change(ctx, s, (*queries).ForbidSelfApproval, postgresdb.ForbidSelfApprovalParams{ServerID: serverID, Forbids: forbid}))
+	return oneServer(change(ctx, s, (*queries).ForbidSelfApproval, postgresdb.ForbidSelfApprovalParams{ServerID: serverID, Forbids: forbid}))
 }
 
 func (s *store) CreateAction(ctx context.Context, a remediation.NewAction, at time.Time) (remediation.Action, error) {
@@ -125,8 +125,8 @@ func oneAction(action row, err error) (remediation.Action, error) {
 	return remediation.Action(action), noRow(err, remediation.ErrNotFound)
 }
 
-// server converts the number of servers that a statement changed; 0 is ErrServerNotFound.
-func server(found int64, err error) error {
+// oneServer converts the number of servers that a statement changed; 0 is ErrServerNotFound.
+func oneServer(found int64, err error) error {
 	if err == nil && found == 0 {
 		return remediation.ErrServerNotFound
 	}

@@ -195,8 +195,8 @@ func (d *driver) exec(query string, args ...any) error {
 	return err
 }
 
-var errNotHere = errors.New("not supported by the ledger's migration driver")
+var errUnsupported = errors.New("not supported by the ledger's migration driver")
 
-func (d *driver) Open(string) (database.Driver, error) { return nil, errNotHere }
-func (d *driver) Drop() error                          { return errNotHere }
+func (d *driver) Open(string) (database.Driver, error) { return nil, errUnsupported }
+func (d *driver) Drop() error                          { return errUnsupported }
 func (d *driver) Close() error                         { return nil } // the caller's pool stays open

@@ -47,8 +47,8 @@ type store struct {
 	queries *queries
 	pool    *pgxpool.Pool // nil if conn is not a pool; then there are no batches
 	batches
-	checked       atomic.Bool // the schema has the version that the queries were generated for
-	hasUnreadable atomic.Bool // the driver has failed to read an action; see readable
+	checked        atomic.Bool // the schema has the version that the queries were generated for
+	skipUnreadable atomic.Bool // the driver has failed to read an action; see readable
 }
 
 // Backend is for remediation.New.
@@ -99,12 +99,12 @@ func change[P, T any](ctx context.Context, s *store, statement query[P, T], para
 // readable runs a statement that returns actions. A row that predates the rules may have an infinite time, which pgx
 // can't read, and then the whole statement fails. After the first such failure the store leaves such rows out.
 func readable[T any](s *store, list func(skipUnreadable bool) (T, error)) (T, error) {
-	skip := s.hasUnreadable.Load()
+	skip := s.skipUnreadable.Load()
 	result, err := list(skip)
 	if skip || !isUnreadable(err) {
 		return result, err
 	}
-	s.hasUnreadable.Store(true)
+	s.skipUnreadable.Store(true)
 	return list(true)
 }
 

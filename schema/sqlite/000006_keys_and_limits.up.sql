@@ -149,7 +149,7 @@ WHERE coalesce(dedupe_key, idempotency_key, not_before, expires_at, max_runtime_
 
 -- Actions that may be approved. A row that predates the rules is excluded if one of its audit fields is set.
 CREATE VIEW remediation_approvable AS
-SELECT a.id, a.server_id, a.created_at, a.created_by, a.expires_at
+SELECT a.id, a.server_id, a.created_by, a.expires_at
 FROM remediation_actions AS a
 WHERE a.status = 'pending'
     AND coalesce(a.approved_at, a.rejected_at, a.executed_at, a.completed_at) IS NULL
